@@ -1,0 +1,292 @@
+package schema
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// DecodeEvent reads an event strictly: one JSON object, exact field names, no duplicate names at any depth, valid UTF-8,
+// bounded. encoding/json alone takes `USERID` for `user_id`, keeps the last of duplicates and turns broken bytes into one
+// replacement character, so that two users become one. It returns a *Rejection that names the field.
+func DecodeEvent(raw []byte) (*Event, error) {
+	if len(raw) > MaxEventBytes {
+		return nil, reject(ReasonTooLarge, "", "%d bytes; at most %d are taken", len(raw), MaxEventBytes)
+	}
+	if !utf8.Valid(raw) {
+		return nil, reject(ReasonInvalidUTF8, "", "the message is not valid UTF-8")
+	}
+	dec := jsontext.NewDecoder(bytes.NewReader(raw))
+	if dec.PeekKind() != '{' {
+		if _, err := dec.ReadValue(); err != nil {
+			return nil, syntaxRejection(err, dec.InputOffset())
+		}
+		return nil, reject(ReasonNotAnObject, "", "an event is a JSON object")
+	}
+	event, err := readEvent(dec)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, reject(ReasonTrailingData, "", "something follows the event at byte %d", dec.InputOffset())
+	}
+	if err := event.check(); err != nil {
+		return nil, err
+	}
+	return event, nil
+}
+
+func readEvent(dec *jsontext.Decoder) (*Event, error) {
+	var event Event
+	if _, err := dec.ReadToken(); err != nil { // the opening brace
+		return nil, syntaxRejection(err, dec.InputOffset())
+	}
+	for dec.PeekKind() != '}' {
+		name, err := dec.ReadToken()
+		if err != nil {
+			return nil, syntaxRejection(err, dec.InputOffset())
+		}
+		field := name.String()
+		value, err := dec.ReadValue()
+		if err != nil {
+			return nil, syntaxRejection(err, dec.InputOffset())
+		}
+		if err := event.set(field, value); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := dec.ReadToken(); err != nil { // the closing brace
+		return nil, syntaxRejection(err, dec.InputOffset())
+	}
+	return &event, nil
+}
+
+func (e *Event) set(field string, value jsontext.Value) error {
+	switch field {
+	case "event_id":
+		return readString(&e.EventID, field, value)
+	case "event_name":
+		return readString(&e.EventName, field, value)
+	case "user_id":
+		if value.Kind() == 'n' {
+			return reject(ReasonMissingUser, field, "is null")
+		}
+		return readString(&e.UserID, field, value)
+	case "occurred_at":
+		return readTime(&e.OccurredAt, field, value)
+	case "sent_at":
+		return readTime(&e.SentAt, field, value)
+	case "properties":
+		return readObject(&e.Properties, field, value)
+	case "traits":
+		return readObject(&e.Traits, field, value)
+	case "backfill":
+		if k := value.Kind(); k != 't' && k != 'f' {
+			return reject(ReasonWrongType, field, "is not true or false")
+		}
+		e.Backfill = value.Kind() == 't'
+		return nil
+	default:
+		return reject(ReasonUnknownField, Clean(field), "is not a field of an event; what belongs to the event goes into properties")
+	}
+}
+
+func (e *Event) check() error {
+	if err := checkUserID(e.UserID); err != nil {
+		return err
+	}
+	if e.EventName == "" || len(e.EventName) > MaxEventName || hasControl(e.EventName) {
+		return reject(ReasonBadEventName, "event_name", "must be 1 to %d bytes without control characters", MaxEventName)
+	}
+	if len(e.EventID) > MaxEventID || hasControl(e.EventID) {
+		return reject(ReasonBadEventID, "event_id", "must be at most %d bytes without control characters", MaxEventID)
+	}
+	return nil
+}
+
+// checkUserID takes any UTF-8 a service may use for an id, and refuses what is nobody: the words that programs write when
+// they have no user would gather strangers into one.
+func checkUserID(id string) error {
+	switch {
+	case strings.TrimSpace(id) == "":
+		return reject(ReasonMissingUser, "user_id", "is missing or empty")
+	case len(id) > MaxUserID:
+		return reject(ReasonIDTooLong, "user_id", "has %d bytes; at most %d are taken", len(id), MaxUserID)
+	case hasControl(id):
+		return reject(ReasonBadID, "user_id", "holds a control character")
+	}
+	switch strings.ToLower(id) {
+	case "null", "undefined", "nan", "0", "none", "nil", "anonymous", "[object object]", "true", "false",
+		"00000000-0000-0000-0000-000000000000":
+		return reject(ReasonIllegalID, "user_id", "%q is what a program writes when it has no user", id)
+	}
+	return nil
+}
+
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+func readString(dst *string, field string, value jsontext.Value) error {
+	if value.Kind() != '"' {
+		return reject(ReasonWrongType, field, "is not a string")
+	}
+	unquoted, err := jsontext.AppendUnquote(nil, value)
+	if err != nil {
+		return reject(ReasonInvalidUTF8, field, "is not valid UTF-8")
+	}
+	*dst = string(unquoted)
+	return nil
+}
+
+// timeShape is RFC 3339 as Onramp takes it. Go alone also reads a comma before the fraction.
+const timeShape = "2006-01-02T15:04:05"
+
+func readTime(dst *time.Time, field string, value jsontext.Value) error {
+	var text string
+	if err := readString(&text, field, value); err != nil {
+		return reject(ReasonBadTimestamp, field, "is not an RFC 3339 string such as 2026-11-24T09:00:00Z")
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || len(text) < len(timeShape) || text[10] != 'T' || strings.ContainsAny(text, ",z") || at.Year() < 1 {
+		return reject(ReasonBadTimestamp, field, "is not an RFC 3339 time with a zone, such as 2026-11-24T09:00:00Z: %q", Clean(text))
+	}
+	*dst = at
+	return nil
+}
+
+func readObject(dst *json.RawMessage, field string, value jsontext.Value) error {
+	switch value.Kind() {
+	case 'n':
+		return nil
+	case '{':
+	default:
+		return reject(ReasonWrongType, field, "is not an object")
+	}
+	if err := checkTree(field, value); err != nil {
+		return err
+	}
+	if err := value.Compact(); err != nil {
+		return reject(ReasonMalformedJSON, field, "is not valid JSON")
+	}
+	*dst = json.RawMessage(bytes.Clone(value))
+	return nil
+}
+
+// checkTree bounds depth, keys, strings and numbers of a value that is known to be well-formed.
+func checkTree(field string, value jsontext.Value) error {
+	dec := jsontext.NewDecoder(bytes.NewReader(value))
+	for {
+		token, err := dec.ReadToken()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return syntaxRejection(err, dec.InputOffset())
+		}
+		depth := dec.StackDepth()
+		if depth > MaxDepth-1 {
+			return reject(ReasonTooDeep, field, "nests deeper than %d", MaxDepth)
+		}
+		container, length := dec.StackIndex(depth)
+		if container == '{' && length > 2*MaxKeys {
+			return reject(ReasonTooManyKeys, field, "an object has more than %d keys", MaxKeys)
+		}
+		if err := checkToken(field, token, container == '{' && length%2 == 1); err != nil {
+			return err
+		}
+	}
+}
+
+func checkToken(field string, token jsontext.Token, isKey bool) error {
+	switch token.Kind() {
+	case '"':
+		n := len(token.String())
+		if isKey && (n == 0 || n > MaxKeyBytes) {
+			return reject(ReasonBadKey, field, "a key must have 1 to %d bytes", MaxKeyBytes)
+		}
+		if n > MaxStringBytes {
+			return reject(ReasonValueTooLong, field, "a string has %d bytes; at most %d are taken", n, MaxStringBytes)
+		}
+	case '0':
+		if !inRange(token.String()) {
+			return reject(ReasonNumberRange, field, "%s does not fit a 64-bit number", Clean(token.String()))
+		}
+	}
+	return nil
+}
+
+// inRange refuses numbers that a float64 would turn into infinity, or into zero though they are not.
+func inRange(text string) bool {
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsInf(f, 0) {
+		return false
+	}
+	mantissa, _, _ := strings.Cut(strings.ToLower(text), "e")
+	return f != 0 || strings.Trim(mantissa, "-0.") == ""
+}
+
+func syntaxRejection(err error, offset int64) error {
+	switch text := err.Error(); {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return reject(ReasonDuplicateKey, "", "a name stands twice in one object, near byte %d", offset)
+	case strings.Contains(text, "surrogate") || strings.Contains(text, "UTF-8"):
+		return reject(ReasonInvalidUTF8, "", "a string holds broken text near byte %d", offset)
+	case strings.Contains(text, "depth"):
+		return reject(ReasonTooDeep, "", "nests deeper than %d", MaxDepth)
+	default:
+		return reject(ReasonMalformedJSON, "", "is not JSON near byte %d", offset)
+	}
+}
+
+// DecodeProperties turns the object of an event into values: string, bool, nil, int64 for whole numbers that fit one,
+// float64 for the rest, []any and map[string]any. A number keeps its exact value where encoding/json would round it.
+func DecodeProperties(raw json.RawMessage) (map[string]any, error) {
+	if len(raw) == 0 {
+		return nil, nil //nolint:nilnil // no properties is a value: a nil map reads as empty
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var values map[string]any
+	if err := dec.Decode(&values); err != nil {
+		return nil, reject(ReasonMalformedJSON, "properties", "is not an object")
+	}
+	for k, v := range values {
+		values[k] = exact(v)
+	}
+	return values, nil
+}
+
+func exact(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		if i, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
+			return i
+		}
+		f, err := v.Float64()
+		if err != nil {
+			return nil // out of range: decoding an event refuses these, so only a stranger's payload comes here
+		}
+		return f
+	case []any:
+		for i := range v {
+			v[i] = exact(v[i])
+		}
+		return v
+	case map[string]any:
+		for k := range v {
+			v[k] = exact(v[k])
+		}
+		return v
+	default:
+		return v
+	}
+}

@@ -1,0 +1,59 @@
+package schema
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Limits of an event. An event beyond one is refused with the reason named.
+const (
+	MaxEventBytes  = 256 << 10 // too_large
+	MaxUserID      = 256       // bytes; id_too_long
+	MaxEventID     = 100       // bytes; bad_event_id
+	MaxEventName   = 200       // bytes; bad_event_name
+	MaxDepth       = 16        // nesting; too_deep
+	MaxKeys        = 256       // keys of one object; too_many_keys
+	MaxKeyBytes    = 256       // bad_key
+	MaxStringBytes = 32 << 10  // value_too_long
+)
+
+// Event is a fact about a user as a service publishes it on `onramp.events.<source>`. Immutable.
+//
+//	{"event_id":"01J…","event_name":"feature_viewed","user_id":"u42",
+//	 "occurred_at":"2026-11-24T09:00:00Z","properties":{"feature":"reports"}}
+//
+// EventID identifies the event however often it is published; a publisher that leaves it out gets one derived from the
+// stream position and so no protection from publishing twice. OccurredAt defaults to the time of receipt. SentAt is the
+// publisher's clock at the moment of sending, used to correct its skew. Backfill says that the event belongs to the past:
+// it changes state but never causes an action.
+type Event struct {
+	EventID    string          `json:"event_id"`
+	EventName  string          `json:"event_name"`
+	UserID     string          `json:"user_id"`
+	OccurredAt time.Time       `json:"occurred_at,omitzero"`
+	SentAt     time.Time       `json:"sent_at,omitzero"`
+	Properties json.RawMessage `json:"properties,omitempty"`
+	Traits     json.RawMessage `json:"traits,omitempty"`
+	Backfill   bool            `json:"backfill,omitempty"`
+}
+
+// UserEvent is an event on its way to its user's workflow: identity and time resolved, the user left out because the
+// workflow is the user. Times are Unix milliseconds, UTC.
+type UserEvent struct {
+	EventID    string          `json:"event_id"`
+	EventName  string          `json:"event_name"`
+	Sequence   uint64          `json:"seq"` // position in ONRAMP_EVENTS: the order of record
+	OccurredAt int64           `json:"occurred_at"`
+	ReceivedAt int64           `json:"received_at"`
+	Lateness   Lateness        `json:"lateness,omitempty"`
+	Properties json.RawMessage `json:"properties,omitempty"`
+	Traits     json.RawMessage `json:"traits,omitempty"`
+}
+
+// EventBatch is what one signal carries: events of one user in stream order, and the playbook they are to be read with.
+// Revision grows with every published playbook, so a workflow never goes back to an older one.
+type EventBatch struct {
+	Playbook string      `json:"playbook"`
+	Revision uint64      `json:"revision"`
+	Events   []UserEvent `json:"events"`
+}

@@ -1,0 +1,147 @@
+package schema
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Streams of JetStream.
+const (
+	EventsStream      = "ONRAMP_EVENTS"
+	OutcomesStream    = "ONRAMP_OUTCOMES"
+	DeadLettersStream = "ONRAMP_DEADLETTERS"
+	ActionsStream     = "ONRAMP_ACTIONS"
+	ProfilesStream    = "ONRAMP_PROFILES"
+	PlaybooksBucket   = "ONRAMP_PLAYBOOKS" // object store: playbooks by hash
+)
+
+// Subject prefixes and the wildcard of each stream.
+const (
+	EventsSubjects      = "onramp.events.>"
+	OutcomesSubjects    = "onramp.outcomes.>"
+	DeadLettersSubjects = "onramp.deadletters.>"
+	ActionsSubjects     = "onramp.actions.>"
+	ProfilesSubjects    = "onramp.profiles.>"
+)
+
+// Durable consumers.
+const (
+	IngestConsumer      = "ingest"
+	ArchiveConsumer     = "archive"
+	OutcomesConsumer    = "sink-outcomes"
+	DeadLettersConsumer = "sink-deadletters"
+)
+
+// TaskQueue is the Temporal task queue of journeys and activities.
+const TaskQueue = "onramp"
+
+// Headers of dead letters.
+const (
+	HeaderReason   = "Onramp-Reason"
+	HeaderMessage  = "Onramp-Message"
+	HeaderStream   = "Onramp-Stream"
+	HeaderSequence = "Onramp-Sequence"
+	HeaderSubject  = "Onramp-Subject"
+	HeaderAttempts = "Onramp-Attempts"
+	HeaderReceived = "Onramp-Received" // RFC 3339, when the stream took the message
+	HeaderSHA256   = "Onramp-Sha256"   // of the whole payload, where it was cut for its size
+)
+
+const workflowPrefix = "onboarding/"
+
+// tokenLength is the number of characters of a user token, its leading letter included.
+const tokenLength = 27
+
+//nolint:gochecknoglobals // immutable: an encoding has no setters
+var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// UserToken is the name of a user everywhere but in erasable places: `u` and 26 characters of lower-case base32 of
+// HMAC-SHA256(workspace key, raw id). It is safe in subjects, keys, workflow ids, logs and metric labels, whatever bytes
+// the raw id holds, and cannot be turned back into the id without the key.
+func UserToken(workspaceKey []byte, userID string) string {
+	mac := hmac.New(sha256.New, workspaceKey)
+	mac.Write([]byte(userID)) // hash.Hash never returns an error
+	return "u" + base32Lower.EncodeToString(mac.Sum(nil))[:tokenLength-1]
+}
+
+// ErrNotAToken is returned where a user token was expected and something else stood.
+var ErrNotAToken = errors.New("not a user token")
+
+// CheckToken returns ErrNotAToken unless s has the shape of a user token.
+func CheckToken(s string) error {
+	if len(s) != tokenLength || s[0] != 'u' || strings.Trim(s[1:], "abcdefghijklmnopqrstuvwxyz234567") != "" {
+		return fmt.Errorf("%w: %q", ErrNotAToken, Clean(s))
+	}
+	return nil
+}
+
+// WorkflowID is the id of the workflow that is the user: `onboarding/<token>`.
+func WorkflowID(token string) string { return workflowPrefix + token }
+
+// TokenFromWorkflowID is the inverse of WorkflowID. It returns ErrNotAToken for a stranger's id.
+func TokenFromWorkflowID(id string) (string, error) {
+	token, ok := strings.CutPrefix(id, workflowPrefix)
+	if !ok {
+		return "", fmt.Errorf("%w: %q", ErrNotAToken, Clean(id))
+	}
+	return token, CheckToken(token)
+}
+
+// EventSubject is where a service named source publishes its events. source is a subject token chosen by the operator.
+func EventSubject(source string) string { return "onramp.events." + source }
+
+// ActionSubject is where the action of that name is delivered over NATS.
+func ActionSubject(action string) string { return "onramp.actions." + action }
+
+// OutcomeSubject is where outcomes of that kind are published.
+func OutcomeSubject(kind OutcomeKind) string { return "onramp.outcomes." + string(kind) }
+
+// DeadLetterSubject is where messages refused for that reason end.
+func DeadLetterSubject(reason Reason) string { return "onramp.deadletters." + string(reason) }
+
+// ProfileSubject is where the newest profile of a user stands.
+func ProfileSubject(token string) string { return "onramp.profiles." + token }
+
+// EnrollmentID identifies one passage of a user through a journey. Derived, so that deciding it again gives it again.
+func EnrollmentID(token, journey, entryEventID string) string {
+	return derive("e", token, journey, entryEventID)
+}
+
+// ActionID identifies one action: the same on every attempt, so that a deduplicating receiver acts once.
+func ActionID(enrollmentID, stepKey string, visit int) string {
+	return derive("a", enrollmentID, stepKey, fmt.Sprint(visit))
+}
+
+// OutcomeID identifies one outcome by what makes it the same outcome when it is decided again.
+func OutcomeID(kind OutcomeKind, parts ...string) string {
+	return derive("o", append([]string{string(kind)}, parts...)...)
+}
+
+// derive hashes parts, each with its length in front so that no two lists of parts look alike.
+func derive(prefix string, parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p) // hash.Hash never returns an error
+	}
+	return prefix + base32Lower.EncodeToString(h.Sum(nil))[:26]
+}
+
+// Clean makes a piece of foreign input fit for a message: at most 64 bytes, nothing but printable ASCII.
+func Clean(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if b.Len() >= 64 {
+			b.WriteString("…")
+			break
+		}
+		if r < ' ' || r > '~' {
+			r = '?'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
