@@ -1,0 +1,131 @@
+package segment
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"cel.dev/cel-go/cel"
+)
+
+// Type is the declared type of a property or trait.
+type Type string
+
+// The types a tracking plan may declare.
+const (
+	String    Type = "string"
+	Int       Type = "int"
+	Number    Type = "number"
+	Bool      Type = "bool"
+	Timestamp Type = "timestamp" // RFC 3339 text in events
+	List      Type = "list"      // of strings
+)
+
+// Types lists the types in the order a person expects.
+func Types() []Type { return []Type{String, Int, Number, Bool, Timestamp, List} }
+
+// Plan is the tracking plan: what services promise to send. Rules can name nothing else.
+type Plan struct {
+	Events map[string]Properties
+	Traits Properties
+}
+
+// Properties maps names to declared types.
+type Properties map[string]Type
+
+func (t Type) cel() *cel.Type {
+	switch t {
+	case Int:
+		return cel.IntType
+	case Number:
+		return cel.DoubleType
+	case Bool:
+		return cel.BoolType
+	case Timestamp:
+		return cel.TimestampType
+	case List:
+		return cel.ListType(cel.StringType)
+	default:
+		return cel.StringType
+	}
+}
+
+// coerce returns v as the declared type, and false where v is of another: a mistyped value counts as absent.
+func (t Type) coerce(v any) (any, bool) {
+	switch t {
+	case Int:
+		switch v := v.(type) {
+		case int64:
+			return v, true
+		case float64: // a whole number that has been through JSON
+			return int64(v), v == math.Trunc(v) && math.Abs(v) < 1<<53
+		}
+	case Number:
+		switch v := v.(type) {
+		case int64:
+			return float64(v), true
+		case float64:
+			return v, true
+		}
+	case Bool:
+		b, ok := v.(bool)
+		return b, ok
+	case Timestamp:
+		s, ok := v.(string)
+		at, err := time.Parse(time.RFC3339Nano, s)
+		return at, ok && err == nil
+	case List:
+		return stringList(v)
+	case String:
+		s, ok := v.(string)
+		return s, ok
+	}
+	return nil, false
+}
+
+func stringList(v any) (any, bool) {
+	items, ok := v.([]any)
+	list := make([]string, 0, len(items))
+	for _, item := range items {
+		s, isString := item.(string)
+		ok = ok && isString
+		list = append(list, s)
+	}
+	return list, ok
+}
+
+func (t Type) coerceJSON(raw json.RawMessage) (any, bool) {
+	dec := json.NewDecoder(strings.NewReader(string(raw)))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		return nil, false
+	}
+	if n, ok := v.(json.Number); ok {
+		if i, err := n.Int64(); err == nil {
+			return t.coerce(i)
+		}
+		f, err := n.Float64()
+		if err != nil {
+			return nil, false
+		}
+		return t.coerce(f)
+	}
+	return t.coerce(v)
+}
+
+// names lists the keys of m for a message, sorted.
+func names[V any](m map[string]V) string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	if len(keys) > 12 {
+		keys = append(keys[:12], fmt.Sprintf("and %d more", len(m)-12))
+	}
+	return strings.Join(keys, ", ")
+}
