@@ -1,0 +1,135 @@
+package experiment
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/stat/distuv"
+)
+
+// Arm is what one variant's users did: how many met the variant, and how many of these converted afterwards.
+type Arm struct{ Users, Converted int64 }
+
+// State says whether the numbers of a comparison mean anything.
+type State string
+
+// The states. Only in StateOK and StateFewConversions are lift and intervals set.
+const (
+	StateOK             State = "ok"
+	StateFewConversions State = "few_conversions" // an arm has fewer than MinConversions: the normal approximation is weak
+	StateEmptyArm       State = "empty_arm"       // nobody met one of the variants
+	StateZeroBaseline   State = "zero_baseline"   // nobody converted in control: there is nothing to be relative to
+	StateZeroVariance   State = "zero_variance"   // all or none converted in both arms: no spread, so no interval
+	StateInvalid        State = "invalid"         // more conversions than users, or a negative count
+)
+
+// MinConversions is how many conversions each arm needs before a claim should be made. A rule of thumb.
+const MinConversions = 30
+
+// Defaults of Options.
+const (
+	DefaultAlpha = 0.05
+	DefaultNStar = 5000
+)
+
+// Options of a comparison. The zero value is valid.
+type Options struct {
+	Alpha float64 // chance of missing the truth, in (0,1). Defaults to 0.05.
+	NStar float64 // users, both arms together, at which the anytime-valid interval is tightest; fixed before the data. Defaults to 5000.
+}
+
+// Comparison of a treatment with a control. Lift is relative: 0.15 says that the treatment's rate is 15 % above the
+// control's. [Low, High] holds the true lift with chance 1−alpha at every look, however often one looks; [FixedLow,
+// FixedHigh] holds it at one look that was planned beforehand, and so does PValue.
+type Comparison struct {
+	ControlRate, TreatmentRate float64
+	Lift                       float64 // (treatment − control) / control
+	Low, High                  float64 // of the lift, anytime-valid
+	FixedLow, FixedHigh        float64 // of the lift, at one planned look
+	Difference                 float64 // treatment − control
+	DiffLow, DiffHigh          float64 // of the difference, at one planned look
+	PValue                     float64 // two-sided, of no difference, at one planned look
+	AnytimePValue              float64 // two-sided, of no lift, at every look
+	State                      State
+}
+
+// CompareProportions compares the conversion rates of two arms. It never returns NaN or infinity: where the input is
+// degenerate, State says so and what has no meaning is zero (a p-value: one).
+func CompareProportions(control, treatment Arm, opts Options) Comparison {
+	c := Comparison{PValue: 1, AnytimePValue: 1}
+	if !control.valid() || !treatment.valid() {
+		c.State = StateInvalid
+		return c
+	}
+	c.ControlRate, c.TreatmentRate = control.rate(), treatment.rate()
+	if control.Users == 0 || treatment.Users == 0 {
+		c.State = StateEmptyArm
+		return c
+	}
+	opts = opts.withDefaults()
+	varC, varT := control.meanVariance(), treatment.meanVariance()
+	z := distuv.UnitNormal.Quantile(1 - opts.Alpha/2)
+
+	c.Difference = c.TreatmentRate - c.ControlRate
+	seDiff := math.Sqrt(varC + varT)
+	c.DiffLow, c.DiffHigh = c.Difference-z*seDiff, c.Difference+z*seDiff
+	switch {
+	case control.Converted == 0:
+		c.State = StateZeroBaseline
+		return c
+	case seDiff == 0:
+		c.State, c.Lift = StateZeroVariance, c.Difference/c.ControlRate
+		return c
+	}
+	c.PValue = 2 * distuv.UnitNormal.Survival(math.Abs(c.Difference)/seDiff)
+
+	// Delta method: the variance of the ratio of two means, to first order.
+	m2 := c.ControlRate * c.ControlRate
+	seLift := math.Sqrt(varT/m2 + varC*c.TreatmentRate*c.TreatmentRate/(m2*m2))
+	c.Lift = c.Difference / c.ControlRate
+	c.FixedLow, c.FixedHigh = c.Lift-z*seLift, c.Lift+z*seLift
+	half, p := anytime(c.Lift, seLift, float64(control.Users+treatment.Users), opts)
+	c.Low, c.High, c.AnytimePValue = c.Lift-half, c.Lift+half, p
+	c.State = StateOK
+	if min(control.Converted, treatment.Converted) < MinConversions {
+		c.State = StateFewConversions
+	}
+	return c
+}
+
+// anytime returns the half-width of the asymptotic confidence sequence (Waudby-Smith et al., arXiv 2103.06476) around an
+// estimate with standard error se from n users, and the always-valid p-value of the estimate being zero.
+func anytime(estimate, se, n float64, opts Options) (half, p float64) {
+	rho2 := (-2*math.Log(opts.Alpha) + math.Log(1-2*math.Log(opts.Alpha))) / opts.NStar
+	k := n*rho2 + 1
+	half = se * math.Sqrt(n) * math.Sqrt(2*k/(n*n*rho2)*math.Log(math.Sqrt(k)/opts.Alpha))
+	if se == 0 {
+		return half, 1
+	}
+	z := estimate / se
+	return half, min(1, math.Sqrt(k)*math.Exp(-rho2*n*z*z/(2*k)))
+}
+
+func (a Arm) valid() bool { return a.Converted >= 0 && a.Converted <= a.Users }
+
+func (a Arm) rate() float64 {
+	if a.Users == 0 {
+		return 0
+	}
+	return float64(a.Converted) / float64(a.Users)
+}
+
+// meanVariance is the variance of the arm's rate: m(1−m)/n.
+func (a Arm) meanVariance() float64 {
+	m := a.rate()
+	return m * (1 - m) / float64(a.Users)
+}
+
+func (o Options) withDefaults() Options {
+	if !(o.Alpha > 0 && o.Alpha < 1) { //nolint:staticcheck // written so that NaN becomes the default
+		o.Alpha = DefaultAlpha
+	}
+	if !(o.NStar > 0) { //nolint:staticcheck // written so that NaN becomes the default
+		o.NStar = DefaultNStar
+	}
+	return o
+}
