@@ -1,7 +1,7 @@
 package schema
 
 // Profile is what a user is right now, for those who ask: segments with reasons, variants, where each journey stands and
-// what comes next. Published whole on every change; Sequence grows by one each time. Times are Unix milliseconds, UTC.
+// what comes next. Published whole on every change; Sequence grows with each. Times are Unix milliseconds, UTC.
 type Profile struct {
 	UserToken  string            `json:"user_token"`
 	Sequence   uint64            `json:"sequence"`

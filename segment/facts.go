@@ -2,6 +2,7 @@ package segment
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 
 	"github.com/onramphq/onramp/schema"
@@ -31,35 +32,32 @@ type Trait struct {
 	Seq   uint64          `json:"seq"`
 }
 
-// MaxTraits bounds what a service can make a user's state hold: only declared traits are kept at all.
-const MaxTraits = 256
-
-// Apply folds one event into f. Undeclared events and traits leave no mark.
-func (set *Set) Apply(f *Facts, event *schema.UserEvent) error {
+// Apply folds one event into f. Undeclared events and traits leave no mark. done names the series this event has been
+// counted in already and takes those that Apply counts it in: a user can live under several sets, which share series.
+func (set *Set) Apply(f *Facts, event *schema.UserEvent, done map[string]bool) {
 	declared, ok := set.plan.Events[event.EventName]
 	if !ok {
-		return nil
+		return
 	}
 	if f.FirstSeen == 0 || event.OccurredAt < f.FirstSeen {
 		f.FirstSeen = event.OccurredAt
 	}
 	f.LastSeen = max(f.LastSeen, event.OccurredAt)
-	if err := set.applyTraits(f, event); err != nil {
-		return err
-	}
+	set.applyTraits(f, event)
 	slots := set.byEvent[event.EventName]
 	if len(slots) == 0 {
-		return nil
+		return
 	}
 	properties, err := schema.DecodeProperties(event.Properties)
 	if err != nil {
-		return err
+		properties = nil // ingest let only objects through; whatever else came counts as an event without properties
 	}
 	for _, i := range slots {
 		slot := &set.slots[i]
-		if !slot.selects(declared, properties) {
+		if done[slot.Key] || !slot.selects(declared, properties) {
 			continue
 		}
+		done[slot.Key] = true
 		if f.Series == nil {
 			f.Series = make(map[string]*Series)
 		}
@@ -70,7 +68,6 @@ func (set *Set) Apply(f *Facts, event *schema.UserEvent) error {
 		}
 		series.add(event.OccurredAt, slot)
 	}
-	return nil
 }
 
 func (s *Series) add(at int64, slot *Slot) {
@@ -88,13 +85,13 @@ func (s *Series) add(at int64, slot *Slot) {
 	}
 }
 
-func (set *Set) applyTraits(f *Facts, event *schema.UserEvent) error {
+func (set *Set) applyTraits(f *Facts, event *schema.UserEvent) {
 	if len(event.Traits) == 0 {
-		return nil
+		return
 	}
 	var values map[string]json.RawMessage
 	if err := json.Unmarshal(event.Traits, &values); err != nil {
-		return err
+		return // as with properties
 	}
 	for name, raw := range values {
 		if _, declared := set.plan.Traits[name]; !declared {
@@ -109,7 +106,6 @@ func (set *Set) applyTraits(f *Facts, event *schema.UserEvent) error {
 		}
 		f.Traits[name] = Trait{Value: raw, At: event.OccurredAt, Seq: event.Sequence}
 	}
-	return nil
 }
 
 // TraitValues returns the declared traits that have a value of their declared type.
@@ -127,20 +123,12 @@ func (set *Set) TraitValues(f *Facts) map[string]any {
 	return values
 }
 
-// Prune drops what no slot of the set reads: what an older playbook left behind.
-func (set *Set) Prune(f *Facts) {
-	keys := make(map[string]bool, len(set.slots))
-	for i := range set.slots {
-		keys[set.slots[i].Key] = true
-	}
-	for key := range f.Series {
-		if !keys[key] {
-			delete(f.Series, key)
-		}
-	}
-	for name := range f.Traits {
-		if _, declared := set.plan.Traits[name]; !declared {
-			delete(f.Traits, name)
-		}
-	}
+// Prune drops what none of the sets reads: what an older playbook left behind.
+func Prune(f *Facts, sets ...*Set) {
+	maps.DeleteFunc(f.Series, func(key string, _ *Series) bool {
+		return !slices.ContainsFunc(sets, func(set *Set) bool { _, ok := set.byKey[key]; return ok })
+	})
+	maps.DeleteFunc(f.Traits, func(name string, _ Trait) bool {
+		return !slices.ContainsFunc(sets, func(set *Set) bool { _, ok := set.plan.Traits[name]; return ok })
+	})
 }

@@ -27,6 +27,8 @@ type Rule struct {
 	Segments []string // the segments it asks about; sorted
 	AnyEvent bool     // every declared event can change the answer (inactive_for, seen_for)
 
+	AsksVariant bool // meeting an experiment can change the answer
+
 	set     *Set
 	terms   []term
 	program cel.Program
@@ -89,6 +91,7 @@ func (b *builder) rule(source string, checked *cel.Ast, program cel.Program) *Ru
 		case termSegment:
 			r.Segments = append(r.Segments, t.name)
 		case termVariant:
+			r.AsksVariant = true
 		}
 	}
 	for _, reference := range checked.NativeRep().ReferenceMap() {

@@ -1,0 +1,180 @@
+package journey
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/onramphq/onramp/playbook"
+	"github.com/onramphq/onramp/schema"
+)
+
+// Profile tells what the user is right now, for those who ask.
+func Profile(books Books, s *State) schema.Profile {
+	p := schema.Profile{
+		UserToken: s.Token, Sequence: s.Sequence, UpdatedAt: s.Clock, Playbook: s.Playbook, Stage: s.Stage(books),
+		Segments: []schema.Membership{}, Variants: s.variants(), Journeys: []schema.JourneyStatus{}, LastEvent: s.LastEvent,
+	}
+	book := books.Playbook(s.Playbook)
+	if book == nil {
+		return p
+	}
+	scope := s.scope(s.Clock)
+	for i := range book.Segments {
+		seg := &book.Segments[i]
+		m := s.Members[seg.Key]
+		if m == nil {
+			continue
+		}
+		p.Segments = append(p.Segments, schema.Membership{
+			Segment: seg.Key, In: m.In, Unknown: !m.Known, Since: m.Since, Until: m.Until,
+			Reason: cmp.Or(m.Missing, seg.Rule.Explain(scope)),
+		})
+	}
+	for _, e := range s.Enrollments {
+		p.Journeys = append(p.Journeys, schema.JourneyStatus{
+			Journey: e.Journey, EnrollmentID: e.ID, StartedAt: e.StartedAt, StepKey: e.Step, Waiting: waiting(books, e),
+			Deadline: e.Due, Ended: e.Ended, EndedAt: e.EndedAt, Converted: e.Converted,
+		})
+	}
+	for _, key := range sortedKeys(s.Passed) {
+		if !slices.ContainsFunc(s.Enrollments, func(e *Enrollment) bool { return e.Journey == key }) {
+			passage := s.Passed[key]
+			p.Journeys = append(p.Journeys, schema.JourneyStatus{
+				Journey: key, Ended: passage.Ended, EndedAt: passage.EndedAt, Converted: passage.Converted,
+			})
+		}
+	}
+	p.NextAt, p.NextChange = next(books, s)
+	return p
+}
+
+// Stage says where the user is in a word or two: the step of the open journey of highest priority, else how the last one
+// ended, else `new`.
+func (s *State) Stage(books Books) string {
+	var top *Enrollment
+	best := 0
+	for _, e := range s.Enrollments {
+		book := books.Playbook(e.Version)
+		if e.Ended != "" || book == nil || book.Journey(e.Journey) == nil {
+			continue
+		}
+		if priority := book.Journey(e.Journey).Priority; top == nil || priority > best {
+			top, best = e, priority
+		}
+	}
+	if top != nil {
+		return stageOf(top)
+	}
+	last, stage := int64(-1), "new"
+	for _, key := range sortedKeys(s.Passed) {
+		if passage := s.Passed[key]; passage.EndedAt > last {
+			last, stage = passage.EndedAt, key+"/"+passage.Ended
+		}
+	}
+	return stage
+}
+
+func waiting(books Books, e *Enrollment) string {
+	book := books.Playbook(e.Version)
+	if e.Ended != "" || book == nil || book.Journey(e.Journey) == nil {
+		return ""
+	}
+	step := book.Journey(e.Journey).Steps[e.Step]
+	switch {
+	case step == nil:
+		return ""
+	case step.Kind == playbook.StepDelay:
+		return "the time"
+	case step.Kind != playbook.StepWait:
+		return ""
+	}
+	var what []string
+	if len(step.Events) > 0 {
+		what = append(what, strings.Join(step.Events, " or "))
+	}
+	if step.When != nil {
+		what = append(what, step.When.Source)
+	}
+	return strings.Join(what, ", or ")
+}
+
+// next says what time alone changes next, and when.
+func next(books Books, s *State) (at int64, what string) {
+	at = WakeAt(s)
+	if at == 0 {
+		return 0, ""
+	}
+	due := earliest(s)
+	var parts []string
+	for _, e := range s.Enrollments {
+		if e.Ended == "" && e.Due == due {
+			parts = append(parts, fmt.Sprintf("journey %s leaves step %s", e.Journey, e.Step))
+		}
+		if e.Ended == "" && e.Until == due {
+			parts = append(parts, fmt.Sprintf("journey %s asks its rules again at step %s", e.Journey, e.Step))
+		}
+	}
+	for _, key := range sortedKeys(s.Members) {
+		if s.Members[key].Until == due {
+			parts = append(parts, "segment "+key+" is asked again")
+		}
+	}
+	return at, strings.Join(parts, "; ")
+}
+
+// Explain writes the user's standing as a page of Markdown: where the user is, which segments and why, and what happens
+// next and when. It is what a support person reads in the Temporal UI.
+func Explain(books Books, s *State) string {
+	p := Profile(books, s)
+	var b strings.Builder
+	fmt.Fprintf(&b, "### %s\n\n", p.Stage)
+	if p.NextAt != 0 {
+		fmt.Fprintf(&b, "**Next:** %s — %s\n\n", stamp(p.NextAt), p.NextChange)
+	} else {
+		b.WriteString("**Next:** nothing by time alone; the next event decides\n\n")
+	}
+	b.WriteString("| Segment | | Why | Since | Asked again |\n|---|---|---|---|---|\n")
+	for _, m := range p.Segments {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", m.Segment, mark(m), cell(m.Reason), stamp(m.Since), stamp(m.Until))
+	}
+	b.WriteString("\n| Journey | Step | Waits for | Until | Ended |\n|---|---|---|---|---|\n")
+	for _, j := range p.Journeys {
+		ended := j.Ended
+		if j.Converted {
+			ended = strings.TrimPrefix(ended+", goal met", ", ")
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", j.Journey, j.StepKey, cell(j.Waiting), stamp(j.Deadline), ended)
+	}
+	for _, key := range sortedKeys(p.Variants) {
+		fmt.Fprintf(&b, "\nExperiment **%s**: variant **%s**\n", key, p.Variants[key])
+	}
+	fmt.Fprintf(&b, "\n%d events counted, %d repeated; playbook %s; as of %s\n",
+		s.Counts.Applied, s.Counts.Duplicates+s.Counts.Redelivered, s.Playbook, stamp(s.Clock))
+	return b.String()
+}
+
+func mark(m schema.Membership) string {
+	switch {
+	case m.Unknown && m.In:
+		return "in, now unknown"
+	case m.Unknown:
+		return "unknown"
+	case m.In:
+		return "**in**"
+	default:
+		return "out"
+	}
+}
+
+func stamp(at int64) string {
+	if at == 0 {
+		return "—"
+	}
+	return time.UnixMilli(at).UTC().Format("2006-01-02 15:04:05.000 UTC")
+}
+
+// cell keeps a rule's own bars from breaking the table.
+func cell(text string) string { return strings.ReplaceAll(text, "|", "\\|") }

@@ -1,0 +1,160 @@
+package journey
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"slices"
+
+	"github.com/onramphq/onramp/segment"
+)
+
+// State is all that is remembered of a user. A fold over events, bounded by the playbook; it can be thrown away and
+// rebuilt. Times are Unix milliseconds, UTC.
+type State struct {
+	Token       string                `json:"token"`
+	Playbook    string                `json:"playbook"`
+	Revision    uint64                `json:"revision"`
+	Clock       int64                 `json:"clock"`                 // the latest moment of record
+	HistoricAt  int64                 `json:"historic_at,omitempty"` // when the latest historic event was received
+	Sequence    uint64                `json:"sequence"`              // of the profile: the number of outcomes so far
+	LastEvent   string                `json:"last_event,omitempty"`
+	Facts       segment.Facts         `json:"facts"`
+	Members     map[string]*Member    `json:"members,omitempty"`
+	Enrollments []*Enrollment         `json:"enrollments,omitempty"` // open, and ended ones whose goal can still be met
+	Passed      map[string]Passage    `json:"passed,omitempty"`      // by journey: the last passage that is over
+	Assigned    map[string]Assignment `json:"assigned,omitempty"`    // by experiment
+	Sent        []int64               `json:"sent,omitempty"`        // capped actions within the limit's period
+	Seen        Seen                  `json:"seen"`
+	Counts      Counts                `json:"counts"`
+}
+
+// Counts tells what became of the events the user's workflow was handed.
+type Counts struct {
+	Applied     int64 `json:"applied"`
+	Duplicates  int64 `json:"duplicates"`  // the same event published again
+	Redelivered int64 `json:"redelivered"` // the same message delivered again
+}
+
+// Member is a user's standing in one segment.
+type Member struct {
+	In      bool   `json:"in"`
+	Known   bool   `json:"known"`           // the rule had an answer at the last evaluation
+	Since   int64  `json:"since,omitempty"` // when In last changed
+	Until   int64  `json:"until,omitempty"` // when time alone lets the rule be asked again
+	Missing string `json:"missing,omitempty"`
+}
+
+// Enrollment is one passage through one journey version.
+type Enrollment struct {
+	ID        string         `json:"id"`
+	Journey   string         `json:"journey"`
+	Version   string         `json:"version"` // hash of the playbook it is pinned to
+	StartedAt int64          `json:"started_at"`
+	Historic  bool           `json:"historic,omitempty"` // entered by a historic event: never causes an action
+	Step      string         `json:"step,omitempty"`
+	StepAt    int64          `json:"step_at,omitempty"`
+	Due       int64          `json:"due,omitempty"`   // when the delay ends or the wait times out
+	Until     int64          `json:"until,omitempty"` // when time alone lets the wait's or an exit's rule be asked again
+	Visits    map[string]int `json:"visits,omitempty"`
+	GoalUntil int64          `json:"goal_until,omitempty"`
+	Converted bool           `json:"converted,omitempty"`
+	Ended     string         `json:"ended,omitempty"`
+	EndedAt   int64          `json:"ended_at,omitempty"`
+}
+
+// Passage is what remains of an enrollment that is over.
+type Passage struct {
+	Times     int    `json:"times"`
+	Ended     string `json:"ended"`
+	EndedAt   int64  `json:"ended_at"`
+	Converted bool   `json:"converted,omitempty"`
+}
+
+// Assignment is the variant a user met, and when.
+type Assignment struct {
+	Variant   string `json:"variant"`
+	ExposedAt int64  `json:"exposed_at"`
+}
+
+// SeenCapacity is the number of events a user's workflow remembers to recognize a repetition. Ingest keeps each user's
+// events in order and fewer than this in flight, so an event older than all of them can only be a repetition.
+const SeenCapacity = 512
+
+// Seen remembers the latest events: stream position and a hash of the event id.
+type Seen struct {
+	Floor   uint64 // the highest position that was forgotten
+	entries []seenEntry
+}
+
+type seenEntry struct{ seq, id uint64 }
+
+type repetition int8
+
+const (
+	fresh repetition = iota
+	duplicate
+	redelivered
+)
+
+func hashID(id string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(id)) // hash.Hash never returns an error
+	return h.Sum64()
+}
+
+// add remembers the event and says whether it was there before.
+func (s *Seen) add(seq uint64, eventID string) repetition {
+	id := hashID(eventID)
+	for i := len(s.entries) - 1; i >= 0; i-- {
+		switch e := s.entries[i]; {
+		case e.seq == seq:
+			return redelivered
+		case e.id == id:
+			return duplicate
+		}
+	}
+	if seq <= s.Floor {
+		return redelivered
+	}
+	s.entries = append(s.entries, seenEntry{seq, id})
+	if over := len(s.entries) - SeenCapacity; over > 0 {
+		for _, e := range s.entries[:over] {
+			s.Floor = max(s.Floor, e.seq)
+		}
+		s.entries = slices.Delete(s.entries, 0, over)
+	}
+	return fresh
+}
+
+// MarshalJSON packs 16 bytes an event: the ring is the largest part of most states.
+func (s Seen) MarshalJSON() ([]byte, error) {
+	packed := binary.BigEndian.AppendUint64(nil, s.Floor)
+	for _, e := range s.entries {
+		packed = binary.BigEndian.AppendUint64(packed, e.seq)
+		packed = binary.BigEndian.AppendUint64(packed, e.id)
+	}
+	return json.Marshal(base64.RawStdEncoding.EncodeToString(packed))
+}
+
+// UnmarshalJSON is the inverse of MarshalJSON.
+func (s *Seen) UnmarshalJSON(raw []byte) error {
+	var text string
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return fmt.Errorf("decode seen events: %w", err)
+	}
+	packed, err := base64.RawStdEncoding.DecodeString(text)
+	if err != nil {
+		return fmt.Errorf("decode seen events: %w", err)
+	}
+	if len(packed)%16 != 8 {
+		return fmt.Errorf("decode seen events: %d bytes do not make whole entries", len(packed))
+	}
+	*s = Seen{Floor: binary.BigEndian.Uint64(packed)}
+	for packed = packed[8:]; len(packed) > 0; packed = packed[16:] {
+		s.entries = append(s.entries, seenEntry{binary.BigEndian.Uint64(packed), binary.BigEndian.Uint64(packed[8:])})
+	}
+	return nil
+}

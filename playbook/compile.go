@@ -1,0 +1,307 @@
+package playbook
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/onramphq/onramp/experiment"
+	"github.com/onramphq/onramp/segment"
+)
+
+// sections are the top-level keys, in the order in which they depend on each other. Each may stand in one file only, so
+// that a reader finds a thing in one place.
+func sections() []string {
+	return []string{"name", "events", "traits", "segments", "experiments", "consent", "limit", "actions", "journeys"}
+}
+
+// section is a top-level key with the file it stands in.
+type section struct {
+	file string
+	node *yaml.Node
+}
+
+// Compile reads and checks a bundle. It returns the playbook, or all its problems.
+func Compile(b Bundle) (*Playbook, error) {
+	p := &Playbook{
+		Hash: b.Hash(), Scale: b.Scale, Experiments: make(map[string]*Experiment), Actions: make(map[string]*Action),
+		Consent: make(map[string]*segment.Rule), journeys: make(map[string]*Journey), reads: make(map[string]bool),
+		Plan: segment.Plan{Events: make(map[string]segment.Properties), Traits: make(segment.Properties)},
+	}
+	if !(b.Scale > 0 && b.Scale <= 1) {
+		return nil, Problems{{File: "bundle", Line: 1, Column: 1, Message: fmt.Sprintf("the scale %g must lie in (0, 1]", b.Scale)}}
+	}
+	p.Set = segment.NewSet(p.Plan, b.Scale)
+	c := &compiler{playbook: p}
+	found := c.sections(b)
+	for _, name := range sections() {
+		s, ok := found[name]
+		if !ok {
+			continue
+		}
+		c.file = s.file
+		c.section(name, s.node)
+	}
+	c.finish(found)
+	if len(c.problems) > 0 {
+		return nil, c.problems.sorted()
+	}
+	return p, nil
+}
+
+func (c *compiler) sections(b Bundle) map[string]section {
+	found := make(map[string]section)
+	if len(b.Files) == 0 || len(b.Files) > MaxFiles {
+		c.file = "playbook"
+		c.fail(nil, "a playbook has 1 to %d YAML files; this one has %d", MaxFiles, len(b.Files))
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.Files)) {
+		c.file = name
+		node, ok := c.document(b.Files[name])
+		if !ok {
+			continue
+		}
+		for _, p := range c.mapping(node, "a playbook file") {
+			if !slices.Contains(sections(), p.key.Value) {
+				c.fail(p.key, "unknown key %q; a playbook has: %s", p.key.Value, strings.Join(sections(), ", "))
+				continue
+			}
+			if other, twice := found[p.key.Value]; twice {
+				c.fail(p.key, "%s stands in %s too: keep it in one file", p.key.Value, other.file)
+				continue
+			}
+			found[p.key.Value] = section{name, p.value}
+		}
+	}
+	return found
+}
+
+func (c *compiler) document(text string) (*yaml.Node, bool) {
+	if len(text) > MaxFileBytes {
+		c.fail(nil, "the file has %d bytes; at most %d are read", len(text), MaxFileBytes)
+		return nil, false
+	}
+	dec := yaml.NewDecoder(strings.NewReader(text))
+	var doc yaml.Node
+	if err := dec.Decode(&doc); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, false // an empty file says nothing, which is no problem
+		}
+		c.syntax(err)
+		return nil, false
+	}
+	var second yaml.Node
+	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
+		c.fail(&second, "one YAML document a file: a second one follows")
+	}
+	return doc.Content[0], true
+}
+
+// syntax reports a YAML error at the line its text names.
+func (c *compiler) syntax(err error) {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	p := Problem{File: c.file, Line: 1, Column: 1, Message: "is not YAML: " + text}
+	var line int
+	if _, scanErr := fmt.Sscanf(text, "line %d:", &line); scanErr == nil {
+		p.Line = line
+	}
+	c.problems = append(c.problems, p)
+}
+
+func (c *compiler) section(name string, node *yaml.Node) {
+	switch name {
+	case "name":
+		c.playbook.Name = c.text(node, "name")
+	case "events":
+		c.events(node)
+	case "traits":
+		maps.Copy(c.playbook.Plan.Traits, c.properties(node, "traits"))
+	case "segments":
+		c.segments(node)
+	case "experiments":
+		c.experiments(node)
+	case "consent":
+		for _, p := range c.mapping(node, "consent") {
+			c.playbook.Consent[c.key(p.key, "consent category")] = c.rule(p.value, "consent")
+		}
+	case "limit":
+		f := c.fields(node, "limit", "actions", "per")
+		c.playbook.Limit = &Limit{Actions: c.integer(f["actions"], "actions", 1, 1000), Per: c.duration(f["per"], "per")}
+		if f["actions"] == nil || f["per"] == nil {
+			c.fail(node, "limit needs actions and per, such as {actions: 3, per: 7d}")
+		}
+	case "actions":
+		c.actions(node)
+	case "journeys":
+		c.allJourneys(node)
+	}
+}
+
+func (c *compiler) events(node *yaml.Node) {
+	for _, p := range c.mapping(node, "events") {
+		name := p.key.Value
+		if name == "" || len(name) > 200 {
+			c.fail(p.key, "an event's name has 1 to 200 bytes")
+		}
+		f := c.fields(p.value, "event "+name, "description", "properties")
+		c.text(f["description"], "description")
+		declared := segment.Properties{}
+		if f["properties"] != nil {
+			declared = c.properties(f["properties"], "properties of "+name)
+		}
+		c.playbook.Plan.Events[name] = declared
+	}
+}
+
+func (c *compiler) properties(node *yaml.Node, what string) segment.Properties {
+	declared := make(segment.Properties)
+	for _, p := range c.mapping(node, what) {
+		t := segment.Type(c.text(p.value, "the type of "+p.key.Value))
+		if !slices.Contains(segment.Types(), t) {
+			c.fail(p.value, "%q is not a type; the types are: string, int, number, bool, timestamp, list", t)
+		}
+		declared[c.key(p.key, "name")] = t
+	}
+	return declared
+}
+
+func (c *compiler) segments(node *yaml.Node) {
+	nodes := make(map[string]*yaml.Node)
+	byKey := make(map[string]Segment)
+	var order []string
+	for _, p := range c.mapping(node, "segments") {
+		key := c.key(p.key, "segment")
+		f := c.fields(p.value, "segment "+key, "description", "when")
+		if f["when"] == nil {
+			c.fail(p.key, "segment %s needs a rule: when: …", key)
+			continue
+		}
+		rule := c.rule(f["when"], "when")
+		nodes[key] = p.key
+		order = append(order, key)
+		byKey[key] = Segment{Key: key, Description: c.text(f["description"], "description"), Rule: rule}
+	}
+	c.playbook.Segments = c.sortSegments(order, byKey, nodes)
+}
+
+// sortSegments puts each segment behind those it asks about, so that one pass in order sees settled answers.
+func (c *compiler) sortSegments(order []string, byKey map[string]Segment, nodes map[string]*yaml.Node) []Segment {
+	const visiting, done = 1, 2
+	state := make(map[string]int)
+	sorted := make([]Segment, 0, len(order))
+	var visit func(key string, path []string)
+	visit = func(key string, path []string) {
+		switch state[key] {
+		case done:
+			return
+		case visiting:
+			c.fail(nodes[key], "cycle: segment %s asks about itself: %s", key, strings.Join(append(path, key), " → "))
+			return
+		}
+		state[key] = visiting
+		s := byKey[key]
+		if s.Rule != nil {
+			for _, other := range s.Rule.Segments {
+				if _, ok := byKey[other]; !ok {
+					c.fail(nodes[key], "segment %s asks about %q, which is not defined", key, other)
+					continue
+				}
+				visit(other, append(path, key))
+			}
+		}
+		state[key] = done
+		sorted = append(sorted, s)
+	}
+	for _, key := range order {
+		visit(key, nil)
+	}
+	return sorted
+}
+
+func (c *compiler) experiments(node *yaml.Node) {
+	for _, p := range c.mapping(node, "experiments") {
+		key := c.key(p.key, "experiment")
+		f := c.fields(p.value, "experiment "+key, "description", "variants", "coverage", "seed", "hash_version")
+		e := &Experiment{Description: c.text(f["description"], "description")}
+		e.Key, e.Seed = key, c.text(f["seed"], "seed")
+		if e.Seed == "" {
+			e.Seed = key
+		}
+		e.HashVersion, e.Coverage = 2, 1
+		if f["hash_version"] != nil {
+			e.HashVersion = c.integer(f["hash_version"], "hash_version", 1, 2)
+		}
+		if f["coverage"] != nil {
+			if err := f["coverage"].Decode(&e.Coverage); err != nil {
+				c.fail(f["coverage"], "coverage must be a number in (0, 1]")
+			}
+		}
+		if f["variants"] == nil {
+			c.fail(p.key, "experiment %s needs variants, such as {control: 0.5, treatment: 0.5}", key)
+			continue
+		}
+		for _, v := range c.mapping(f["variants"], "variants") {
+			var weight float64
+			if err := v.value.Decode(&weight); err != nil {
+				c.fail(v.value, "the weight of %s must be a number", v.key.Value)
+			}
+			e.Variants = append(e.Variants, experiment.Variant{Key: c.key(v.key, "variant"), Weight: weight})
+		}
+		if err := e.Validate(); err != nil {
+			c.fail(p.key, "experiment %s: %v", key, err)
+		}
+		c.playbook.Experiments[key] = e
+	}
+}
+
+func (c *compiler) actions(node *yaml.Node) {
+	for _, p := range c.mapping(node, "actions") {
+		key := c.key(p.key, "action")
+		f := c.fields(p.value, "action "+key, "description", "deliver", "category", "uncapped")
+		a := &Action{Key: key, Description: c.text(f["description"], "description"), Category: c.text(f["category"], "category")}
+		if a.Category != "" && c.playbook.Consent[a.Category] == nil {
+			c.fail(f["category"], "category %q has no rule under consent", a.Category)
+		}
+		if f["uncapped"] != nil {
+			if err := f["uncapped"].Decode(&a.Uncapped); err != nil {
+				c.fail(f["uncapped"], "uncapped must be true or false")
+			}
+		}
+		switch deliver := c.text(f["deliver"], "deliver"); {
+		case deliver == "" || deliver == "nats":
+		case strings.HasPrefix(deliver, "webhook:") && keyShape.MatchString(strings.TrimPrefix(deliver, "webhook:")):
+			a.Webhook = strings.TrimPrefix(deliver, "webhook:")
+		default:
+			c.fail(f["deliver"], "deliver must be nats, or webhook:NAME with the name of a receiver in the operator's configuration")
+		}
+		c.playbook.Actions[key] = a
+	}
+}
+
+// finish checks what needs the whole playbook, and indexes which events are read at all.
+func (c *compiler) finish(found map[string]section) {
+	p := c.playbook
+	for _, name := range []string{"name", "events"} {
+		if _, ok := found[name]; !ok {
+			c.file = "playbook"
+			c.fail(nil, "the playbook has no %s", name)
+		}
+	}
+	slices.SortStableFunc(p.Journeys, func(a, b *Journey) int {
+		if a.Priority != b.Priority {
+			return b.Priority - a.Priority
+		}
+		return strings.Compare(a.Key, b.Key)
+	})
+	for _, slot := range p.Set.Slots() {
+		p.reads[slot.Event] = true
+	}
+	for i := range p.Segments {
+		p.anyEvent = p.anyEvent || (p.Segments[i].Rule != nil && p.Segments[i].Rule.AnyEvent)
+	}
+}
