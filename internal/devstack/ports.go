@@ -1,0 +1,97 @@
+//go:build !noembed && (linux || darwin)
+
+package devstack
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"time"
+)
+
+// loopback is the only address anything listens on.
+const loopback = "127.0.0.1"
+
+const (
+	// Free ports are taken below the range from which the system serves outgoing connections (from 32768 on Linux,
+	// 49152 on macOS): between our look and the server's bind nobody else is given such a port by chance.
+	freePortFirst = 15000
+	freePortLast  = 32000
+	freePortTries = 200
+
+	// After a crash the old ClickHouse child may hold its ports until it has seen the end of its pipe.
+	oldChildGrace = 6 * time.Second
+	portPoll      = 100 * time.Millisecond
+)
+
+var errNoFreePort = errors.New("find a free port on 127.0.0.1: none in 200 tries")
+
+// checkPorts reports the first port asked for that is taken. After an unclean end it gives the old child a moment.
+func checkPorts(ctx context.Context, cfg Config, unclean bool) error {
+	asked := []PortInUseError{
+		{Service: "NATS", Port: cfg.NATSPort, Flag: "--nats-port"},
+		{Service: "Temporal", Port: cfg.TemporalPort, Flag: "--temporal-port"},
+		{Service: "the Temporal Web UI", Port: cfg.UIPort, Flag: "--ui-port"},
+		{Service: "ClickHouse", Port: cfg.ClickHousePort, Flag: "--clickhouse-port"},
+		{Service: "ClickHouse HTTP", Port: cfg.ClickHouseHTTPPort, Flag: "--clickhouse-http-port"},
+	}
+	if cfg.NoUI {
+		asked[2].Port = 0
+	}
+	wait, cancel := context.WithTimeout(ctx, oldChildGrace)
+	defer cancel()
+	for i := range asked {
+		for asked[i].Port != 0 && !portFree(wait, asked[i].Port) {
+			if !unclean || !pause(wait, portPoll) {
+				return &asked[i]
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// portFree binds the port and lets it go again. A cancelled context counts as taken.
+func portFree(ctx context.Context, port int) bool {
+	listener, err := listen(ctx, port)
+	if err != nil {
+		return false
+	}
+	return listener.Close() == nil
+}
+
+func listen(ctx context.Context, port int) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(ctx, "tcp4", hostPort(port))
+}
+
+// choosePort returns the port asked for, or a free one.
+func choosePort(ctx context.Context, asked int) (int, error) {
+	if asked != 0 {
+		return asked, nil
+	}
+	for range freePortTries {
+		port := freePortFirst + rand.N(freePortLast-freePortFirst) //nolint:gosec // a port, not a secret
+		if portFree(ctx, port) {
+			return port, nil
+		}
+	}
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	return 0, errNoFreePort
+}
+
+func hostPort(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }
+
+// pause waits, and says whether the whole time has passed.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

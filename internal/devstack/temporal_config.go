@@ -1,0 +1,130 @@
+//go:build !noembed && (linux || darwin)
+
+package devstack
+
+import (
+	"context"
+	"time"
+
+	sdkworker "go.temporal.io/sdk/worker"
+	"go.temporal.io/server/common/cluster"
+	"go.temporal.io/server/common/config"
+	"go.temporal.io/server/common/dynamicconfig"
+	"go.temporal.io/server/common/membership/static"
+	sqliteplugin "go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
+	"go.temporal.io/server/common/primitives"
+)
+
+const (
+	clusterName = "active"
+	// No limit a laptop can reach: a benchmark must measure the server, not its rate limits.
+	unlimited = 1_000_000
+	// Visibility shares one SQLite connection with everything else, so a runaway list loop is still bounded.
+	visibilityRPS = 500
+	// Entries of workflow state kept in memory, about 10 KB each in our workflows.
+	historyCacheSize = 16_384
+	// How long the server's parts may disagree about a namespace and its search attributes.
+	namespaceRefresh = 500 * time.Millisecond
+	// Pollers of the server's own workers (schedules, batches): idle in Onramp.
+	systemPollers = 2
+)
+
+// temporalPorts are the ports of the four services; only the frontend's is for clients.
+type temporalPorts struct{ frontend, history, matching, worker int }
+
+func choosePorts(ctx context.Context, frontend int) (p temporalPorts, err error) {
+	taken := map[int]bool{}
+	for _, target := range []*int{&p.frontend, &p.history, &p.matching, &p.worker} {
+		asked := 0
+		if target == &p.frontend {
+			asked = frontend
+		}
+		for *target == 0 || taken[*target] {
+			if *target, err = choosePort(ctx, asked); err != nil {
+				return p, err
+			}
+		}
+		taken[*target] = true
+	}
+	return p, nil
+}
+
+// hosts is the whole membership: with static hosts there is no ring to join, and no host of a crashed run is waited for.
+func (p temporalPorts) hosts() map[primitives.ServiceName]static.Hosts {
+	return map[primitives.ServiceName]static.Hosts{
+		primitives.FrontendService: static.SingleLocalHost(hostPort(p.frontend)),
+		primitives.HistoryService:  static.SingleLocalHost(hostPort(p.history)),
+		primitives.MatchingService: static.SingleLocalHost(hostPort(p.matching)),
+		primitives.WorkerService:   static.SingleLocalHost(hostPort(p.worker)),
+	}
+}
+
+func serverConfig(ports temporalPorts, store *config.SQL) *config.Config {
+	service := func(port int) config.Service {
+		return config.Service{RPC: config.RPC{GRPCPort: port, BindOnIP: loopback}}
+	}
+	disabled := config.ArchivalNamespaceDefaults{
+		History:    config.HistoryArchivalNamespaceDefaults{State: "disabled"},
+		Visibility: config.VisibilityArchivalNamespaceDefaults{State: "disabled"},
+	}
+	return &config.Config{
+		Persistence: config.Persistence{
+			DefaultStore:    sqliteplugin.PluginName,
+			VisibilityStore: sqliteplugin.PluginName,
+			// One node has one shard; the number can never be changed for a database.
+			NumHistoryShards: 1,
+			DataStores:       map[string]config.DataStore{sqliteplugin.PluginName: {SQL: store}},
+		},
+		ClusterMetadata: &cluster.Config{
+			FailoverVersionIncrement: 10,
+			MasterClusterName:        clusterName,
+			CurrentClusterName:       clusterName,
+			ClusterInformation: map[string]cluster.ClusterInformation{clusterName: {
+				Enabled: true, InitialFailoverVersion: 1, RPCAddress: hostPort(ports.frontend),
+			}},
+		},
+		DCRedirectionPolicy: config.DCRedirectionPolicy{Policy: "noop"},
+		Services: map[string]config.Service{
+			string(primitives.FrontendService): service(ports.frontend),
+			string(primitives.HistoryService):  service(ports.history),
+			string(primitives.MatchingService): service(ports.matching),
+			string(primitives.WorkerService):   service(ports.worker),
+		},
+		Archival: config.Archival{
+			History:    config.HistoryArchival{State: "disabled"},
+			Visibility: config.VisibilityArchival{State: "disabled"},
+		},
+		NamespaceDefaults: config.NamespaceDefaults{Archival: disabled},
+		PublicClient:      config.PublicClient{HostPort: hostPort(ports.frontend)},
+	}
+}
+
+func dynamicConfig() dynamicconfig.StaticClient {
+	return dynamicconfig.StaticClient{
+		dynamicconfig.FrontendRPS.Key():                                  unlimited,
+		dynamicconfig.FrontendMaxNamespaceRPSPerInstance.Key():           unlimited,
+		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): visibilityRPS,
+		dynamicconfig.HistoryRPS.Key():                                   unlimited,
+		dynamicconfig.MatchingRPS.Key():                                  unlimited,
+		dynamicconfig.FrontendPersistenceMaxQPS.Key():                    unlimited,
+		dynamicconfig.HistoryPersistenceMaxQPS.Key():                     unlimited,
+		dynamicconfig.MatchingPersistenceMaxQPS.Key():                    unlimited,
+
+		// Partitions spread one queue over hosts; on one host they only make pollers miss tasks.
+		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
+		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
+
+		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():  historyCacheSize,
+		dynamicconfig.NamespaceCacheRefreshInterval.Key(): namespaceRefresh,
+		// Attributes added at start are usable at once.
+		dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
+
+		// The scanners look for leftovers of large clusters; here they would only keep the disk busy.
+		dynamicconfig.HistoryScannerEnabled.Key():   false,
+		dynamicconfig.TaskQueueScannerEnabled.Key(): false,
+		dynamicconfig.WorkerPerNamespaceWorkerOptions.Key(): sdkworker.Options{
+			MaxConcurrentWorkflowTaskPollers: systemPollers,
+			MaxConcurrentActivityTaskPollers: systemPollers,
+		},
+	}
+}

@@ -1,0 +1,169 @@
+//go:build !noembed && (linux || darwin)
+
+package devstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/url"
+	"os"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
+	"go.temporal.io/server/common/config"
+	sqliteplugin "go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
+	"go.temporal.io/server/common/primitives/timestamp"
+	"go.temporal.io/server/schema/sqlite"
+)
+
+const (
+	// Closed workflows can be looked at for three days, the window in which late events still count.
+	retentionHours = 72
+	namespacePoll  = 50 * time.Millisecond
+)
+
+// sqliteStore describes the database file. The attribute names have no underscore in front: with one, as temporaltest
+// writes them, SQLite ignores them in silence.
+func sqliteStore(file string) *config.SQL {
+	return &config.SQL{
+		PluginName:   sqliteplugin.PluginName,
+		DatabaseName: uriPath(file),
+		// NORMAL: after a crash of the process nothing is lost, after a power cut the last transactions may be.
+		ConnectAttributes: map[string]string{"mode": "rwc", "journal_mode": "wal", "synchronous": "1"},
+		MaxConns:          1,
+	}
+}
+
+// uriPath escapes what means something in an SQLite URI.
+func uriPath(file string) string { return (&url.URL{Path: file}).EscapedPath() }
+
+// prepareDatabase creates the schema in a new database, and the namespace if it is missing.
+func prepareDatabase(file string, store *config.SQL, cfg Config) error {
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		if err := createDatabase(file); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return fmt.Errorf("look for Temporal database: %w", err)
+	}
+	namespace, err := sqlite.NewNamespaceConfig(clusterName, cfg.Namespace, false, cfg.SearchAttributes)
+	if err != nil {
+		return fmt.Errorf("describe namespace %s: %w", cfg.Namespace, err)
+	}
+	namespace.Detail.Config.Retention = timestamp.DurationFromHours(retentionHours)
+	if err := sqlite.CreateNamespaces(store, namespace); err != nil {
+		return fmt.Errorf("create namespace %s in %s: %w", cfg.Namespace, file, err)
+	}
+	return nil
+}
+
+// createDatabase makes the schema under another name and renames it, so that a crash on the way leaves no half schema.
+func createDatabase(file string) error {
+	fresh := file + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove half made Temporal database: %w", err)
+	}
+	store := sqliteStore(fresh)
+	// No journal: what is not renamed is thrown away.
+	store.ConnectAttributes["journal_mode"], store.ConnectAttributes["synchronous"] = "off", "0"
+	if err := sqlite.SetupSchema(store); err != nil {
+		return fmt.Errorf("create Temporal schema: %w", err)
+	}
+	if err := os.Rename(fresh, file); err != nil {
+		return fmt.Errorf("create Temporal database: %w", err)
+	}
+	return nil
+}
+
+// prepareNamespace waits until the namespace answers and adds the search attributes an old data folder lacks.
+func (t *temporalServer) prepareNamespace(ctx context.Context, cfg Config) error {
+	ctx, cancel := context.WithTimeout(ctx, temporalReady)
+	defer cancel()
+	c, err := client.NewLazyClient(client.Options{
+		HostPort: t.address, Namespace: cfg.Namespace, Logger: sdklog.NewStructuredLogger(t.log),
+	})
+	if err != nil {
+		return fmt.Errorf("create Temporal client: %w", err)
+	}
+	defer c.Close()
+	describe := &workflowservice.DescribeNamespaceRequest{Namespace: cfg.Namespace}
+	err = poll(ctx, func() error {
+		_, err := c.WorkflowService().DescribeNamespace(ctx, describe)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("wait for Temporal namespace %s: %w", cfg.Namespace, err)
+	}
+	return t.addSearchAttributes(ctx, c, cfg)
+}
+
+// addSearchAttributes adds what is missing and waits until every service of the server can use it.
+func (t *temporalServer) addSearchAttributes(ctx context.Context, c client.Client, cfg Config) error {
+	missing, err := missingAttributes(ctx, c, cfg)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	_, err = c.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{
+		Namespace: cfg.Namespace, SearchAttributes: missing,
+	})
+	if err != nil {
+		return fmt.Errorf("add search attributes to namespace %s: %w", cfg.Namespace, err)
+	}
+	for name := range missing {
+		query := &workflowservice.CountWorkflowExecutionsRequest{Namespace: cfg.Namespace, Query: name + " IS NOT NULL"}
+		err := poll(ctx, func() error {
+			_, err := c.WorkflowService().CountWorkflowExecutions(ctx, query)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("wait for search attribute %s: %w", name, err)
+		}
+	}
+	// The frontend knows them now; the history service has a cache of its own, refreshed as often.
+	pause(ctx, 2*namespaceRefresh)
+	return ctx.Err()
+}
+
+// missingAttributes compares what the namespace has with what is asked for.
+func missingAttributes(
+	ctx context.Context, c client.Client, cfg Config,
+) (map[string]enumspb.IndexedValueType, error) {
+	list, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{
+		Namespace: cfg.Namespace,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list search attributes of namespace %s: %w", cfg.Namespace, err)
+	}
+	missing := maps.Clone(cfg.SearchAttributes)
+	for name, asked := range cfg.SearchAttributes {
+		found, ok := list.GetCustomAttributes()[name]
+		if ok && found != asked {
+			return nil, fmt.Errorf("use search attribute %s: the data folder has it as %s, not as %s: choose another "+
+				"folder with --data DIR, or use --ephemeral", name, found, asked)
+		}
+		if ok {
+			delete(missing, name)
+		}
+	}
+	return missing, nil
+}
+
+// poll calls try until it succeeds, and returns its last error when the context ends.
+func poll(ctx context.Context, try func() error) error {
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		if !pause(ctx, namespacePoll) {
+			return err
+		}
+	}
+}
