@@ -47,7 +47,7 @@ func Profile(books Books, s *State) schema.Profile {
 			})
 		}
 	}
-	p.NextAt, p.NextChange = next(books, s)
+	p.NextAt, p.NextChange = NextChange(books, s)
 	return p
 }
 
@@ -101,8 +101,8 @@ func waiting(books Books, e *Enrollment) string {
 	return strings.Join(what, ", or ")
 }
 
-// next says what time alone changes next, and when.
-func next(books Books, s *State) (at int64, what string) {
+// NextChange says when time alone next changes something for the user, and what; 0 where it never does.
+func NextChange(books Books, s *State) (at int64, what string) {
 	at = WakeAt(s)
 	if at == 0 {
 		return 0, ""

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 )
 
@@ -56,4 +57,17 @@ type EventBatch struct {
 	Playbook string      `json:"playbook"`
 	Revision uint64      `json:"revision"`
 	Events   []UserEvent `json:"events"`
+}
+
+// EventIDOf returns the id of an event: its own, else the publisher's message id, else one made from the stream position,
+// which names the message but cannot recognize a second publication.
+func EventIDOf(e *Event, messageID string, sequence uint64) string {
+	switch {
+	case e.EventID != "":
+		return e.EventID
+	case messageID != "":
+		return messageID
+	default:
+		return "seq-" + strconv.FormatUint(sequence, 10)
+	}
 }

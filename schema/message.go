@@ -22,3 +22,36 @@ var (
 		Name: "explain", Description: "The same as a page to read: where the user is, why, and what happens next and when",
 	}
 )
+
+// JourneyWorkflow is the registered name of the workflow that is a user.
+const JourneyWorkflow = "Journey"
+
+// JourneyStart is what ingest starts a user's workflow with.
+type JourneyStart struct {
+	UserID    string `json:"user_id"`
+	UserToken string `json:"user_token"`
+}
+
+// DeliverInput asks for one action to be delivered. Webhook names the receiver in the operator's configuration; empty means
+// over NATS. Delivered is the outcome to record once the receiver has taken it.
+type DeliverInput struct {
+	Request   ActionRequest `json:"request"`
+	Webhook   string        `json:"webhook,omitempty"`
+	Delivered Outcome       `json:"delivered"`
+}
+
+// DeliverResult says how a delivery went.
+type DeliverResult struct {
+	Attempts int32 `json:"attempts"`
+}
+
+// CommitInput is everything one workflow task decided about a user: recorded together, outcomes first.
+type CommitInput struct {
+	Outcomes []Outcome `json:"outcomes"`
+	Profile  Profile   `json:"profile"`
+}
+
+// CommitResult says how much was recorded.
+type CommitResult struct {
+	Outcomes int `json:"outcomes"`
+}

@@ -145,3 +145,12 @@ func Clean(s string) string {
 	}
 	return b.String()
 }
+
+// Search attributes of a user's workflow. They are never encrypted, so none holds anything personal.
+const (
+	AttributeStage    = "OnboardingStage"    // Keyword
+	AttributeSegments = "OnboardingSegments" // KeywordList
+	AttributeVariants = "OnboardingVariants" // KeywordList of `experiment=variant`
+	AttributePlaybook = "OnboardingPlaybook" // Keyword: hash of the version
+	MemoUserID        = "user_id"            // memo key: the raw id, so that a person recognizes the user
+)

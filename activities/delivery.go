@@ -1,0 +1,70 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.temporal.io/sdk/activity"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// Delivery hands actions to those who carry them out. Its zero value only names the activity; NewDelivery makes one that
+// runs.
+type Delivery struct {
+	js       jetstream.JetStream
+	webhooks map[string]*Webhook
+	now      func() time.Time
+}
+
+// NewDelivery returns a Delivery over js and the receivers by name. now is the wall clock.
+func NewDelivery(js jetstream.JetStream, webhooks map[string]*Webhook, now func() time.Time) *Delivery {
+	return &Delivery{js: js, webhooks: webhooks, now: now}
+}
+
+// DeliverAction delivers one action and records that it was delivered. Every attempt carries the same action id and the same
+// body. Errors: not_found for a receiver that is not configured, invalid where the receiver refuses for good, unavailable
+// and rate_limited where a later attempt may succeed.
+func (d *Delivery) DeliverAction(ctx context.Context, in schema.DeliverInput) (schema.DeliverResult, error) {
+	body, err := json.Marshal(in.Request)
+	if err != nil {
+		return schema.DeliverResult{}, translate(&schema.Error{Code: schema.CodeInvalid, Message: "encode action " + in.Request.ActionID, Err: err}, 0)
+	}
+	if in.Webhook == "" {
+		err = d.publish(ctx, in.Request, body)
+	} else {
+		var retryAfter time.Duration
+		if retryAfter, err = d.post(ctx, in, body); err != nil {
+			return schema.DeliverResult{}, translate(err, retryAfter)
+		}
+	}
+	if err != nil {
+		return schema.DeliverResult{}, translate(err, 0)
+	}
+	in.Delivered.RecordedAt = d.now().UnixMilli()
+	if err := publishOutcomes(ctx, d.js, []schema.Outcome{in.Delivered}); err != nil {
+		return schema.DeliverResult{}, translate(err, 0)
+	}
+	return schema.DeliverResult{Attempts: activity.GetInfo(ctx).Attempt}, nil
+}
+
+func (d *Delivery) publish(ctx context.Context, request schema.ActionRequest, body []byte) error {
+	message := nats.NewMsg(schema.ActionSubject(request.Action))
+	message.Data = body
+	message.Header.Set(jetstream.MsgIDHeader, request.ActionID)
+	if _, err := d.js.PublishMsg(ctx, message); err != nil {
+		return &schema.Error{Code: schema.CodeUnavailable, Message: "publish action " + request.ActionID, Err: err}
+	}
+	return nil
+}
+
+func (d *Delivery) post(ctx context.Context, in schema.DeliverInput, body []byte) (time.Duration, error) {
+	webhook := d.webhooks[in.Webhook]
+	if webhook == nil {
+		return 0, &schema.Error{Code: schema.CodeNotFound, Message: "deliver action " + in.Request.ActionID + ": no webhook named " + in.Webhook + " is configured"}
+	}
+	return webhook.Post(ctx, in.Request.ActionID, in.Request.Action, body, d.now())
+}

@@ -1,0 +1,7 @@
+// Package activities is where Onramp touches the world on behalf of a user's workflow: it delivers actions and records
+// outcomes. An activity decides nothing. Each can run more than once, so each carries an identity that its receiver knows
+// again: the action id of a delivery, the outcome id of a record.
+//
+//	Delivery.DeliverAction   one action to NATS or to a webhook   remote: retried for days, visible in the Temporal UI
+//	Record.CommitDecision    outcomes and profile to JetStream    local: costs no further transaction
+package activities

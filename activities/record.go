@@ -1,0 +1,74 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// Record publishes what was decided. Its zero value only names the activity; NewRecord makes one that runs.
+type Record struct {
+	js  jetstream.JetStream
+	now func() time.Time
+}
+
+// NewRecord returns a Record over js. now is the wall clock.
+func NewRecord(js jetstream.JetStream, now func() time.Time) *Record {
+	return &Record{js: js, now: now}
+}
+
+// CommitDecision publishes outcomes, then the profile, and returns when the streams have them. Publishing again after a
+// crash writes the same outcome ids and the same profile. Errors: unavailable, where a stream does not answer or is full.
+func (r *Record) CommitDecision(ctx context.Context, in schema.CommitInput) (schema.CommitResult, error) {
+	recordedAt := r.now().UnixMilli()
+	for i := range in.Outcomes {
+		in.Outcomes[i].RecordedAt = recordedAt
+	}
+	if err := publishOutcomes(ctx, r.js, in.Outcomes); err != nil {
+		return schema.CommitResult{}, translate(err, 0)
+	}
+	body, err := json.Marshal(in.Profile)
+	if err != nil {
+		return schema.CommitResult{}, translate(&schema.Error{Code: schema.CodeInvalid, Message: "encode profile", Err: err}, 0)
+	}
+	if _, err := r.js.Publish(ctx, schema.ProfileSubject(in.Profile.UserToken), body); err != nil {
+		return schema.CommitResult{}, translate(&schema.Error{Code: schema.CodeUnavailable, Message: "publish profile of " + in.Profile.UserToken, Err: err}, 0)
+	}
+	return schema.CommitResult{Outcomes: len(in.Outcomes)}, nil
+}
+
+// publishOutcomes sends all, then waits for all: one round trip instead of one each.
+func publishOutcomes(ctx context.Context, js jetstream.JetStream, outcomes []schema.Outcome) error {
+	pending := make([]jetstream.PubAckFuture, 0, len(outcomes))
+	for i := range outcomes {
+		o := &outcomes[i]
+		body, err := json.Marshal(o)
+		if err != nil {
+			return &schema.Error{Code: schema.CodeInvalid, Message: "encode outcome " + o.OutcomeID, Err: err}
+		}
+		message := nats.NewMsg(schema.OutcomeSubject(o.Kind))
+		message.Data = body
+		message.Header.Set(jetstream.MsgIDHeader, o.OutcomeID)
+		future, err := js.PublishMsgAsync(message)
+		if err != nil {
+			return &schema.Error{Code: schema.CodeUnavailable, Message: "publish outcome " + o.OutcomeID, Err: err}
+		}
+		pending = append(pending, future)
+	}
+	for i, future := range pending {
+		select {
+		case <-future.Ok():
+		case err := <-future.Err():
+			return &schema.Error{Code: schema.CodeUnavailable, Message: "publish outcome " + outcomes[i].OutcomeID, Err: err}
+		case <-ctx.Done():
+			return &schema.Error{Code: schema.CodeUnavailable, Message: fmt.Sprintf("publish outcome %s: no answer", outcomes[i].OutcomeID), Err: ctx.Err()}
+		}
+	}
+	return nil
+}

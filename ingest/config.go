@@ -1,0 +1,65 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config sizes ingest. The zero value is right for one process on two cores.
+type Config struct {
+	// Page is the most messages taken up together. Defaults to 1,000.
+	Page int
+	// Batch is the most events of one user in one signal. Defaults to 200.
+	Batch int
+	// BatchBytes bounds one signal likewise. Defaults to 256 KiB.
+	BatchBytes int
+	// Concurrency is the number of calls to Temporal in flight, each for another user. Defaults to 32.
+	Concurrency int
+	// AckWait is how long the server waits for an acknowledgment before it delivers again. Messages in hand are renewed long
+	// before; it only matters when the process dies. Defaults to 10 s.
+	AckWait time.Duration
+	// MaxDeliver is how often a message may be delivered before it becomes a dead letter. Defaults to 10.
+	MaxDeliver int
+	// Exclusive says that no other process reads the consumer. What a dead predecessor had in hand is then delivered first
+	// and in order. Defaults to false.
+	Exclusive bool
+	// WorkspaceKey makes user tokens. Required, at least 16 bytes.
+	WorkspaceKey []byte
+}
+
+func (c Config) withDefaults() Config {
+	for _, d := range []struct {
+		field *int
+		value int
+	}{{&c.Page, 1000}, {&c.Batch, 200}, {&c.BatchBytes, 256 << 10}, {&c.Concurrency, 32}, {&c.MaxDeliver, 10}} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if c.AckWait == 0 {
+		c.AckWait = 10 * time.Second
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	var problems []error
+	bound := func(name string, v, low, high int) {
+		if v < low || v > high {
+			problems = append(problems, fmt.Errorf("ingest: %s is %d; it must lie in %d to %d", name, v, low, high))
+		}
+	}
+	bound("page", c.Page, 1, 10_000)
+	bound("batch", c.Batch, 1, 500) // below journey.SeenCapacity: a batch that is sent again must be recognized whole
+	bound("batch bytes", c.BatchBytes, 1<<10, 1<<20)
+	bound("concurrency", c.Concurrency, 1, 1024)
+	bound("max deliver", c.MaxDeliver, 2, 1000)
+	if c.AckWait < time.Second {
+		problems = append(problems, fmt.Errorf("ingest: ack wait is %s; it must be at least 1s", c.AckWait))
+	}
+	if len(c.WorkspaceKey) < 16 {
+		problems = append(problems, errors.New("ingest: the workspace key must have at least 16 bytes"))
+	}
+	return errors.Join(problems...)
+}

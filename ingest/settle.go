@@ -1,0 +1,249 @@
+package ingest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// maxDeadLetterBytes is the most of a refused message that is kept; of a larger one the beginning and a hash.
+const maxDeadLetterBytes = 64 << 10
+
+// queued is an event on its way, with the message to acknowledge.
+type queued struct {
+	message jetstream.Msg
+	event   schema.UserEvent
+}
+
+// mailbox is what a page holds for one user, in stream order.
+type mailbox struct {
+	user   schema.JourneyStart
+	events []queued
+}
+
+// settlePage brings every message of the page to its end: signaled, skipped or dead, and acknowledged. It returns early only
+// when ctx ends; what is unsettled then is delivered again.
+func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg) {
+	i.stats.received.Add(int64(len(page)))
+	renewed, stop := context.WithCancel(ctx)
+	defer stop()
+	go i.renew(renewed, page)
+	current, err := i.awaitPlaybook(ctx)
+	if err != nil {
+		return
+	}
+	boxes, order := i.sort(ctx, page, current)
+	var group errgroup.Group
+	group.SetLimit(i.cfg.Concurrency)
+	for _, token := range order {
+		group.Go(func() error {
+			i.send(ctx, boxes[token], current)
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		i.logger.Error("page not settled", slog.Any("error", err)) // no task returns one; see send
+	}
+}
+
+// renew tells the server that the page is still in hand.
+func (i *Ingest) renew(ctx context.Context, page []jetstream.Msg) {
+	ticker := time.NewTicker(i.cfg.AckWait / 3)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			for _, message := range page {
+				if err := message.InProgress(); err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+					i.logger.Warn("message not renewed", slog.Any("error", err))
+					break
+				}
+			}
+		}
+	}
+}
+
+// awaitPlaybook waits for the first playbook to be published: without one, nobody can say what an event means.
+func (i *Ingest) awaitPlaybook(ctx context.Context) (Playbook, error) {
+	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
+		current, err := i.current()
+		if err == nil {
+			return current, nil
+		}
+		i.logger.Warn("events wait", slog.Any("error", err))
+		select {
+		case <-ctx.Done():
+			return Playbook{}, ctx.Err()
+		case <-time.After(delay):
+		}
+	}
+}
+
+func (i *Ingest) sort(ctx context.Context, page []jetstream.Msg, current Playbook) (map[string]*mailbox, []string) {
+	boxes := make(map[string]*mailbox)
+	var order []string
+	for _, message := range page {
+		userID, event, err := decode(message)
+		if err != nil {
+			i.bury(ctx, message, err)
+			continue
+		}
+		if !current.Reads(event.EventName, len(event.Traits) > 0) {
+			i.stats.skipped.Add(1)
+			i.ack(message)
+			continue
+		}
+		token := schema.UserToken(i.cfg.WorkspaceKey, userID)
+		box := boxes[token]
+		if box == nil {
+			box = &mailbox{user: schema.JourneyStart{UserID: userID, UserToken: token}}
+			boxes[token] = box
+			order = append(order, token)
+		}
+		box.events = append(box.events, queued{message, event})
+	}
+	return boxes, order
+}
+
+// decode reads a message into an event and its time. Errors are *schema.Rejection.
+func decode(message jetstream.Msg) (string, schema.UserEvent, error) {
+	meta, err := message.Metadata()
+	if err != nil {
+		return "", schema.UserEvent{}, fmt.Errorf("read message metadata: %w", err)
+	}
+	event, err := schema.DecodeEvent(message.Data())
+	if err != nil {
+		return "", schema.UserEvent{}, err
+	}
+	timing, err := schema.TimingOf(event, meta.Timestamp)
+	if err != nil {
+		return "", schema.UserEvent{}, err
+	}
+	return event.UserID, schema.UserEvent{
+		EventID:   schema.EventIDOf(event, message.Headers().Get(jetstream.MsgIDHeader), meta.Sequence.Stream),
+		EventName: event.EventName, Sequence: meta.Sequence.Stream, OccurredAt: timing.OccurredAt.UnixMilli(),
+		ReceivedAt: meta.Timestamp.UnixMilli(), Lateness: timing.Lateness, Properties: event.Properties, Traits: event.Traits,
+	}, nil
+}
+
+// send hands a user's events over in order, batch by batch, and acknowledges each batch when it is durable.
+func (i *Ingest) send(ctx context.Context, box *mailbox, current Playbook) {
+	for rest := box.events; len(rest) > 0; {
+		n := i.batchSize(rest)
+		batch := schema.EventBatch{Playbook: current.Hash, Revision: current.Revision, Events: make([]schema.UserEvent, n)}
+		for k := range n {
+			batch.Events[k] = rest[k].event
+		}
+		err := i.persist(ctx, box.user, batch)
+		switch {
+		case err == nil:
+			i.stats.signals.Add(1)
+			i.stats.signaled.Add(int64(n))
+			for _, q := range rest[:n] {
+				i.ack(q.message)
+			}
+		case ctx.Err() != nil:
+			return
+		default:
+			for _, q := range rest[:n] {
+				i.bury(ctx, q.message, &schema.Rejection{Reason: schema.ReasonUndeliverable, Message: err.Error()})
+			}
+		}
+		rest = rest[n:]
+	}
+}
+
+func (i *Ingest) batchSize(events []queued) int {
+	bytes := 0
+	for n := range events {
+		bytes += len(events[n].message.Data())
+		if n > 0 && (n >= i.cfg.Batch || bytes > i.cfg.BatchBytes) {
+			return n
+		}
+	}
+	return len(events)
+}
+
+// persist tries until the batch is durable, ctx ends, or the error says that it never will be.
+func (i *Ingest) persist(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) error {
+	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
+		err := i.sender.Send(ctx, user, batch)
+		if err == nil || schema.CodeOf(err) == schema.CodeInvalid || ctx.Err() != nil {
+			return err
+		}
+		i.logger.Warn("signal not taken, trying again", slog.String("user_token", user.UserToken),
+			slog.Uint64("sequence", batch.Events[0].Sequence), slog.Duration("delay", delay), slog.Any("error", err))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(delay):
+		}
+	}
+}
+
+func (i *Ingest) ack(message jetstream.Msg) {
+	if err := message.Ack(); err != nil {
+		// Delivered again then, and recognized: by the workflow as a repetition, by the dead letters by its message id.
+		i.logger.Warn("message not acknowledged", slog.Any("error", err))
+	}
+}
+
+// bury writes a message to the dead letters with its reason and acknowledges it. Where the dead letters do not take it, it
+// is delivered again.
+func (i *Ingest) bury(ctx context.Context, message jetstream.Msg, cause error) {
+	rejection, ok := errors.AsType[*schema.Rejection](cause)
+	if !ok {
+		rejection = &schema.Rejection{Reason: schema.ReasonUndeliverable, Message: cause.Error()}
+	}
+	letter, sequence, err := deadLetter(message, rejection)
+	if err == nil {
+		_, err = i.js.PublishMsg(ctx, letter)
+	}
+	if err != nil {
+		i.logger.Error("dead letter not written", slog.String("reason", string(rejection.Reason)), slog.Uint64("sequence", sequence), slog.Any("error", err))
+		if err := message.NakWithDelay(time.Second); err != nil {
+			i.logger.Warn("message not returned", slog.Uint64("sequence", sequence), slog.Any("error", err))
+		}
+		return
+	}
+	i.stats.rejected.Add(1)
+	i.logger.Warn("event refused", slog.String("reason", string(rejection.Reason)), slog.String("field", rejection.Field),
+		slog.Uint64("sequence", sequence), slog.String("subject", schema.Clean(message.Subject())))
+	i.ack(message)
+}
+
+func deadLetter(message jetstream.Msg, rejection *schema.Rejection) (*nats.Msg, uint64, error) {
+	meta, err := message.Metadata()
+	if err != nil {
+		return nil, 0, fmt.Errorf("read message metadata: %w", err)
+	}
+	letter := nats.NewMsg(schema.DeadLetterSubject(rejection.Reason))
+	letter.Data = message.Data()
+	if len(letter.Data) > maxDeadLetterBytes {
+		sum := sha256.Sum256(letter.Data)
+		letter.Header.Set(schema.HeaderSHA256, hex.EncodeToString(sum[:]))
+		letter.Data = letter.Data[:maxDeadLetterBytes]
+	}
+	letter.Header.Set(schema.HeaderReason, string(rejection.Reason))
+	letter.Header.Set(schema.HeaderMessage, rejection.Error())
+	letter.Header.Set(schema.HeaderStream, meta.Stream)
+	letter.Header.Set(schema.HeaderSequence, strconv.FormatUint(meta.Sequence.Stream, 10))
+	letter.Header.Set(schema.HeaderSubject, schema.Clean(message.Subject()))
+	letter.Header.Set(schema.HeaderAttempts, strconv.FormatUint(meta.NumDelivered, 10))
+	letter.Header.Set(schema.HeaderReceived, meta.Timestamp.UTC().Format(time.RFC3339Nano))
+	letter.Header.Set(jetstream.MsgIDHeader, fmt.Sprintf("dead-%s-%d", meta.Stream, meta.Sequence.Stream))
+	return letter, meta.Sequence.Stream, nil
+}

@@ -1,0 +1,214 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/onramphq/onramp/activities"
+	"github.com/onramphq/onramp/journey"
+	"github.com/onramphq/onramp/schema"
+)
+
+// stateQuery hands out the whole state, for `onramp verify` and for tests that compare it with a fold of the log.
+//
+//nolint:gochecknoglobals // a descriptor; its type lives above package schema
+var stateQuery = schema.Query[journey.State]{Name: StateQueryName, Description: "The state as the engine keeps it, for comparison with a fold of the log"}
+
+// StateQueryName is the name of the query that answers with a journey.State.
+const StateQueryName = "state"
+
+// JourneyInput starts a run. Ingest gives the user alone; a run that continues as new adds what the next must know.
+type JourneyInput struct {
+	schema.JourneyStart
+	State       *journey.State        `json:"state,omitempty"`
+	Undelivered []schema.DeliverInput `json:"undelivered,omitempty"` // deliveries that were in flight
+	MaxHistory  int                   `json:"max_history,omitempty"` // Defaults to DefaultMaxHistory.
+}
+
+// Journeys holds what every run reads and none changes. Playbooks are immutable by hash, so a replay reads what the first
+// execution read.
+type Journeys struct {
+	Books journey.Books
+}
+
+// Journey is the workflow of one user.
+func (j *Journeys) Journey(ctx workflow.Context, in JourneyInput) error {
+	r := &journeyRun{books: j.Books, in: in, state: journey.State{Token: in.UserToken}, deliveries: make(map[string]schema.DeliverInput)}
+	if in.State != nil {
+		r.state = *in.State
+	}
+	if r.in.MaxHistory == 0 {
+		r.in.MaxHistory = DefaultMaxHistory
+	}
+	if err := r.setup(ctx); err != nil {
+		return err
+	}
+	return r.run(ctx)
+}
+
+type journeyRun struct {
+	books  journey.Books
+	in     JourneyInput
+	state  journey.State
+	signal workflow.ReceiveChannel
+
+	wakeAt     int64           // what the last decision asked for; 0: nothing
+	timerAt    int64           // when the armed timer fires; 0: none is armed
+	timer      workflow.Future // nil: none is armed
+	deliveries map[string]schema.DeliverInput
+	failed     []schema.Outcome // deliveries that were given up, not recorded yet
+	shown      shown
+}
+
+func (r *journeyRun) setup(ctx workflow.Context) error {
+	r.signal = workflow.GetSignalChannelWithOptions(ctx, schema.EventsReceived.Name, workflow.SignalChannelOptions{
+		Description: "A batch of this user's events, sent by ingest",
+	})
+	if err := answer(ctx, schema.ProfileQuery, func() (schema.Profile, error) {
+		return journey.Profile(r.books, &r.state), nil
+	}); err != nil {
+		return fmt.Errorf("register query %s: %w", schema.ProfileQuery.Name, err)
+	}
+	if err := answer(ctx, schema.ExplainQuery, func() (string, error) {
+		return journey.Explain(r.books, &r.state), nil
+	}); err != nil {
+		return fmt.Errorf("register query %s: %w", schema.ExplainQuery.Name, err)
+	}
+	if err := answer(ctx, stateQuery, func() (journey.State, error) { return r.state, nil }); err != nil {
+		return fmt.Errorf("register query %s: %w", stateQuery.Name, err)
+	}
+	for _, undelivered := range r.in.Undelivered {
+		r.deliver(ctx, undelivered)
+	}
+	r.wakeAt = journey.WakeAt(&r.state)
+	return nil
+}
+
+func (r *journeyRun) run(ctx workflow.Context) error {
+	for {
+		if err := r.handle(ctx); err != nil {
+			return err
+		}
+		if r.full(ctx) {
+			return r.continueAsNew(ctx)
+		}
+		if err := r.wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// handle works through every waiting signal and what is due, and carries out the decisions together.
+func (r *journeyRun) handle(ctx workflow.Context) error {
+	var all journey.Decision
+	for {
+		batch, ok := receive(schema.EventsReceived, r.signal)
+		if !ok {
+			break
+		}
+		r.need(batch.Playbook)
+		for i := range batch.Events {
+			r.next(ctx, journey.Input{Event: &batch.Events[i], Playbook: batch.Playbook, Revision: batch.Revision}, &all)
+		}
+	}
+	if r.wakeAt != 0 && r.wakeAt <= workflow.Now(ctx).UnixMilli() {
+		r.need()
+		r.next(ctx, journey.Input{}, &all)
+	}
+	return r.execute(ctx, all)
+}
+
+// need makes sure that every playbook the state and the batch speak of is at hand. Where one is not, the workflow task fails
+// and Temporal tries it again, here or on another worker: going on would drop the event. It is the worker that is not ready,
+// never the data that is wrong.
+func (r *journeyRun) need(hashes ...string) {
+	if r.state.Playbook != "" {
+		hashes = append(hashes, r.state.Versions()...)
+	}
+	for _, hash := range hashes {
+		if r.books.Playbook(hash) == nil {
+			panic("playbook " + hash + " is not to be had on this worker yet")
+		}
+	}
+}
+
+func (r *journeyRun) next(ctx workflow.Context, in journey.Input, all *journey.Decision) {
+	state, decision := journey.Next(r.books, r.state, in, workflow.Now(ctx).UnixMilli())
+	r.state, r.wakeAt = state, decision.WakeAt
+	all.Outcomes = append(all.Outcomes, decision.Outcomes...)
+	all.Actions = append(all.Actions, decision.Actions...)
+}
+
+// execute records first and delivers then, so that no receiver hears of an action that nobody decided on record.
+func (r *journeyRun) execute(ctx workflow.Context, decision journey.Decision) error {
+	outcomes := append(decision.Outcomes, r.failed...)
+	r.failed = nil
+	r.show(ctx)
+	if len(outcomes) == 0 {
+		return nil
+	}
+	var record *activities.Record // names the activity; never called through this
+	_, err := callLocal(ctx, record.CommitDecision, commitOptions(), schema.CommitInput{
+		Outcomes: outcomes, Profile: journey.Profile(r.books, &r.state),
+	})
+	if err != nil {
+		return fmt.Errorf("commit decision of %s: %w", r.in.UserToken, err)
+	}
+	for _, request := range decision.Actions {
+		request.UserID = r.in.UserID
+		r.deliver(ctx, r.delivery(request))
+	}
+	return nil
+}
+
+// full reports whether the run's history is long enough.
+func (r *journeyRun) full(ctx workflow.Context) bool {
+	info := workflow.GetInfo(ctx)
+	return info.GetContinueAsNewSuggested() || info.GetCurrentHistoryLength() >= r.in.MaxHistory
+}
+
+// continueAsNew hands everything to the next run. Signals are drained after the last blocking call: one that came in between
+// would be lost otherwise.
+func (r *journeyRun) continueAsNew(ctx workflow.Context) error {
+	patience, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	if _, err := workflow.AwaitWithTimeout(patience, drainPatience, func() bool { return len(r.deliveries) == 0 }); err != nil {
+		return fmt.Errorf("wait for deliveries of %s: %w", r.in.UserToken, err)
+	}
+	for r.signal.Len() > 0 || len(r.failed) > 0 {
+		if err := r.handle(ctx); err != nil {
+			return err
+		}
+	}
+	next := JourneyInput{JourneyStart: r.in.JourneyStart, State: &r.state, MaxHistory: r.in.MaxHistory}
+	for _, id := range workflow.DeterministicKeys(r.deliveries) {
+		next.Undelivered = append(next.Undelivered, r.deliveries[id])
+	}
+	return workflow.NewContinueAsNewError(ctx, schema.JourneyWorkflow, next)
+}
+
+// wait blocks until a signal comes, the timer fires or a delivery was given up. It fails only when the run is canceled.
+func (r *journeyRun) wait(ctx workflow.Context) error {
+	r.arm(ctx)
+	err := workflow.Await(ctx, func() bool {
+		return r.signal.Len() > 0 || len(r.failed) > 0 || (r.timer != nil && r.timer.IsReady())
+	})
+	if r.timer != nil && r.timer.IsReady() {
+		r.timer, r.timerAt = nil, 0
+	}
+	return err
+}
+
+// arm keeps one timer, for the earliest moment that time alone changes something. A timer that turns out too early is left
+// to fire, which costs less than replacing it whenever an event moves the moment on.
+func (r *journeyRun) arm(ctx workflow.Context) {
+	if r.wakeAt == 0 || (r.timer != nil && r.timerAt <= r.wakeAt) {
+		return
+	}
+	_, what := journey.NextChange(r.books, &r.state)
+	r.timerAt = r.wakeAt
+	r.timer = workflow.NewTimerWithOptions(ctx, max(time.UnixMilli(r.wakeAt).Sub(workflow.Now(ctx)), time.Millisecond),
+		workflow.TimerOptions{Summary: what})
+}

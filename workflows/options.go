@@ -1,0 +1,40 @@
+package workflows
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// DefaultMaxHistory is the number of history events after which a run continues as new. Replaying a run of this length takes
+// about 10 ms; at the server's own suggestion of 4,096 it would take 100.
+const DefaultMaxHistory = 600
+
+// drainPatience is how long a run waits for deliveries in flight before it continues as new and hands them over.
+const drainPatience = 10 * time.Second
+
+// deliverOptions are for one action. Its id is the activity's id, so that a person finds it in the history by the id a
+// receiver quotes.
+func deliverOptions(request *schema.ActionRequest) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		ActivityID:          request.ActionID,
+		Summary:             request.Action + " for " + request.Journey + "/" + request.StepKey,
+		StartToCloseTimeout: 30 * time.Second, // a webhook gives up after 20 s
+		// Three days of retries outlast a receiver's weekend; after that the action would puzzle more than help.
+		ScheduleToCloseTimeout: 72 * time.Hour,
+		RetryPolicy:            &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: time.Hour},
+	}
+}
+
+// commitOptions are for recording a decision: retried for ever, because what is decided must be recorded and JetStream
+// comes back.
+func commitOptions() workflow.LocalActivityOptions {
+	return workflow.LocalActivityOptions{
+		Summary:             "record outcomes and profile",
+		StartToCloseTimeout: 5 * time.Second,
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second},
+	}
+}
