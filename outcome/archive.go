@@ -1,0 +1,115 @@
+package outcome
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// EventIDOf returns what identifies an event: the id its publisher gave it, else the Nats-Msg-Id header it was published
+// with, else its place in the stream. Every reader of ONRAMP_EVENTS must use it, or they would not agree on what is one
+// event.
+func EventIDOf(event *schema.Event, msgID string, sequence uint64) string {
+	return cmp.Or(event.EventID, msgID, fmt.Sprintf("seq-%d", sequence))
+}
+
+// eventRow is a row of events, and of users.
+type eventRow struct {
+	id, name, token, userID string
+	occurred, received      int64
+	sequence                uint64
+	lateness, source        string
+	clamped                 bool
+	properties, traits      string
+}
+
+// decodeEvent reads an event as ingest does, by the same functions and from the same facts, so that the archive holds
+// exactly the events that journeys saw.
+func decodeEvent(workspaceKey []byte, d delivery) (eventRow, error) {
+	event, err := schema.DecodeEvent(d.msg.Data())
+	if err != nil {
+		return eventRow{}, err
+	}
+	timing, err := schema.TimingOf(event, d.received)
+	if err != nil {
+		return eventRow{}, err
+	}
+	source := strings.TrimPrefix(d.msg.Subject(), strings.TrimSuffix(schema.EventsSubjects, ">"))
+	return eventRow{
+		id:         EventIDOf(event, d.msg.Headers().Get(jetstream.MsgIDHeader), d.sequence),
+		name:       event.EventName,
+		token:      schema.UserToken(workspaceKey, event.UserID),
+		userID:     event.UserID,
+		occurred:   timing.OccurredAt.UnixMilli(),
+		received:   d.received.UnixMilli(),
+		sequence:   d.sequence,
+		lateness:   string(timing.Lateness),
+		source:     source,
+		clamped:    timing.Clamped,
+		properties: string(event.Properties),
+		traits:     string(event.Traits),
+	}, nil
+}
+
+// insertEvents writes the events of a batch, then their users: an event without its user can be mended by the next event
+// of the user, the reverse would name a user who did nothing.
+func (s *Store) insertEvents(ctx context.Context, token string, rows []eventRow) error {
+	err := s.insert(ctx, "events", token, []column{
+		{"event_id", pick(rows, func(r eventRow) string { return r.id })},
+		{"event_name", pick(rows, func(r eventRow) string { return r.name })},
+		{"user_token", pick(rows, func(r eventRow) string { return r.token })},
+		{"occurred_at", pick(rows, func(r eventRow) int64 { return r.occurred })},
+		{"received_at", pick(rows, func(r eventRow) int64 { return r.received })},
+		{"sequence", pick(rows, func(r eventRow) uint64 { return r.sequence })},
+		{"lateness", pick(rows, func(r eventRow) string { return r.lateness })},
+		{"clamped", pick(rows, func(r eventRow) bool { return r.clamped })},
+		{"source", pick(rows, func(r eventRow) string { return r.source })},
+		{"properties", pick(rows, func(r eventRow) string { return r.properties })},
+		{"traits", pick(rows, func(r eventRow) string { return r.traits })},
+	})
+	if err != nil {
+		return err
+	}
+	users := usersOf(rows)
+	return s.insert(ctx, "users", token, []column{
+		{"user_token", pick(users, func(r eventRow) string { return r.token })},
+		{"user_id", pick(users, func(r eventRow) string { return r.userID })},
+		{"first_seen", pick(users, func(r eventRow) int64 { return r.occurred })},
+	})
+}
+
+// usersOf returns the earliest row of each user, in a stable order.
+func usersOf(rows []eventRow) []eventRow {
+	place := make(map[string]int, len(rows))
+	var users []eventRow
+	for _, r := range rows {
+		i, ok := place[r.token]
+		switch {
+		case !ok:
+			place[r.token] = len(users)
+			users = append(users, r)
+		case r.occurred < users[i].occurred:
+			users[i] = r
+		}
+	}
+	return users
+}
+
+// pick makes a column out of rows.
+func pick[R, V any](rows []R, value func(R) V) []V {
+	values := make([]V, len(rows))
+	for i, r := range rows {
+		values[i] = value(r)
+	}
+	return values
+}
+
+// latestMilli is the last millisecond a DateTime64(3) holds without being bent: 2262-04-11, also the end of a time.Time in
+// nanoseconds. ClickHouse clamps or invents what lies outside.
+var latestMilli = time.Unix(0, 1<<63-1).UnixMilli() //nolint:gochecknoglobals // a constant but for Go having no constant calls

@@ -1,0 +1,219 @@
+package outcome
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// carrier takes the messages of one consumer to ClickHouse, a batch at a time and in order:
+//
+//	reader ──▶ inbox ──▶ take ─▶ decode ─▶ insert ─▶ ack ─▶ take …
+//	             ▲                           │ away: again, later, for ever
+//	         heartbeats                      │ a row is at fault: halve the batch until it stands alone, write it off
+//
+// R is the row it makes of a message.
+type carrier[R any] struct {
+	js           jetstream.JetStream
+	cfg          SinkConfig
+	log          *slog.Logger
+	stream, name string
+	decode       func(delivery) (R, error)
+	insert       func(ctx context.Context, token string, rows []R) error
+	inbox        *inbox
+
+	rows, batches, skipped, refused, retries, waiting atomic.Uint64
+}
+
+// entry is a message and its row.
+type entry[R any] struct {
+	delivery
+
+	row R
+}
+
+func newCarrier[R any](
+	js jetstream.JetStream, cfg SinkConfig, stream, name string,
+	decode func(delivery) (R, error), insert func(context.Context, string, []R) error,
+) *carrier[R] {
+	return &carrier[R]{
+		js: js, cfg: cfg, stream: stream, name: name, decode: decode, insert: insert, inbox: newInbox(cfg.MaxBytes),
+		log: cfg.Logger.With(slog.String("stream", stream), slog.String("consumer", name)),
+	}
+}
+
+func (c *carrier[R]) stats() ConsumerStats {
+	return ConsumerStats{
+		Rows: c.rows.Load(), Batches: c.batches.Load(), Skipped: c.skipped.Load(), Refused: c.refused.Load(),
+		Retries: c.retries.Load(), Lag: c.waiting.Load() + uint64(c.inbox.len()), //nolint:gosec // a length is not negative
+	}
+}
+
+// run carries until ctx ends; what it has begun by then it finishes, for as long as work lasts. What it cannot finish it
+// hands back, so that the next process need not wait for AckWait.
+func (c *carrier[R]) run(ctx, work context.Context) error {
+	var failed error
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	var helpers sync.WaitGroup
+	helpers.Go(func() { // stops the loop below when there is nothing more to come
+		defer stop()
+		failed = c.read(reading)
+	})
+	helpers.Go(func() { c.heartbeat(reading) })
+	for reading.Err() == nil {
+		if err := c.next(reading, work); err != nil {
+			stop()
+		}
+	}
+	helpers.Wait()
+	for _, d := range c.inbox.all() {
+		_ = d.msg.Nak() // redelivery after AckWait does the same, later
+	}
+	c.inbox.settle(c.inbox.len())
+	return failed
+}
+
+// next carries one batch.
+func (c *carrier[R]) next(ctx, work context.Context) error {
+	batch := c.inbox.take(ctx, c.cfg.MaxRows, c.cfg.MaxWait)
+	if len(batch) == 0 {
+		return nil
+	}
+	if err := c.carry(work, batch); err != nil {
+		return err
+	}
+	for _, d := range batch {
+		_ = d.msg.Ack() // a lost acknowledgement brings the message again, and its row is counted once
+	}
+	c.inbox.settle(len(batch))
+	return nil
+}
+
+// carry stores the rows of a batch, or writes them off. It returns an error only when ctx ends.
+func (c *carrier[R]) carry(ctx context.Context, batch []delivery) error {
+	entries := make([]entry[R], 0, len(batch))
+	for _, d := range batch {
+		row, err := c.decode(d)
+		switch {
+		case err == nil:
+			entries = append(entries, entry[R]{d, row})
+		case isRejection(err): // ingest writes it to the dead letters, with this very reason
+			c.skipped.Add(1)
+		default:
+			if err := c.writeOff(ctx, d, schema.Clean(err.Error())); err != nil {
+				return err
+			}
+		}
+	}
+	// A redelivered message may stand twice in a batch, and late in it: order makes the token the same as the first time.
+	slices.SortStableFunc(entries, func(a, b entry[R]) int { return cmp.Compare(a.sequence, b.sequence) })
+	entries = slices.CompactFunc(entries, func(a, b entry[R]) bool { return a.sequence == b.sequence })
+	return c.store(ctx, entries)
+}
+
+// store inserts entries; where the server blames a row, it halves them until the row stands alone.
+func (c *carrier[R]) store(ctx context.Context, entries []entry[R]) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	rows := pick(entries, func(e entry[R]) R { return e.row })
+	name := token(c.name, pick(entries, func(e entry[R]) delivery { return e.delivery }))
+	err := c.persist(ctx, "insert", func(ctx context.Context) error { return c.insert(ctx, name, rows) })
+	if err == nil {
+		c.rows.Add(uint64(len(rows)))
+		c.batches.Add(1)
+		return nil
+	}
+	exception, ok := blamesRow(err)
+	switch {
+	case !ok:
+		return err
+	case len(entries) == 1:
+		// Not the server's words: they quote the row.
+		return c.writeOff(ctx, entries[0].delivery, fmt.Sprintf("ClickHouse refuses the row with code %d", exception.Code))
+	}
+	half := len(entries) / 2
+	if err := c.store(ctx, entries[:half]); err != nil {
+		return err
+	}
+	return c.store(ctx, entries[half:])
+}
+
+// writeOff publishes the message to the dead letters. A dead letter that cannot be stored is logged and stays in its
+// stream: publishing it again would go round for ever.
+func (c *carrier[R]) writeOff(ctx context.Context, d delivery, cause string) error {
+	c.refused.Add(1)
+	c.log.ErrorContext(ctx, "write off message", slog.Uint64("sequence", d.sequence), slog.String("cause", cause))
+	if c.stream == schema.DeadLettersStream {
+		return nil
+	}
+	return c.persist(ctx, "publish dead letter", func(ctx context.Context) error {
+		_, err := c.js.PublishMsg(ctx, deadLetter(c.stream, d, cause))
+		return err
+	})
+}
+
+// persist calls do until it succeeds, blames a row, or ctx ends, with growing pauses.
+func (c *carrier[R]) persist(ctx context.Context, doing string, do func(context.Context) error) error {
+	for attempt := 0; ; attempt++ {
+		err := do(ctx)
+		if err == nil {
+			if attempt > 0 {
+				c.log.InfoContext(ctx, "recovered", slog.String("doing", doing), slog.Int("attempts", attempt+1))
+			}
+			return nil
+		}
+		if _, ok := blamesRow(err); ok {
+			return err
+		}
+		c.retries.Add(1)
+		wait := growing(attempt, c.cfg.MaxRetryWait)
+		c.log.WarnContext(ctx, "wait for server", slog.String("doing", doing), slog.Int("attempt", attempt+1),
+			slog.Duration("retry_in", wait), slog.Any("error", err))
+		if !pause(ctx, wait) {
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// heartbeat tells the server that what is held is being worked on, in time before AckWait.
+func (c *carrier[R]) heartbeat(ctx context.Context) {
+	for pause(ctx, c.cfg.AckWait/3) {
+		for _, d := range c.inbox.all() {
+			_ = d.msg.InProgress() // settled meanwhile, or no connection: redelivery is harmless
+		}
+	}
+}
+
+func isRejection(err error) bool {
+	_, ok := errors.AsType[*schema.Rejection](err)
+	return ok
+}
+
+// growing returns the pause after a failed attempt: 100 ms, doubled each time, at most limit.
+func growing(attempt int, limit time.Duration) time.Duration {
+	return min(100*time.Millisecond<<min(attempt, 10), limit)
+}
+
+// pause waits, and reports whether it may go on: false once ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,25 @@
+// Package outcome is Onramp's memory for analysts: it carries what happened from JetStream into ClickHouse, and reads the
+// results back.
+//
+//	ONRAMP_EVENTS      ──▶ archive          ──▶ events, users
+//	ONRAMP_OUTCOMES    ──▶ sink-outcomes    ──▶ outcomes
+//	ONRAMP_DEADLETTERS ──▶ sink-deadletters ──▶ dead_letters
+//
+//	config.go    Config, SinkConfig and their defaults
+//	store.go     a connection that is migrated and asserted
+//	sink.go      three durable consumers, each on its own
+//	carrier.go   one consumer: take a batch, write it, settle it, through every failure
+//	inbox.go     what was delivered and not yet acknowledged
+//	insert.go    one batch into one table, and which errors blame the row
+//	row.go       messages to rows
+//	archive.go, outcomes.go, deadletters.go   the three kinds of row
+//	report.go    what the views say, as one value
+//	render.go    the same for a terminal
+//
+// Guarantees. A message is acknowledged only after its row is stored, or is in the dead letters with a reason. Rows may be
+// written more than once and are counted once: each table collapses by key, and every view reads it so. While ClickHouse
+// is away nothing is dropped and nothing grows: delivery stops at what the consumer may hold unacknowledged. Stopping ingest
+// or Temporal stops none of this, and the reverse.
+//
+// It never takes part in a decision: a fresh row may not be visible yet.
+package outcome

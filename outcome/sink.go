@@ -1,0 +1,98 @@
+package outcome
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// Sink carries three streams into ClickHouse. Any number of processes may run one: they share the consumers.
+type Sink struct {
+	js          jetstream.JetStream
+	cfg         SinkConfig
+	archive     *carrier[eventRow]
+	outcomes    *carrier[outcomeRow]
+	deadLetters *carrier[deadLetterRow]
+}
+
+// NewSink returns a sink that writes to store. It touches nothing until Run.
+func NewSink(js jetstream.JetStream, store *Store, cfg SinkConfig) *Sink {
+	cfg = cfg.withDefaults()
+	return &Sink{
+		js: js, cfg: cfg,
+		archive: newCarrier(js, cfg, schema.EventsStream, schema.ArchiveConsumer,
+			func(d delivery) (eventRow, error) { return decodeEvent(cfg.WorkspaceKey, d) }, store.insertEvents),
+		outcomes:    newCarrier(js, cfg, schema.OutcomesStream, schema.OutcomesConsumer, decodeOutcome, store.insertOutcomes),
+		deadLetters: newCarrier(js, cfg, schema.DeadLettersStream, schema.DeadLettersConsumer, decodeDeadLetter, store.insertDeadLetters),
+	}
+}
+
+// Run carries until ctx ends, then finishes the batches in hand within the grace and returns nil. It creates its consumers
+// and needs the streams to be there. ClickHouse or NATS being away is not an error: it waits, logs, and goes on. An error
+// means that waiting cannot help: a wrong configuration, a missing stream, or a connection that was closed for good.
+func (s *Sink) Run(ctx context.Context) error {
+	if err := s.cfg.validate(); err != nil {
+		return &schema.Error{Code: schema.CodeInvalid, Message: "read sink configuration", Err: err}
+	}
+	if err := s.EnsureConsumers(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // told to stop before it began
+		}
+		return err
+	}
+	group, running := errgroup.WithContext(ctx)
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(running, func() {
+		timer := time.NewTimer(s.cfg.Grace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			stop()
+		case <-work.Done():
+		}
+	})()
+	group.Go(func() error { return s.archive.run(running, work) })
+	group.Go(func() error { return s.outcomes.run(running, work) })
+	group.Go(func() error { return s.deadLetters.run(running, work) })
+	err := group.Wait()
+	if flushErr := s.js.Conn().FlushTimeout(s.cfg.Grace); flushErr != nil && err == nil && ctx.Err() == nil {
+		err = fmt.Errorf("flush acknowledgements: %w", flushErr)
+	}
+	return err
+}
+
+// EnsureConsumers creates the three durable consumers, or brings them up to date, and asserts that the server has them as
+// asked. A missing stream is CodeUnavailable; a consumer of another kind under the same name is CodeConflict.
+func (s *Sink) EnsureConsumers(ctx context.Context) error {
+	_, errArchive := s.archive.consumer(ctx)
+	_, errOutcomes := s.outcomes.consumer(ctx)
+	_, errDeadLetters := s.deadLetters.consumer(ctx)
+	return errors.Join(errArchive, errOutcomes, errDeadLetters)
+}
+
+// Stats is what the sink has done since it was made.
+type Stats struct {
+	Archive, Outcomes, DeadLetters ConsumerStats
+}
+
+// ConsumerStats counts for one consumer. Duplicates are not among them: only ClickHouse knows, and collapses them.
+type ConsumerStats struct {
+	Rows    uint64 `json:"rows"`    // handed to ClickHouse and stored, redelivered ones included
+	Batches uint64 `json:"batches"` // inserts that were stored
+	Skipped uint64 `json:"skipped"` // messages without a row: the archive's are in the dead letters by ingest
+	Refused uint64 `json:"refused"` // messages that the sink wrote off as undeliverable
+	Retries uint64 `json:"retries"` // attempts that failed because a server was away
+	Lag     uint64 `json:"lag"`     // messages not yet settled, as far as known: held, and waiting in the stream
+}
+
+// Stats returns the counters. Safe to call at any time.
+func (s *Sink) Stats() Stats {
+	return Stats{Archive: s.archive.stats(), Outcomes: s.outcomes.stats(), DeadLetters: s.deadLetters.stats()}
+}

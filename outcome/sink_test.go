@@ -1,0 +1,218 @@
+package outcome_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/onramphq/onramp/outcome"
+	"github.com/onramphq/onramp/schema"
+)
+
+func TestEventsBecomeRows(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	publishEvent(t, js, "billing", schema.Event{
+		EventID: "e1", EventName: "plan_chosen", UserID: "Ada Lovelace <ada>", OccurredAt: now.Add(-time.Hour),
+		Properties: []byte(`{"price": 9.90, "big": 12345678901234567890}`), Traits: []byte(`{"plan":"pro"}`),
+	})
+	publishEvent(t, js, "web", schema.Event{EventName: "signed_up", UserID: "bob", Backfill: true}, jetstream.WithMsgID("m-7"))
+	third := publishEvent(t, js, "web", schema.Event{EventName: "signed_up", UserID: "bob", OccurredAt: now.Add(time.Hour)})
+	_, stop := runSink(t, js, store, outcome.SinkConfig{})
+	settled(t, js)
+	stop()
+
+	ada, bob := schema.UserToken(workspaceKey, "Ada Lovelace <ada>"), schema.UserToken(workspaceKey, "bob")
+	require.ElementsMatch(t, []string{
+		fmt.Sprintf(`('e1','plan_chosen','%s','late',false,'billing','{"price":9.90,"big":12345678901234567890}','{"plan":"pro"}')`, ada),
+		fmt.Sprintf(`('m-7','signed_up','%s','historic',false,'web','','')`, bob),
+		fmt.Sprintf(`('seq-%d','signed_up','%s','on_time',true,'web','','')`, third, bob),
+	}, rowsOf(t, store, "SELECT event_id, event_name, user_token, lateness, clamped, source, properties, traits FROM events_unique"))
+	require.Equal(t, now.Add(-time.Hour), value[time.Time](t, store, "SELECT occurred_at FROM events_unique WHERE event_id = 'e1'").UTC())
+	require.Equal(t, "Ada Lovelace <ada>", value[string](t, store, "SELECT user_id FROM users_unique WHERE user_token = ?", ada))
+	require.Equal(t, uint64(2), value[uint64](t, store, "SELECT count() FROM users_unique"))
+	require.Zero(t, value[uint64](t, store, "SELECT count() FROM events WHERE has([user_token, event_id, properties, traits], 'bob')"))
+}
+
+func TestFirstBodyOfAnEventIDWins(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	for i := range 3 {
+		publishEvent(t, js, "web", schema.Event{EventID: "e1", EventName: fmt.Sprintf("body_%d", i), UserID: "ada"})
+	}
+	publishEvent(t, js, "web", schema.Event{EventID: "e1", EventName: "of_another_user", UserID: "bob"})
+	_, stop := runSink(t, js, store, outcome.SinkConfig{MaxRows: 1}) // one part for each: nothing collapses in the insert
+	settled(t, js)
+	stop()
+	query := "SELECT event_name FROM events_unique ORDER BY event_name"
+	require.Equal(t, []string{"('body_0')", "('of_another_user')"}, rowsOf(t, store, query))
+	require.NoError(t, store.Conn().Exec(t.Context(), "OPTIMIZE TABLE events FINAL"))
+	require.Equal(t, []string{"('body_0')", "('of_another_user')"}, rowsOf(t, store, query))
+	require.Equal(t, uint64(2), value[uint64](t, store, "SELECT count() FROM events"))
+}
+
+func TestMessagesThatDoNotDecodeAreSkipped(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	for _, body := range []string{`{`, `[]`, `{"event_name":"x"}`, `{"event_name":"x","user_id":"undefined"}`, ``} {
+		publishRaw(t, js, schema.EventSubject("web"), []byte(body))
+	}
+	publishEvent(t, js, "web", schema.Event{EventName: "too_far_ahead", UserID: "ada", OccurredAt: time.Now().Add(48 * time.Hour)})
+	publishEvent(t, js, "web", schema.Event{EventName: "fine", UserID: "ada"})
+	sink, stop := runSink(t, js, store, outcome.SinkConfig{})
+	settled(t, js)
+	stop()
+	require.Equal(t, []string{"('fine')"}, rowsOf(t, store, "SELECT event_name FROM events_unique"))
+	stats := sink.Stats().Archive
+	require.Equal(t, uint64(6), stats.Skipped)
+	require.Equal(t, uint64(1), stats.Rows)
+	require.Zero(t, stats.Refused)
+	require.Zero(t, stats.Lag)
+}
+
+// The server itself refuses the rows here, by a constraint: they end in the dead letters and the rows beside them go in.
+func TestPoisonRowIsIsolated(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	require.NoError(t, store.Conn().Exec(t.Context(), "ALTER TABLE events ADD CONSTRAINT no_poison CHECK event_name != 'poison'"))
+	var poison []uint64
+	for i := range 100 {
+		name := "fine"
+		if i == 13 || i == 77 {
+			name = "poison"
+		}
+		sequence := publishEvent(t, js, "web", schema.Event{EventID: fmt.Sprint("e", i), EventName: name, UserID: fmt.Sprint("user ", i)})
+		if name == "poison" {
+			poison = append(poison, sequence)
+		}
+	}
+	publishRaw(t, js, schema.OutcomeSubject(schema.StepEntered), []byte(`{"kind":"step_entered","outcome_id":"o1","user_token":"not a token"}`))
+	publishRaw(t, js, schema.OutcomeSubject(schema.StepEntered), []byte(`not json`))
+	sink, stop := runSink(t, js, store, outcome.SinkConfig{})
+	eventually(t, store, uint64(4), "SELECT count() FROM dead_letters_unique")
+	settled(t, js)
+	stop()
+
+	require.Equal(t, uint64(98), value[uint64](t, store, "SELECT count() FROM events_unique"))
+	require.Equal(t, uint64(98), value[uint64](t, store, "SELECT count() FROM users_unique"))
+	require.Equal(t, uint64(2), sink.Stats().Archive.Refused)
+	require.Equal(t, uint64(2), sink.Stats().Outcomes.Refused)
+	require.Equal(t, []string{
+		fmt.Sprintf("('ONRAMP_EVENTS',%d,'onramp.events.web','undeliverable',1,'ClickHouse refuses the row with code 469')", poison[0]),
+		fmt.Sprintf("('ONRAMP_EVENTS',%d,'onramp.events.web','undeliverable',1,'ClickHouse refuses the row with code 469')", poison[1]),
+	}, rowsOf(t, store, "SELECT stream, sequence, subject, reason, attempts, message FROM dead_letters_unique WHERE stream = 'ONRAMP_EVENTS' ORDER BY sequence"))
+	require.Contains(t, value[string](t, store, "SELECT payload FROM dead_letters_unique WHERE sequence = ? AND stream = 'ONRAMP_EVENTS'", poison[0]), `"event_name":"poison"`)
+	require.Equal(t, uint64(2), value[uint64](t, store, "SELECT count() FROM dead_letters_unique WHERE stream = 'ONRAMP_OUTCOMES'"))
+}
+
+func TestDeadLettersBecomeRows(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	payload := strings.Repeat("\x00\xff", 40<<10)
+	header := map[string][]string{
+		schema.HeaderStream: {schema.EventsStream}, schema.HeaderSequence: {"42"}, schema.HeaderSubject: {"onramp.events.web"},
+		schema.HeaderReason: {"invalid_utf8"}, schema.HeaderMessage: {"broken"}, schema.HeaderAttempts: {"3"},
+		schema.HeaderReceived: {"2026-11-24T09:00:00.5Z"}, schema.HeaderSHA256: {"abc"},
+	}
+	msg := natsMsg(schema.DeadLetterSubject(schema.ReasonInvalidUTF8), payload, header)
+	for range 2 { // the second is a copy with another verdict: the first wins
+		_, err := js.PublishMsg(t.Context(), msg)
+		require.NoError(t, err)
+		msg.Header.Set(schema.HeaderMessage, "another verdict")
+	}
+	bare := publishRaw(t, js, schema.DeadLetterSubject(schema.ReasonFuture), []byte("no headers"))
+	_, stop := runSink(t, js, store, outcome.SinkConfig{MaxRows: 1})
+	settled(t, js)
+	stop()
+	require.Equal(t, []string{
+		fmt.Sprintf("('ONRAMP_DEADLETTERS',%d,'','future','',0,10)", bare),
+		"('ONRAMP_EVENTS',42,'onramp.events.web','invalid_utf8','broken',3,65536)",
+	}, rowsOf(t, store, "SELECT stream, sequence, subject, reason, message, attempts, length(payload) FROM dead_letters_unique ORDER BY stream"))
+	require.Equal(t, "abc", value[string](t, store, "SELECT sha256 FROM dead_letters_unique WHERE sequence = 42"))
+	require.Equal(t, "2026-11-24 09:00:00.500", value[string](t, store, "SELECT toString(received_at) FROM dead_letters_unique WHERE sequence = 42"))
+}
+
+// ClickHouse is killed again and again while events flow; every event must be there once, in the order of the stream, and
+// nothing may have been delivered a second time, because what was held was kept alive.
+func TestClickHouseKilledInMidStream(t *testing.T) { //nolint:paralleltest // kills the server the other tests share
+	store, js := openStore(t), jetStream(t)
+	sink, stop := runSink(t, js, store, outcome.SinkConfig{MaxRows: 500, MaxWait: 5 * time.Millisecond, AckWait: 3 * time.Second})
+	const total = 30_000
+	for i := range total {
+		raw := fmt.Appendf(nil, `{"event_id":"e%d","event_name":"clicked","user_id":"user %d"}`, i, i%97)
+		_, err := js.PublishAsync(schema.EventSubject("load"), raw)
+		require.NoError(t, err)
+		if i%10_000 == 5_000 {
+			clickHouse(t).kill()
+		}
+	}
+	<-js.PublishAsyncComplete()
+	eventually(t, store, uint64(total), "SELECT count() FROM events_unique")
+	settled(t, js)
+	stop()
+	require.Equal(t, uint64(total), value[uint64](t, store, "SELECT uniqExact(event_id) FROM events_unique"))
+	require.Equal(t, uint64(97), value[uint64](t, store, "SELECT count() FROM users_unique"))
+	stats := sink.Stats().Archive
+	t.Logf("stats %+v; rows stored %d", stats, value[uint64](t, store, "SELECT count() FROM events"))
+	require.NotZero(t, stats.Retries, "the kills must have hit")
+	require.Zero(t, stats.Refused)
+	require.Zero(t, stats.Lag)
+	assert.Equal(t, uint64(total), stats.Rows, "nothing may be delivered twice")
+}
+
+func TestSinkStopsAndHandsBack(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	for i := range 50 {
+		publishEvent(t, js, "web", schema.Event{EventID: fmt.Sprint("e", i), EventName: "clicked", UserID: "ada"})
+	}
+	// A batch that is far from due is finished on the way out.
+	_, stop := runSink(t, js, store, outcome.SinkConfig{MaxWait: time.Minute, AckWait: time.Hour})
+	require.Eventually(t, func() bool {
+		consumer, err := js.Consumer(t.Context(), schema.EventsStream, schema.ArchiveConsumer)
+		if err != nil {
+			return false
+		}
+		info, err := consumer.Info(t.Context())
+		return err == nil && info.NumAckPending == 50
+	}, 10*time.Second, 10*time.Millisecond)
+	stop()
+	require.Equal(t, uint64(50), value[uint64](t, store, "SELECT count() FROM events_unique"))
+	_, stop = runSink(t, js, store, outcome.SinkConfig{AckWait: time.Hour})
+	settled(t, js) // in far less than AckWait: what was not stored was handed back
+	stop()
+	require.Equal(t, uint64(50), value[uint64](t, store, "SELECT count() FROM events_unique"))
+}
+
+func TestRunRefusesWhatWaitingCannotMend(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	err := outcome.NewSink(js, store, outcome.SinkConfig{MaxRows: -1, AckWait: time.Second}).Run(t.Context())
+	require.Equal(t, schema.CodeInvalid, schema.CodeOf(err))
+	for _, want := range []string{"workspace key", "max rows", "ack wait"} {
+		require.ErrorContains(t, err, want)
+	}
+	require.NoError(t, js.DeleteStream(t.Context(), schema.DeadLettersStream))
+	err = outcome.NewSink(js, store, outcome.SinkConfig{WorkspaceKey: workspaceKey}).Run(t.Context())
+	require.Equal(t, schema.CodeUnavailable, schema.CodeOf(err))
+	require.ErrorContains(t, err, schema.DeadLettersStream)
+
+	require.NoError(t, js.DeleteConsumer(t.Context(), schema.OutcomesStream, schema.OutcomesConsumer))
+	_, err = js.CreateOrUpdateConsumer(t.Context(), schema.OutcomesStream, jetstream.ConsumerConfig{Durable: schema.OutcomesConsumer, AckPolicy: jetstream.AckNonePolicy})
+	require.NoError(t, err)
+	err = outcome.NewSink(js, store, outcome.SinkConfig{WorkspaceKey: workspaceKey}).EnsureConsumers(t.Context())
+	require.Equal(t, schema.CodeConflict, schema.CodeOf(err))
+}
+
+func TestEventIDOf(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "e1", outcome.EventIDOf(&schema.Event{EventID: "e1"}, "m1", 7))
+	require.Equal(t, "m1", outcome.EventIDOf(&schema.Event{}, "m1", 7))
+	require.Equal(t, "seq-7", outcome.EventIDOf(&schema.Event{}, "", 7))
+}
