@@ -1,0 +1,188 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/onramphq/onramp/internal/devstack"
+	"github.com/onramphq/onramp/playbook"
+	"github.com/onramphq/onramp/worker"
+)
+
+// embeddedKey makes user tokens on the embedded stack, where data never leaves the machine, so that the same user has the
+// same token everywhere one develops.
+const embeddedKey = "onramp-embedded-workspace"
+
+// stackFlags choose where the embedded servers listen.
+type stackFlags struct {
+	NATSPort           int    `name:"nats-port" default:"4222" help:"Port of NATS."`
+	TemporalPort       int    `default:"7233" help:"Port of the Temporal frontend."`
+	UIPort             int    `name:"ui-port" default:"8233" help:"Port of the Temporal Web UI."`
+	ClickHousePort     int    `name:"clickhouse-port" default:"9000" help:"Port of ClickHouse, native protocol."`
+	ClickHouseHTTPPort int    `name:"clickhouse-http-port" default:"8123" help:"Port of ClickHouse, HTTP; /play is a query page."`
+	APIAddr            string `name:"api-addr" default:"127.0.0.1:8080" help:"Address of the HTTP API; port 0 takes a free one."`
+	WorkspaceKey       string `env:"ONRAMP_WORKSPACE_KEY" help:"Secret that makes user tokens. Defaults to a fixed one for local data."`
+	Webhooks           string `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
+}
+
+// freePorts lets the system choose, so that a demo never collides with what already runs.
+func freePorts() stackFlags { return stackFlags{APIAddr: "127.0.0.1:0"} }
+
+// local is the engine with its own servers.
+type local struct {
+	*engine
+
+	stack *devstack.Stack
+}
+
+// startLocal starts servers and engine; dir empty means a temporary folder. Either everything runs when it returns, or
+// nothing does.
+func startLocal(ctx context.Context, flags stackFlags, dir string, progress io.Writer, logger *slog.Logger) (*local, error) {
+	stack, err := devstack.Start(ctx, devstack.Config{
+		Dir: dir, NATSPort: flags.NATSPort, TemporalPort: flags.TemporalPort, UIPort: flags.UIPort,
+		ClickHousePort: flags.ClickHousePort, ClickHouseHTTPPort: flags.ClickHouseHTTPPort,
+		SearchAttributes: attributes(), Progress: progress, Logger: logger.With(slog.String("role", "servers")),
+	})
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{
+		roles: roles{ingest: true, worker: true, sink: true, api: true}, logger: logger, exclusive: true, inProcess: stack,
+		servers: servers{
+			NATSURL: stack.NATSURL, TemporalAddress: stack.TemporalAddress, TemporalNamespace: "default",
+			ClickHouseAddr: stack.ClickHouseAddr, ClickHouseDatabase: "onramp", ClickHouseUser: "default",
+			WorkspaceKey: cmp.Or(flags.WorkspaceKey, embeddedKey), APIAddr: flags.APIAddr, Webhooks: flags.Webhooks, Replicas: 1,
+		},
+		links: map[string]string{"Temporal UI": stack.UIURL, "ClickHouse": stack.ClickHouseHTTPURL + "/play"},
+	}
+	l := &local{engine: e, stack: stack}
+	if err := e.open(ctx); err != nil {
+		l.stopServers()
+		return nil, err
+	}
+	return l, nil
+}
+
+// run runs the engine until ctx ends or a server is lost for good.
+func (l *local) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan error, 1)
+	go func() { done <- l.engine.run(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case err := <-l.stack.Failed():
+		cancel(err)
+		<-done
+		return err
+	}
+}
+
+// stopTimeout leaves room for the roles, which have stopped by then, within the ten seconds that a person waits.
+const stopTimeout = 6 * time.Second
+
+func (l *local) close() {
+	l.engine.close()
+	l.stopServers()
+}
+
+func (l *local) stopServers() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := l.stack.Close(ctx); err != nil {
+		l.logger.Warn("servers not stopped in order", slog.Any("error", err))
+	}
+}
+
+type devCommand struct {
+	stackFlags
+
+	Data      string `default:".onramp" help:"Folder for all data."`
+	Ephemeral bool   `help:"Keep nothing: a temporary folder, removed at the end."`
+	Playbook  string `env:"ONRAMP_PLAYBOOK" help:"Playbook to publish at the start. Without it the current one stays, or the example saas-onboarding is used."`
+	JSON      bool   `name:"json" help:"Print the addresses as one JSON document when everything runs."`
+}
+
+// Help is shown by onramp dev --help.
+func (*devCommand) Help() string {
+	return "Example: onramp dev --data ./data --playbook examples/saas-onboarding\n\n" +
+		"Starts everything in one process, prints where it listens and runs until it is told to stop. Started again on the same folder it goes on where it was, also after a kill."
+}
+
+// Run runs the engine and its servers until ctx ends.
+func (c *devCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) error {
+	bundle, err := c.bundle()
+	if err != nil {
+		return err
+	}
+	dir := c.Data
+	if c.Ephemeral {
+		dir = ""
+	}
+	l, err := startLocal(ctx, c.stackFlags, dir, io.err, logger)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	current, err := c.publish(ctx, l, bundle)
+	if err != nil {
+		return err
+	}
+	running := make(chan error, 1)
+	go func() { running <- l.run(ctx) }()
+	if err := l.server.AwaitListening(ctx); err == nil {
+		printAddresses(io, l, current, c.JSON)
+	}
+	err = <-running
+	if ctx.Err() != nil && !c.JSON {
+		fmt.Fprintln(io.err, "stopping …")
+	}
+	return portTaken(c.APIAddr, err)
+}
+
+// bundle reads and checks the playbook before anything starts.
+func (c *devCommand) bundle() (*playbook.Bundle, error) {
+	if c.Playbook == "" {
+		return nil, nil //nolint:nilnil // none was asked for
+	}
+	b, err := readBundle(c.Playbook, 1)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := playbook.Compile(b); err != nil {
+		return nil, explainProblems(c.Playbook, err)
+	}
+	return &b, nil
+}
+
+func (c *devCommand) publish(ctx context.Context, l *local, bundle *playbook.Bundle) (worker.Current, error) {
+	if bundle == nil {
+		current, err := l.library.Current()
+		if !errors.Is(err, worker.ErrNoPlaybook) {
+			return current, err
+		}
+		b, err := example("saas-onboarding", 1)
+		if err != nil {
+			return worker.Current{}, err
+		}
+		bundle = &b
+	}
+	return l.library.Publish(ctx, *bundle)
+}
+
+// isTerminal reports whether w is a person's screen, where progress may be drawn over itself.
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/onramphq/onramp/activities"
+	"github.com/onramphq/onramp/api"
+	"github.com/onramphq/onramp/ingest"
+	"github.com/onramphq/onramp/outcome"
+	"github.com/onramphq/onramp/schema"
+	"github.com/onramphq/onramp/worker"
+)
+
+// roles are the parts of the engine that a process runs.
+type roles struct{ ingest, worker, sink, api bool }
+
+// servers say where everything is. They come from flags, the environment, or the embedded stack.
+type servers struct {
+	NATSURL            string `name:"nats-url" env:"ONRAMP_NATS_URL,NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS server."`
+	NATSCreds          string `name:"nats-creds" env:"ONRAMP_NATS_CREDS" help:"File with NATS credentials."`
+	TemporalAddress    string `env:"ONRAMP_TEMPORAL_ADDRESS,TEMPORAL_ADDRESS" default:"127.0.0.1:7233" help:"Temporal frontend."`
+	TemporalNamespace  string `env:"ONRAMP_TEMPORAL_NAMESPACE,TEMPORAL_NAMESPACE" default:"default" help:"Temporal namespace."`
+	ClickHouseAddr     string `name:"clickhouse-addr" env:"ONRAMP_CLICKHOUSE_ADDR" default:"127.0.0.1:9000" help:"ClickHouse, native protocol."`
+	ClickHouseDatabase string `name:"clickhouse-database" env:"ONRAMP_CLICKHOUSE_DATABASE" default:"onramp" help:"ClickHouse database."`
+	ClickHouseUser     string `name:"clickhouse-user" env:"ONRAMP_CLICKHOUSE_USER" default:"default" help:"ClickHouse user."`
+	ClickHousePassword string `name:"clickhouse-password" env:"ONRAMP_CLICKHOUSE_PASSWORD" help:"ClickHouse password."`
+	WorkspaceKey       string `env:"ONRAMP_WORKSPACE_KEY" help:"Secret of at least 16 bytes that makes user tokens. Never change it: every user would become another."`
+	APIAddr            string `name:"api-addr" env:"ONRAMP_API_ADDR" default:"127.0.0.1:8080" help:"Address the HTTP API listens on."`
+	Webhooks           string `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
+	Replicas           int    `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
+}
+
+// engine is a process's share of Onramp: its connections and the roles it runs.
+type engine struct {
+	servers servers
+	roles   roles
+	logger  *slog.Logger
+
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	temporal client.Client
+	store    *outcome.Store
+	library  *worker.Library
+
+	ingest *ingest.Ingest
+	sink   *outcome.Sink
+	mirror *api.Mirror
+	server *api.Server
+	links  map[string]string
+
+	exclusive bool                     // no other process ingests
+	inProcess nats.InProcessConnProvider // nil: over the network
+}
+
+// attributes are the search attributes that the namespace must know.
+func attributes() map[string]enumspb.IndexedValueType {
+	return map[string]enumspb.IndexedValueType{
+		schema.AttributeStage:    enumspb.INDEXED_VALUE_TYPE_KEYWORD,
+		schema.AttributePlaybook: enumspb.INDEXED_VALUE_TYPE_KEYWORD,
+		schema.AttributeSegments: enumspb.INDEXED_VALUE_TYPE_KEYWORD_LIST,
+		schema.AttributeVariants: enumspb.INDEXED_VALUE_TYPE_KEYWORD_LIST,
+	}
+}
+
+// open connects to what the roles need and makes sure that streams, tables and search attributes are there. It opens all or
+// nothing; the error names the server and the setting that says where it is.
+func (e *engine) open(ctx context.Context) error {
+	if len(e.servers.WorkspaceKey) < 16 {
+		return usagef("the workspace key has %d bytes and needs 16: set ONRAMP_WORKSPACE_KEY", len(e.servers.WorkspaceKey))
+	}
+	steps := []func(context.Context) error{e.openNATS, e.openTemporal, e.openClickHouse, e.assemble}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			e.close()
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *engine) openNATS(ctx context.Context) error {
+	options := []nats.Option{
+		nats.Name("onramp"), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.Timeout(3 * time.Second),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				e.logger.Warn("NATS is away", slog.Any("error", err))
+			}
+		}),
+	}
+	if e.servers.NATSCreds != "" {
+		options = append(options, nats.UserCredentials(e.servers.NATSCreds))
+	}
+	if e.inProcess != nil {
+		options = append(options, nats.InProcessServer(e.inProcess))
+	}
+	nc, err := nats.Connect(e.servers.NATSURL, options...)
+	if err != nil {
+		return fmt.Errorf("NATS at %s does not answer (%w): start it, or say where it is with --nats-url or ONRAMP_NATS_URL", e.servers.NATSURL, err)
+	}
+	e.nc = nc
+	if e.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(4096), jetstream.WithPublishAsyncTimeout(5*time.Second)); err != nil {
+		return fmt.Errorf("open JetStream at %s: %w", e.servers.NATSURL, err)
+	}
+	if err := ingest.EnsureStreams(ctx, e.js, ingest.StreamsConfig{Replicas: e.servers.Replicas}); err != nil {
+		return fmt.Errorf("NATS at %s: %w", e.servers.NATSURL, err)
+	}
+	e.library, err = worker.OpenLibrary(ctx, e.js, e.servers.Replicas, e.logger)
+	return err
+}
+
+func (e *engine) openTemporal(ctx context.Context) error {
+	if !e.roles.ingest && !e.roles.worker && !e.roles.api {
+		return nil
+	}
+	dialCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	c, err := client.DialContext(dialCtx, client.Options{
+		HostPort: e.servers.TemporalAddress, Namespace: e.servers.TemporalNamespace, Logger: sdklog.NewStructuredLogger(e.logger),
+	})
+	if err != nil {
+		return fmt.Errorf("Temporal at %s does not answer (%w): start it, or say where it is with --temporal-address or ONRAMP_TEMPORAL_ADDRESS", e.servers.TemporalAddress, err)
+	}
+	e.temporal = c
+	return ensureAttributes(ctx, c, e.servers.TemporalNamespace)
+}
+
+func (e *engine) openClickHouse(ctx context.Context) error {
+	if !e.roles.sink && !e.roles.api {
+		return nil
+	}
+	store, err := outcome.Open(ctx, outcome.Config{
+		Addr: e.servers.ClickHouseAddr, Database: e.servers.ClickHouseDatabase, User: e.servers.ClickHouseUser, Password: e.servers.ClickHousePassword,
+	})
+	if err != nil {
+		return fmt.Errorf("%w: start ClickHouse, or say where it is with --clickhouse-addr or ONRAMP_CLICKHOUSE_ADDR", err)
+	}
+	e.store = store
+	return nil
+}
+
+// assemble makes the roles from the connections.
+func (e *engine) assemble(context.Context) error {
+	var err error
+	if e.roles.ingest {
+		e.ingest, err = ingest.New(e.js, ingest.NewSignals(e.temporal), e.current, ingest.Config{
+			WorkspaceKey: []byte(e.servers.WorkspaceKey), Exclusive: e.exclusive,
+		}, e.logger.With(slog.String("role", "ingest")))
+		if err != nil {
+			return err
+		}
+	}
+	if e.roles.sink {
+		e.sink = outcome.NewSink(e.js, e.store, outcome.SinkConfig{
+			WorkspaceKey: []byte(e.servers.WorkspaceKey), Logger: e.logger.With(slog.String("role", "sink")),
+		})
+	}
+	if e.roles.api {
+		logger := e.logger.With(slog.String("role", "api"))
+		e.mirror = api.NewMirror(e.js, logger)
+		e.server = api.New(api.Config{Addr: e.servers.APIAddr, WorkspaceKey: []byte(e.servers.WorkspaceKey), Links: e.links}, e.mirror, e.checks(), logger)
+	}
+	return nil
+}
+
+func (e *engine) current() (ingest.Playbook, error) {
+	c, err := e.library.Current()
+	if err != nil {
+		return ingest.Playbook{}, err
+	}
+	return ingest.Playbook{Hash: c.Hash, Revision: c.Revision, Reads: c.Reads}, nil
+}
+
+func (e *engine) checks() []api.Check {
+	return []api.Check{
+		{Name: "nats", Run: func(ctx context.Context) error { _, err := e.js.AccountInfo(ctx); return err }},
+		{Name: "temporal", Run: func(ctx context.Context) error {
+			_, err := e.temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
+			return err
+		}},
+		{Name: "clickhouse", Run: func(ctx context.Context) error { return e.store.Conn().Ping(ctx) }},
+	}
+}
+
+// run runs the roles until ctx ends or one of them fails; then all stop and finish what they have in hand.
+func (e *engine) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return e.library.Follow(ctx) })
+	if e.ingest != nil {
+		group.Go(func() error { return e.ingest.Run(ctx) })
+	}
+	if e.roles.worker {
+		webhooks, err := readWebhooks(e.servers.Webhooks)
+		if err != nil {
+			return err
+		}
+		group.Go(func() error {
+			return worker.Run(ctx, e.temporal, worker.Config{}, worker.Deps{
+				Books: e.library, Delivery: activities.NewDelivery(e.js, webhooks, time.Now), Record: activities.NewRecord(e.js, time.Now),
+			}, e.logger.With(slog.String("role", "worker")))
+		})
+	}
+	if e.sink != nil {
+		group.Go(func() error { return e.sink.Run(ctx) })
+	}
+	if e.server != nil {
+		group.Go(func() error { return e.mirror.Run(ctx) })
+		group.Go(func() error { return e.server.Run(ctx) })
+	}
+	return group.Wait()
+}
+
+func (e *engine) close() {
+	if e.temporal != nil {
+		e.temporal.Close()
+	}
+	if e.store != nil {
+		if err := e.store.Close(); err != nil {
+			e.logger.Warn("ClickHouse connection not closed", slog.Any("error", err))
+		}
+	}
+	if e.nc != nil {
+		e.nc.Close()
+	}
+}
+
+// portTaken turns a refused listen into a message that names the flag.
+func portTaken(addr string, err error) error {
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return fmt.Errorf("the API cannot listen on %s (%w): free the port, or choose another with --api-addr", addr, err)
+	}
+	return err
+}

@@ -1,0 +1,101 @@
+// Command onramp is the whole engine in one program: `onramp demo` shows it, `onramp dev` runs it with its servers on one
+// machine, `onramp serve` runs it against servers that are there. `onramp --help` lists the rest.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/onramphq/onramp/internal/devstack"
+)
+
+// Exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	if handled, code := devstack.RunChild(os.Args); handled {
+		os.Exit(code)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// stdio is what a command reads and writes: data goes out, logs and progress go to err.
+type stdio struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// cli is every command. Flags win over the environment, the environment over the defaults.
+type cli struct {
+	LogLevel  string `enum:"debug,info,warn,error" default:"warn" env:"ONRAMP_LOG_LEVEL" help:"Least level that is logged: ${enum}."`
+	LogFormat string `enum:"text,json" default:"text" env:"ONRAMP_LOG_FORMAT" help:"Shape of logs: ${enum}."`
+
+	Demo     demoCommand     `cmd:"" help:"Run the whole engine on a simulated population and report an A/B test with a planted truth."`
+	Dev      devCommand      `cmd:"" help:"Run the engine with NATS, Temporal, its Web UI and ClickHouse on this machine."`
+	Replay   replayCommand   `cmd:"" help:"Publish somebody's recorded event log and report what the journeys made of it."`
+	Serve    serveCommand    `cmd:"" help:"Run all roles against servers named by flags or environment."`
+	Ingest   ingestCommand   `cmd:"" help:"Run the role that turns events into signals."`
+	Worker   workerCommand   `cmd:"" help:"Run the role that executes workflows and activities."`
+	Sink     sinkCommand     `cmd:"" help:"Run the role that writes ClickHouse."`
+	API      apiCommand      `cmd:"" name:"api" help:"Run the role that answers HTTP."`
+	Validate validateCommand `cmd:"" help:"Check a playbook and list every problem with file, line and column."`
+	Health   healthCommand   `cmd:"" help:"Ask a running API whether it is ready; for container health checks."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
+}
+
+// usageError is a failure of the caller's: exit code 2.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// run is main without the process: it parses, runs one command and returns the exit code.
+func run(ctx context.Context, args []string, io stdio) int {
+	var commands cli
+	exited := -1
+	parser, err := kong.New(&commands, kong.Name("onramp"), kong.Writers(io.out, io.err), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Description("A stream-processing workflow engine for user onboarding: events in on NATS, one Temporal workflow per user, A/B results in ClickHouse."),
+		kong.Exit(func(code int) { exited = code }))
+	if err != nil {
+		fmt.Fprintf(io.err, "onramp: %v\n", err)
+		return exitFailed
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if exited >= 0 { // --help has been answered
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(io.err, "onramp: %v\nTry: onramp --help\n", err)
+		return exitUsage
+	}
+	command.BindTo(ctx, (*context.Context)(nil))
+	err = command.Run(io, newLogger(io.err, commands.LogLevel, commands.LogFormat))
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintf(io.err, "onramp: %s\n", strings.TrimPrefix(err.Error(), "onramp: "))
+	if _, usage := errors.AsType[*usageError](err); usage {
+		return exitUsage
+	}
+	return exitFailed
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/onramphq/onramp/worker"
+)
+
+// printAddresses tells where everything listens.
+func printAddresses(io stdio, l *local, current worker.Current, asJSON bool) {
+	apiURL := "http://" + l.server.Addr()
+	if asJSON {
+		// The values are plain texts; Encode fails only where the writer does, and then nobody reads the error either.
+		_ = json.NewEncoder(io.out).Encode(map[string]string{ // see above
+			"nats": l.stack.NATSURL, "temporal": l.stack.TemporalAddress, "ui": l.stack.UIURL, "clickhouse": l.stack.ClickHouseAddr,
+			"clickhouse_http": l.stack.ClickHouseHTTPURL, "api": apiURL, "data": l.stack.Dir, "playbook": current.Hash,
+		})
+		return
+	}
+	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
+	for _, row := range [][2]string{
+		{"Publish events", l.stack.NATSURL + "  subject onramp.events.<source>"},
+		{"Temporal UI", l.stack.UIURL},
+		{"Temporal", l.stack.TemporalAddress},
+		{"ClickHouse", l.stack.ClickHouseAddr + "  database onramp"},
+		{"ClickHouse HTTP", l.stack.ClickHouseHTTPURL + "/play"},
+		{"API", apiURL},
+		{"Playbook", current.Name + "  version " + current.Hash},
+		{"Data", l.stack.Dir},
+	} {
+		fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
+	}
+	if err := w.Flush(); err != nil {
+		l.logger.Warn("addresses not printed")
+	}
+	fmt.Fprintln(io.out, "\nStop with Ctrl-C.")
+}
