@@ -1,9 +1,7 @@
 package outcome
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -11,13 +9,6 @@ import (
 
 	"github.com/onramphq/onramp/schema"
 )
-
-// EventIDOf returns what identifies an event: the id its publisher gave it, else the Nats-Msg-Id header it was published
-// with, else its place in the stream. Every reader of ONRAMP_EVENTS must use it, or they would not agree on what is one
-// event.
-func EventIDOf(event *schema.Event, msgID string, sequence uint64) string {
-	return cmp.Or(event.EventID, msgID, fmt.Sprintf("seq-%d", sequence))
-}
 
 // eventRow is a row of events, and of users.
 type eventRow struct {
@@ -42,7 +33,7 @@ func decodeEvent(workspaceKey []byte, d delivery) (eventRow, error) {
 	}
 	source := strings.TrimPrefix(d.msg.Subject(), strings.TrimSuffix(schema.EventsSubjects, ">"))
 	return eventRow{
-		id:         EventIDOf(event, d.msg.Headers().Get(jetstream.MsgIDHeader), d.sequence),
+		id:         schema.EventIDOf(event, d.msg.Headers().Get(jetstream.MsgIDHeader), d.sequence),
 		name:       event.EventName,
 		token:      schema.UserToken(workspaceKey, event.UserID),
 		userID:     event.UserID,

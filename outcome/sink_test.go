@@ -209,10 +209,3 @@ func TestRunRefusesWhatWaitingCannotMend(t *testing.T) {
 	err = outcome.NewSink(js, store, outcome.SinkConfig{WorkspaceKey: workspaceKey}).EnsureConsumers(t.Context())
 	require.Equal(t, schema.CodeConflict, schema.CodeOf(err))
 }
-
-func TestEventIDOf(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, "e1", outcome.EventIDOf(&schema.Event{EventID: "e1"}, "m1", 7))
-	require.Equal(t, "m1", outcome.EventIDOf(&schema.Event{}, "m1", 7))
-	require.Equal(t, "seq-7", outcome.EventIDOf(&schema.Event{}, "", 7))
-}

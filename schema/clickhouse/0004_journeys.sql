@@ -41,10 +41,10 @@ CREATE VIEW IF NOT EXISTS journeys_summary AS
 SELECT
     journey,
     count() AS enrollments,
-    countIf(NOT ended) AS open,
-    countIf(converted) AS converted,
-    sumMap(if(ended, map(toString(ended_reason), toUInt64(1)), CAST(map(), 'Map(String, UInt64)'))) AS ended_by_reason
-FROM enrollments
+    countIf(NOT e.ended) AS open,
+    countIf(e.converted) AS converted,
+    sumMap(if(e.ended, map(toString(e.ended_reason), toUInt64(1)), CAST(map(), 'Map(String, UInt64)'))) AS ended_by_reason
+FROM enrollments AS e
 GROUP BY journey
 ORDER BY journey
 COMMENT 'Per journey: how many enrollments began, how many are still open, and why the others ended';
@@ -74,16 +74,31 @@ FROM
 ORDER BY journey, position
 COMMENT 'Per journey, in order: users enrolled, users that reached each step (in the order in which steps are reached on average), users converted';
 
+CREATE VIEW IF NOT EXISTS actions AS
+SELECT
+    action_id,
+    any(user_token) AS user_token,
+    any(action) AS action,
+    min(at) AS begun_at,
+    countIf(kind = 'action_decided') > 0 AS decided,
+    countIf(kind = 'action_delivered') > 0 AS delivered,
+    countIf(kind = 'action_failed') > 0 AS failed,
+    countIf(kind = 'action_suppressed') > 0 AS suppressed,
+    argMinIf(reason, sequence, kind = 'action_suppressed') AS reason
+FROM outcomes FINAL
+WHERE kind IN ('action_decided', 'action_delivered', 'action_failed', 'action_suppressed')
+GROUP BY action_id
+COMMENT 'Every action once: when it was decided and what became of it. reason is that of suppression';
+
 CREATE VIEW IF NOT EXISTS actions_summary AS
 SELECT
     action,
-    countIf(kind = 'action_decided') AS decided,
-    countIf(kind = 'action_delivered') AS delivered,
-    countIf(kind = 'action_failed') AS failed,
-    countIf(kind = 'action_suppressed') AS suppressed,
-    sumMap(if(kind = 'action_suppressed', map(toString(reason), toUInt64(1)), CAST(map(), 'Map(String, UInt64)'))) AS suppressed_by_reason
-FROM outcomes FINAL
-WHERE kind IN ('action_decided', 'action_delivered', 'action_failed', 'action_suppressed')
+    countIf(a.decided) AS decided,
+    countIf(a.delivered) AS delivered,
+    countIf(a.failed) AS failed,
+    countIf(a.suppressed) AS suppressed,
+    sumMap(if(a.suppressed, map(toString(a.reason), toUInt64(1)), CAST(map(), 'Map(String, UInt64)'))) AS suppressed_by_reason
+FROM actions AS a
 GROUP BY action
 ORDER BY action
 COMMENT 'Per action: how many were decided, delivered, failed and suppressed, and why they were suppressed';
@@ -92,12 +107,12 @@ CREATE VIEW IF NOT EXISTS decision_latency AS
 SELECT at, recorded_at, kind, user_token, cause_event_id, dateDiff('millisecond', cause_received_at, recorded_at) AS latency_ms
 FROM outcomes FINAL
 WHERE cause_event_id != '' AND cause_received_at > toDateTime64(0, 3, 'UTC')
-    AND (user_token, cause_event_id) NOT IN (SELECT user_token, event_id FROM events FINAL WHERE lateness = 'historic')
-COMMENT 'Milliseconds from the receipt of an event to the record of each outcome it caused; historic events left out';
+COMMENT 'Milliseconds from the receipt of an event to the record of each outcome it caused. Historic events are left out: their outcomes carry no cause_received_at';
 
 -- +goose Down
 DROP VIEW IF EXISTS decision_latency;
 DROP VIEW IF EXISTS actions_summary;
+DROP VIEW IF EXISTS actions;
 DROP VIEW IF EXISTS funnel;
 DROP VIEW IF EXISTS journeys_summary;
 DROP VIEW IF EXISTS enrollment_steps;
