@@ -137,14 +137,12 @@ func (c *devCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) err
 	}
 	running := make(chan error, 1)
 	go func() { running <- l.run(ctx) }()
-	if err := l.server.AwaitListening(ctx); err == nil {
-		printAddresses(io, l, current, c.JSON)
-	}
+	printAddresses(io, l, current, c.JSON)
 	err = <-running
 	if ctx.Err() != nil && !c.JSON {
 		fmt.Fprintln(io.err, "stopping …")
 	}
-	return portTaken(c.APIAddr, err)
+	return err
 }
 
 // bundle reads and checks the playbook before anything starts.

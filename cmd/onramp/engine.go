@@ -58,9 +58,10 @@ type engine struct {
 	sink   *outcome.Sink
 	mirror *api.Mirror
 	server *api.Server
+	listen net.Listener // of the API
 	links  map[string]string
 
-	exclusive bool                     // no other process ingests
+	exclusive bool                       // no other process ingests
 	inProcess nats.InProcessConnProvider // nil: over the network
 }
 
@@ -80,13 +81,26 @@ func (e *engine) open(ctx context.Context) error {
 	if len(e.servers.WorkspaceKey) < 16 {
 		return usagef("the workspace key has %d bytes and needs 16: set ONRAMP_WORKSPACE_KEY", len(e.servers.WorkspaceKey))
 	}
-	steps := []func(context.Context) error{e.openNATS, e.openTemporal, e.openClickHouse, e.assemble}
+	steps := []func(context.Context) error{e.openListener, e.openNATS, e.openTemporal, e.openClickHouse, e.assemble}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			e.close()
 			return err
 		}
 	}
+	return nil
+}
+
+// openListener takes the API's port first: nothing else has to be undone when it is taken by another.
+func (e *engine) openListener(ctx context.Context) error {
+	if !e.roles.api {
+		return nil
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.servers.APIAddr)
+	if err != nil {
+		return fmt.Errorf("the API cannot listen on %s (%w): free the port, or choose another with --api-addr", e.servers.APIAddr, err)
+	}
+	e.listen = listener
 	return nil
 }
 
@@ -216,12 +230,17 @@ func (e *engine) run(ctx context.Context) error {
 	}
 	if e.server != nil {
 		group.Go(func() error { return e.mirror.Run(ctx) })
-		group.Go(func() error { return e.server.Run(ctx) })
+		group.Go(func() error { return e.server.Serve(ctx, e.listen) })
 	}
 	return group.Wait()
 }
 
 func (e *engine) close() {
+	if e.listen != nil {
+		if err := e.listen.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			e.logger.Warn("listener not closed", slog.Any("error", err))
+		}
+	}
 	if e.temporal != nil {
 		e.temporal.Close()
 	}
@@ -233,12 +252,4 @@ func (e *engine) close() {
 	if e.nc != nil {
 		e.nc.Close()
 	}
-}
-
-// portTaken turns a refused listen into a message that names the flag.
-func portTaken(addr string, err error) error {
-	if _, ok := errors.AsType[*net.OpError](err); ok {
-		return fmt.Errorf("the API cannot listen on %s (%w): free the port, or choose another with --api-addr", addr, err)
-	}
-	return err
 }

@@ -10,7 +10,7 @@ import (
 
 // printAddresses tells where everything listens.
 func printAddresses(io stdio, l *local, current worker.Current, asJSON bool) {
-	apiURL := "http://" + l.server.Addr()
+	apiURL := "http://" + l.listen.Addr().String()
 	if asJSON {
 		// The values are plain texts; Encode fails only where the writer does, and then nobody reads the error either.
 		_ = json.NewEncoder(io.out).Encode(map[string]string{ // see above

@@ -81,7 +81,7 @@ func serve(ctx context.Context, s servers, r roles, path string, logger *slog.Lo
 			return err
 		}
 	}
-	return portTaken(s.APIAddr, e.run(ctx))
+	return e.run(ctx)
 }
 
 type healthCommand struct {
