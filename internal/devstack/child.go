@@ -19,8 +19,9 @@ import (
 const (
 	// parentPipe is the descriptor whose end of file tells the child that its parent is gone.
 	parentPipe = 3
-	// The engine ends by itself when its standard input ends; after this long the child does not wait for it.
-	engineEndGrace = 4 * time.Second
+	// The engine ends by itself when its standard input ends; after this long the child does not wait for it. What was
+	// inserted is with the operating system, so even this end loses nothing.
+	engineEndGrace = 2 * time.Second
 )
 
 // RunChild runs the ClickHouse server when args are those of the child process, and returns when it ends. Call it

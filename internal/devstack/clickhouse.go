@@ -40,6 +40,11 @@ const (
 	firstRestart  = 50 * time.Millisecond
 	lastRestart   = 2 * time.Second
 
+	// defaultDatabase is what ClickHouse itself would write for CREATE DATABASE default. The users start in it, and so
+	// it must be there before the first query can be asked. The id is ours and the same everywhere.
+	defaultDatabase     = "ATTACH DATABASE _ UUID '6f6e7261-6d70-4000-8000-000000000001'\nENGINE = Atomic\n"
+	defaultDatabaseFile = "data/metadata/default.sql"
+
 	// serveQuery opens the ports and then reads standard input to its end, which is the life of the server. TCP comes
 	// last, so a ping on it says that HTTP is there too.
 	serveQuery = "SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; SELECT count() FROM table FORMAT Null"
@@ -107,10 +112,12 @@ func (c *clickhouse) start(ctx context.Context) error {
 }
 
 func (c *clickhouse) writeConfig() error {
-	if err := os.MkdirAll(filepath.Join(c.dir, "data"), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(c.dir, "data", "metadata"), 0o700); err != nil {
 		return fmt.Errorf("create ClickHouse folder: %w", err)
 	}
-	for name, content := range map[string][]byte{"config.xml": clickhouseConfigXML, "users.xml": clickhouseUsersXML} {
+	for name, content := range map[string][]byte{
+		"config.xml": clickhouseConfigXML, "users.xml": clickhouseUsersXML, defaultDatabaseFile: []byte(defaultDatabase),
+	} {
 		if err := os.WriteFile(filepath.Join(c.dir, name), content, 0o600); err != nil {
 			return fmt.Errorf("write ClickHouse configuration: %w", err)
 		}

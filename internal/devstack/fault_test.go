@@ -111,7 +111,9 @@ func TestProcessKilled(t *testing.T) {
 		signal(t, c, id, "before")
 	}
 	kill()
+	killed := time.Now()
 	requireDead(t, before.ChildPID)
+	t.Logf("clickhouse ended %s after its parent", time.Since(killed).Round(time.Millisecond))
 
 	s := start(t, devstack.Config{Dir: dir, NoUI: true})
 	requireStored(t, openStream(t, s.NATSURL))
@@ -129,9 +131,10 @@ func TestProcessKilled(t *testing.T) {
 		var got []string
 		require.NoError(t, c.GetWorkflow(t.Context(), fmt.Sprintf("killed-%d", i), "").Get(t.Context(), &got))
 		require.Equal(t, []string{"before", "end"}, got)
-		if took := time.Since(began); i == 0 || i == workflows-1 {
-			t.Logf("workflow %d went on %s after its signal", i, took.Round(time.Millisecond))
-		}
 	}
-	require.Less(t, time.Since(began), 30*time.Second)
+	t.Logf("all went on %s after the signals, %s after the SIGKILL",
+		time.Since(began).Round(time.Millisecond), time.Since(killed).Round(time.Millisecond))
+	// A workflow task that had been handed out when the process died is given again after its own time-out, ten
+	// seconds; everything else goes on at once.
+	require.Less(t, time.Since(began), 20*time.Second)
 }

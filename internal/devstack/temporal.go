@@ -177,7 +177,9 @@ func (t *temporalServer) stop(ctx context.Context) error {
 }
 
 func (t *temporalServer) stopServer(ctx context.Context) error {
-	if t.srv == nil {
+	srv := t.srv
+	t.srv = nil
+	if srv == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), temporalStopGrace)
@@ -189,9 +191,8 @@ func (t *temporalServer) stopServer(ctx context.Context) error {
 				done <- fmt.Errorf("panic: %v", p)
 			}
 		}()
-		done <- t.srv.Stop()
+		done <- srv.Stop()
 	}()
-	t.srv = nil
 	select {
 	case err := <-done:
 		if err != nil {
