@@ -1,0 +1,46 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// problem is the body of every answer that is an error.
+type problem struct {
+	Error problemDetail `json:"error"`
+}
+
+type problemDetail struct {
+	Code      schema.Code `json:"code"`
+	Message   string      `json:"message"`
+	Field     string      `json:"field,omitempty"` // the part of the request at fault; empty where the whole is
+	RequestID string      `json:"request_id"`
+}
+
+// refuse answers with an error. message is for a person and never repeats what the request held.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, detail problemDetail) {
+	detail.RequestID = requestOf(r).id
+	s.answer(r.Context(), w, status, problem{detail})
+}
+
+func (s *Server) answer(ctx context.Context, w http.ResponseWriter, status int, body any) {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		s.logger.ErrorContext(ctx, "answer not encoded", slog.Any("error", err))
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	s.send(ctx, w, status, "application/json", append(raw, '\n'))
+}
+
+func (s *Server) send(ctx context.Context, w http.ResponseWriter, status int, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	if _, err := w.Write(body); err != nil {
+		s.logger.DebugContext(ctx, "answer not sent", slog.Any("error", err))
+	}
+}

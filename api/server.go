@@ -1,0 +1,167 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// DefaultAddr is where a server listens that is not told otherwise.
+const DefaultAddr = "127.0.0.1:8080"
+
+// The routes, as they stand in the access log.
+const (
+	routeIndex = "/"
+	routeLive  = "/livez"
+	routeReady = "/readyz"
+	routeUser  = "/v1/users/{id}"
+)
+
+// Limits of a request.
+const (
+	maxHeaderBytes    = 16 << 10
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 10 * time.Second
+	writeTimeout      = 15 * time.Second
+	idleTimeout       = time.Minute
+	shutdownTimeout   = 5 * time.Second
+	minWorkspaceKey   = 16
+)
+
+// Config says how to listen and what to show. The zero value is valid but for the key.
+type Config struct {
+	// Addr is the host:port to listen on. Defaults to DefaultAddr, on loopback.
+	Addr string
+	// WorkspaceKey makes user tokens; the same as everywhere else. Required, at least 16 bytes.
+	WorkspaceKey []byte
+	// AllowedHosts are the names under which the server answers, beside localhost and plain addresses, so that no web page
+	// reads it through a name of its own. `*` allows every name: for a server behind a gateway. Defaults to none.
+	AllowedHosts []string
+	// Links are shown on the page for people: a name and an http or https address each. Defaults to none.
+	Links map[string]string
+	// Version of the program, for the page. Defaults to nothing.
+	Version string
+}
+
+func (c Config) withDefaults() Config {
+	c.Addr = cmp.Or(c.Addr, DefaultAddr)
+	return c
+}
+
+func (c Config) validate() error {
+	var problems []error
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+		problems = append(problems, fmt.Errorf("api: address is %q; it must be host:port", schema.Clean(c.Addr)))
+	}
+	if len(c.WorkspaceKey) < minWorkspaceKey {
+		problems = append(problems, fmt.Errorf("api: the workspace key must have at least %d bytes", minWorkspaceKey))
+	}
+	for name, link := range c.Links {
+		if u, err := url.Parse(link); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			problems = append(problems, fmt.Errorf("api: link %q must be an http or https address", schema.Clean(name)))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// Server answers over HTTP.
+type Server struct {
+	cfg      Config
+	mirror   *Mirror
+	checks   []Check
+	logger   *slog.Logger
+	page     []byte
+	pageCSP  string
+	draining atomic.Bool
+}
+
+// New returns a Server over the mirror. checks decide with the mirror whether it is ready. Run tells what is wrong with cfg.
+func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Server {
+	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, logger: logger}
+	s.checks = append([]Check{{Name: "profiles", Run: s.mirrorReady}}, checks...)
+	s.page, s.pageCSP = renderIndex(s.cfg)
+	return s
+}
+
+// Handler returns what the server serves, for a test or to mount it elsewhere.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, handle := range map[string]http.HandlerFunc{
+		routeIndex: s.index, routeLive: s.live, routeReady: s.readiness, routeUser: s.user,
+	} {
+		mux.HandleFunc(pattern, s.readOnly(pattern, handle))
+	}
+	return s.guard(mux)
+}
+
+// readOnly lets GET and HEAD through.
+func (s *Server) readOnly(pattern string, next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if pattern == routeIndex && r.URL.Path != routeIndex { // the pattern / also catches what no other pattern does
+			s.refuse(w, r, http.StatusNotFound, problemDetail{Code: schema.CodeNotFound, Message: "there is no such route"})
+			return
+		}
+		requestOf(r).route = pattern
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			s.refuse(w, r, http.StatusMethodNotAllowed, problemDetail{
+				Code: schema.CodeInvalid, Field: "method", Message: "this route answers GET and HEAD",
+			})
+			return
+		}
+		next(w, r)
+	}
+}
+
+// Run listens on Config.Addr and then does as Serve. Errors: unavailable where the address cannot be had.
+func (s *Server) Run(ctx context.Context) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Addr)
+	if err != nil {
+		return &schema.Error{Code: schema.CodeUnavailable, Message: "listen on " + s.cfg.Addr, Err: err}
+	}
+	return s.Serve(ctx, listener)
+}
+
+// Serve serves on listener until ctx ends. Then it says on /readyz that it is going, takes no new connection, and waits up
+// to 5 s for the requests in hand. It closes listener. Errors: invalid for a configuration that cannot work.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	if err := s.cfg.validate(); err != nil {
+		return errors.Join(&schema.Error{Code: schema.CodeInvalid, Message: "configure api", Err: err}, listener.Close())
+	}
+	server := &http.Server{
+		Handler: s.Handler(), MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	s.logger.InfoContext(ctx, "api listens", slog.String("addr", listener.Addr().String()))
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve api: %w", err)
+	case <-ctx.Done():
+	}
+	s.draining.Store(true)
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err := server.Shutdown(bound)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.logger.WarnContext(ctx, "api ends with requests in hand", slog.Duration("patience", shutdownTimeout))
+		err = server.Close()
+	}
+	if ended := <-failed; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
+	if err != nil {
+		return fmt.Errorf("stop api: %w", err)
+	}
+	return nil
+}
