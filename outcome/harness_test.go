@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -34,8 +35,13 @@ func database(t *testing.T) string {
 
 func openStore(t *testing.T) *outcome.Store {
 	t.Helper()
-	store, err := outcome.Open(t.Context(), outcome.Config{Addr: clickHouse(t).addr, Database: database(t)})
-	require.NoError(t, err)
+	var store *outcome.Store
+	require.Eventually(t, func() bool { // another test may just have killed the server
+		var err error
+		store, err = outcome.Open(t.Context(), outcome.Config{Addr: clickHouse(t).ClickHouseAddr, Database: database(t)})
+		require.True(t, err == nil || schema.CodeOf(err) == schema.CodeUnavailable, "%v", err)
+		return err == nil
+	}, 30*time.Second, 50*time.Millisecond)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 	return store
 }
@@ -43,13 +49,18 @@ func openStore(t *testing.T) *outcome.Store {
 // jetStream starts a NATS server of the test's own, with the streams as ingest makes them.
 func jetStream(t *testing.T) jetstream.JetStream {
 	t.Helper()
-	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
-	require.NoError(t, err)
-	srv.Start()
-	require.True(t, srv.ReadyForConnections(10*time.Second))
+	js, _ := restartableJetStream(t)
+	return js
+}
+
+func restartableJetStream(t *testing.T) (js jetstream.JetStream, restart func()) {
+	t.Helper()
+	options := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true}
+	srv := startNATS(t, options)
+	options.Port = srv.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a test
 	conn, err := nats.Connect(srv.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	require.NoError(t, err)
-	js, err := jetstream.New(conn)
+	js, err = jetstream.New(conn)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		conn.Close()
@@ -62,7 +73,21 @@ func jetStream(t *testing.T) jetstream.JetStream {
 		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: stream, Subjects: []string{subjects}, Discard: jetstream.DiscardNew})
 		require.NoError(t, err)
 	}
-	return js
+	return js, func() {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+		srv = startNATS(t, options)
+		require.Eventually(t, conn.IsConnected, 10*time.Second, 10*time.Millisecond)
+	}
+}
+
+func startNATS(t *testing.T, options *server.Options) *server.Server {
+	t.Helper()
+	srv, err := server.NewServer(options)
+	require.NoError(t, err)
+	srv.Start()
+	require.True(t, srv.ReadyForConnections(10*time.Second))
+	return srv
 }
 
 // runSink runs a sink until stop is called, which checks that it ended well.

@@ -2,131 +2,58 @@ package outcome_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
-	"os/exec"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
-	"unsafe"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ebitengine/purego"
+	"github.com/stretchr/testify/require"
+
+	"github.com/onramphq/onramp/internal/devstack"
 )
 
-// engine is the ClickHouse of this test binary: a child process that is started again when it dies.
-type engine struct {
-	addr string
-	mu   sync.Mutex
-	cmd  *exec.Cmd
-	in   io.WriteCloser
-	dir  string
-	port string
-	done bool
+// stack is the servers all tests share; each test has a database of its own. Started by the first test that needs it.
+var stack struct {
+	once    sync.Once
+	servers *devstack.Stack
+	err     error
 }
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "__clickhouse" {
-		runChild(os.Args[2:])
-		return
+	if handled, code := devstack.RunChild(os.Args); handled {
+		os.Exit(code)
 	}
 	code := m.Run()
-	if shared != nil {
-		shared.stop()
+	if stack.servers != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		if err := stack.servers.Close(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, "close the servers:", err)
+			code = max(code, 1)
+		}
+		cancel()
 	}
 	os.Exit(code)
 }
 
-var (
-	shared     *engine
-	sharedOnce sync.Once
-)
-
-func clickHouse(t *testing.T) *engine {
+// clickHouse returns the servers, and skips the test where there is no ClickHouse to be had, unless ONRAMP_E2E is 1. With 0
+// it always skips.
+func clickHouse(t *testing.T) *devstack.Stack {
 	t.Helper()
-	if os.Getenv("ONRAMP_TEST_CHDB") == "" {
-		t.Skip("no ClickHouse: set ONRAMP_TEST_CHDB to libchdb.so")
+	gate := os.Getenv("ONRAMP_E2E")
+	if gate == "0" {
+		t.Skip("ONRAMP_E2E is 0")
 	}
-	sharedOnce.Do(func() {
-		dir, err := os.MkdirTemp("", "onramp-outcome")
-		if err != nil {
-			panic(err)
-		}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			panic(err)
-		}
-		addr := l.Addr().String()
-		_, port, _ := net.SplitHostPort(addr)
-		_ = l.Close()
-		shared = &engine{addr: addr, dir: dir, port: port}
-		shared.start()
+	stack.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // the first time it fetches the engine
+		defer cancel()
+		stack.servers, stack.err = devstack.Start(ctx, devstack.Config{NoUI: true})
 	})
-	return shared
-}
-
-func (e *engine) start() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.done {
-		return
+	_, noEngine := errors.AsType[*devstack.EngineError](stack.err)
+	if gate != "1" && (noEngine || errors.Is(stack.err, devstack.ErrNotBuilt)) {
+		t.Skip(stack.err)
 	}
-	cmd := exec.Command(os.Args[0], "__clickhouse", "clickhouse", "--path="+e.dir, "--tcp_port="+e.port, "--listen_host=127.0.0.1",
-		"--input-format", "LineAsString", "--structure", "s String",
-		"--query", "SYSTEM START LISTEN TCP; SELECT count() FROM table FORMAT Null")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		panic(err)
-	}
-	if err := cmd.Start(); err != nil {
-		panic(err)
-	}
-	e.cmd, e.in = cmd, in
-	go func() {
-		_ = cmd.Wait()
-		e.start()
-	}()
-	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{e.addr}})
-	if err != nil {
-		panic(err)
-	}
-	for conn.Ping(context.Background()) != nil {
-		time.Sleep(50 * time.Millisecond)
-	}
-	_ = conn.Close()
-}
-
-func (e *engine) kill() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	_ = e.cmd.Process.Kill()
-}
-
-func (e *engine) stop() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.done = true
-	_ = e.cmd.Process.Kill()
-	_ = os.RemoveAll(e.dir)
-}
-
-func runChild(args []string) {
-	lib, err := purego.Dlopen(os.Getenv("ONRAMP_TEST_CHDB"), purego.RTLD_NOW|purego.RTLD_GLOBAL)
-	if err != nil {
-		panic(err)
-	}
-	var query func(int32, unsafe.Pointer) uintptr
-	purego.RegisterLibFunc(&query, lib, "chdb_query_cmdline")
-	var ptrs []unsafe.Pointer
-	for _, a := range args {
-		b := append([]byte(a), 0)
-		ptrs = append(ptrs, unsafe.Pointer(&b[0]))
-	}
-	ptrs = append(ptrs, nil)
-	fmt.Fprintln(os.Stderr, query(int32(len(args)), unsafe.Pointer(&ptrs[0])))
-	runtime.KeepAlive(ptrs)
+	require.NoError(t, stack.err)
+	return stack.servers
 }

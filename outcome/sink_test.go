@@ -146,10 +146,10 @@ func TestClickHouseKilledInMidStream(t *testing.T) { //nolint:paralleltest // ki
 	const total = 30_000
 	for i := range total {
 		raw := fmt.Appendf(nil, `{"event_id":"e%d","event_name":"clicked","user_id":"user %d"}`, i, i%97)
-		_, err := js.PublishAsync(schema.EventSubject("load"), raw)
+		_, err := js.PublishAsync(schema.EventSubject("load"), raw, jetstream.WithStallWait(time.Minute))
 		require.NoError(t, err)
 		if i%10_000 == 5_000 {
-			clickHouse(t).kill()
+			clickHouse(t).KillClickHouse()
 		}
 	}
 	<-js.PublishAsyncComplete()
@@ -166,6 +166,44 @@ func TestClickHouseKilledInMidStream(t *testing.T) { //nolint:paralleltest // ki
 	assert.Equal(t, uint64(total), stats.Rows, "nothing may be delivered twice")
 }
 
+// The server of the streams goes away and comes back at the same address: the sink goes on by itself.
+func TestNATSRestartedInMidStream(t *testing.T) {
+	t.Parallel()
+	store := openStore(t)
+	js, restart := restartableJetStream(t)
+	_, stop := runSink(t, js, store, outcome.SinkConfig{MaxRows: 50, AckWait: 3 * time.Second})
+	for i := range 300 {
+		if i == 150 {
+			restart()
+		}
+		publishEvent(t, js, "web", schema.Event{EventID: fmt.Sprint("e", i), EventName: "clicked", UserID: fmt.Sprint("user ", i%7)})
+	}
+	eventually(t, store, uint64(300), "SELECT count() FROM events_unique")
+	settled(t, js)
+	stop()
+	require.Equal(t, uint64(300), value[uint64](t, store, "SELECT uniqExact(event_id) FROM events_unique"))
+}
+
+// Two processes share the consumers; each message goes to one of them, and a stopped one loses nothing.
+func TestTwoSinksShareTheWork(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	one, stopOne := runSink(t, js, store, outcome.SinkConfig{MaxRows: 100})
+	two, stopTwo := runSink(t, js, store, outcome.SinkConfig{MaxRows: 100})
+	for i := range 3000 {
+		_, err := js.PublishAsync(schema.EventSubject("load"), fmt.Appendf(nil, `{"event_id":"e%d","event_name":"clicked","user_id":"ada"}`, i), jetstream.WithStallWait(time.Minute))
+		require.NoError(t, err)
+		if i == 1500 {
+			stopOne()
+		}
+	}
+	<-js.PublishAsyncComplete()
+	settled(t, js)
+	stopTwo()
+	require.Equal(t, uint64(3000), value[uint64](t, store, "SELECT count() FROM events_unique"))
+	require.GreaterOrEqual(t, one.Stats().Archive.Rows+two.Stats().Archive.Rows, uint64(3000))
+}
+
 func TestSinkStopsAndHandsBack(t *testing.T) {
 	t.Parallel()
 	store, js := openStore(t), jetStream(t)
@@ -173,15 +211,8 @@ func TestSinkStopsAndHandsBack(t *testing.T) {
 		publishEvent(t, js, "web", schema.Event{EventID: fmt.Sprint("e", i), EventName: "clicked", UserID: "ada"})
 	}
 	// A batch that is far from due is finished on the way out.
-	_, stop := runSink(t, js, store, outcome.SinkConfig{MaxWait: time.Minute, AckWait: time.Hour})
-	require.Eventually(t, func() bool {
-		consumer, err := js.Consumer(t.Context(), schema.EventsStream, schema.ArchiveConsumer)
-		if err != nil {
-			return false
-		}
-		info, err := consumer.Info(t.Context())
-		return err == nil && info.NumAckPending == 50
-	}, 10*time.Second, 10*time.Millisecond)
+	sink, stop := runSink(t, js, store, outcome.SinkConfig{MaxWait: time.Minute, AckWait: time.Hour})
+	require.Eventually(t, func() bool { return outcome.HeldEvents(sink) == 50 }, 10*time.Second, 10*time.Millisecond)
 	stop()
 	require.Equal(t, uint64(50), value[uint64](t, store, "SELECT count() FROM events_unique"))
 	_, stop = runSink(t, js, store, outcome.SinkConfig{AckWait: time.Hour})

@@ -1,0 +1,32 @@
+package outcome
+
+import (
+	"context"
+	"time"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// BatchToken is the token of a batch with those sequences of a stream that began at created.
+func BatchToken(created time.Time, sequences ...uint64) string {
+	batch := make([]delivery, len(sequences))
+	for i, s := range sequences {
+		batch[i] = delivery{sequence: s, received: created.Add(time.Duration(s))} //nolint:gosec // small numbers
+	}
+	return token("archive", batch)
+}
+
+// InsertOutcomes writes one batch under a token of the test's choice; the first of them has the given sequence.
+func (s *Store) InsertOutcomes(ctx context.Context, token string, sequence uint64, outcomes []schema.Outcome) error {
+	rows := make([]outcomeRow, len(outcomes))
+	for i, o := range outcomes {
+		rows[i] = outcomeRow{Outcome: o, sequence: sequence + uint64(i)} //nolint:gosec // not negative
+	}
+	return s.insertOutcomes(ctx, token, rows)
+}
+
+// Translate is how errors of the driver get their code.
+func Translate(err error) error { return translate(err, "db.example:9000", "open ClickHouse") }
+
+// HeldEvents is how many events the sink has in hand.
+func HeldEvents(s *Sink) int { return s.archive.inbox.len() }
