@@ -94,6 +94,9 @@ func (r *journeyRun) run(ctx workflow.Context) error {
 		if r.full(ctx) {
 			return r.continueAsNew(ctx)
 		}
+		if r.due(ctx) {
+			continue // recording took until the next moment
+		}
 		if err := r.wait(ctx); err != nil {
 			return err
 		}
@@ -113,11 +116,16 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 			r.next(ctx, journey.Input{Event: &batch.Events[i], Playbook: batch.Playbook, Revision: batch.Revision}, &all)
 		}
 	}
-	if r.wakeAt != 0 && r.wakeAt <= workflow.Now(ctx).UnixMilli() {
+	if r.due(ctx) {
 		r.need()
 		r.next(ctx, journey.Input{}, &all)
 	}
 	return r.execute(ctx, all)
+}
+
+// due reports whether time alone changes something by now.
+func (r *journeyRun) due(ctx workflow.Context) bool {
+	return r.wakeAt != 0 && r.wakeAt <= workflow.Now(ctx).UnixMilli()
 }
 
 // need makes sure that every playbook the state and the batch speak of is at hand. Where one is not, the workflow task fails

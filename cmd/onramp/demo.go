@@ -122,7 +122,7 @@ func (c *demoCommand) play(ctx context.Context, l *local, current worker.Current
 		}
 	}
 	show.done()
-	if err := l.drain(ctx); err != nil {
+	if err := drain(ctx, l.js); err != nil {
 		return nil, err
 	}
 	report, err := l.store.Report(ctx, outcome.ReportOptions{Experiment: demoExperiment, Treatment: demoTreatment})

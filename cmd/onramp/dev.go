@@ -150,14 +150,7 @@ func (c *devCommand) bundle() (*playbook.Bundle, error) {
 	if c.Playbook == "" {
 		return nil, nil //nolint:nilnil // none was asked for
 	}
-	b, err := readBundle(c.Playbook, 1)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := playbook.Compile(b); err != nil {
-		return nil, explainProblems(c.Playbook, err)
-	}
-	return &b, nil
+	return checkedBundle(c.Playbook)
 }
 
 func (c *devCommand) publish(ctx context.Context, l *local, bundle *playbook.Bundle) (worker.Current, error) {

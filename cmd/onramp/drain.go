@@ -5,22 +5,31 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/onramphq/onramp/schema"
+)
+
+// The engine is at rest when for so many looks in a row every consumer is empty and no outcome came.
+const (
+	quietRounds   = 6
+	quietInterval = 250 * time.Millisecond
+	drainTimeout  = 10 * time.Minute
 )
 
 // drain waits until everything published so far has been read by every consumer, and until what the workflows made of it has
 // come to rest and stands in ClickHouse.
-func (l *local) drain(ctx context.Context) error {
+func drain(ctx context.Context, js jetstream.JetStream) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	select {
-	case <-l.js.PublishAsyncComplete():
+	case <-js.PublishAsyncComplete():
 	case <-ctx.Done():
 		return fmt.Errorf("publish events: %w", context.Cause(ctx))
 	}
 	var last uint64
 	for quiet := 0; quiet < quietRounds; {
-		idle, outcomes, err := l.idle(ctx)
+		idle, outcomes, err := atRest(ctx, js)
 		if err != nil {
 			return fmt.Errorf("wait for the engine to come to rest: %w", err)
 		}
@@ -37,20 +46,13 @@ func (l *local) drain(ctx context.Context) error {
 	return nil
 }
 
-// The engine is at rest when for so many looks in a row every consumer is empty and no outcome came.
-const (
-	quietRounds   = 6
-	quietInterval = 250 * time.Millisecond
-	drainTimeout  = 10 * time.Minute
-)
-
-func (l *local) idle(ctx context.Context) (idle bool, outcomes uint64, err error) {
+func atRest(ctx context.Context, js jetstream.JetStream) (idle bool, outcomes uint64, err error) {
 	idle = true
 	for _, c := range [][2]string{
 		{schema.EventsStream, schema.IngestConsumer}, {schema.EventsStream, schema.ArchiveConsumer},
 		{schema.OutcomesStream, schema.OutcomesConsumer}, {schema.DeadLettersStream, schema.DeadLettersConsumer},
 	} {
-		consumer, err := l.js.Consumer(ctx, c[0], c[1])
+		consumer, err := js.Consumer(ctx, c[0], c[1])
 		if err != nil {
 			return false, 0, fmt.Errorf("look at consumer %s: %w", c[1], err)
 		}

@@ -154,6 +154,10 @@ func (e *engine) openClickHouse(ctx context.Context) error {
 	if !e.roles.sink && !e.roles.api {
 		return nil
 	}
+	return e.openStore(ctx)
+}
+
+func (e *engine) openStore(ctx context.Context) error {
 	store, err := outcome.Open(ctx, outcome.Config{
 		Addr: e.servers.ClickHouseAddr, Database: e.servers.ClickHouseDatabase, User: e.servers.ClickHouseUser, Password: e.servers.ClickHousePassword,
 	})

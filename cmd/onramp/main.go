@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"strings"
 	"syscall"
 
@@ -44,6 +45,8 @@ type stdio struct {
 type cli struct {
 	LogLevel  string `enum:"debug,info,warn,error" default:"warn" env:"ONRAMP_LOG_LEVEL" help:"Least level that is logged: ${enum}."`
 	LogFormat string `enum:"text,json" default:"text" env:"ONRAMP_LOG_FORMAT" help:"Shape of logs: ${enum}."`
+
+	CPUProfile string `name:"cpuprofile" hidden:"" help:"Write a CPU profile of the whole run to this file."`
 
 	Demo     demoCommand     `cmd:"" help:"Run the whole engine on a simulated population and report an A/B test with a planted truth."`
 	Dev      devCommand      `cmd:"" help:"Run the engine with NATS, Temporal, its Web UI and ClickHouse on this machine."`
@@ -89,6 +92,12 @@ func run(ctx context.Context, args []string, io stdio) int {
 		return exitUsage
 	}
 	command.BindTo(ctx, (*context.Context)(nil))
+	stop, err := profileTo(commands.CPUProfile)
+	if err != nil {
+		fmt.Fprintf(io.err, "onramp: %v\n", err)
+		return exitUsage
+	}
+	defer stop()
 	err = command.Run(io, newLogger(io.err, commands.LogLevel, commands.LogFormat))
 	if err == nil {
 		return exitDone
@@ -98,4 +107,22 @@ func run(ctx context.Context, args []string, io stdio) int {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// profileTo starts a CPU profile, to see where a demo or a benchmark spends its time.
+func profileTo(path string) (stop func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("cpuprofile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return nil, fmt.Errorf("cpuprofile: %w", err)
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = file.Close() // a profile that is cut short shows when it is read
+	}, nil
 }

@@ -30,6 +30,18 @@ func readBundle(path string, scale float64) (playbook.Bundle, error) {
 	return readFS(os.DirFS(path), path, scale)
 }
 
+// checkedBundle reads a playbook and makes sure that it compiles, before anything is started for it.
+func checkedBundle(path string) (*playbook.Bundle, error) {
+	b, err := readBundle(path, 1)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := playbook.Compile(b); err != nil {
+		return nil, explainProblems(path, err)
+	}
+	return &b, nil
+}
+
 func readFS(files fs.FS, name string, scale float64) (playbook.Bundle, error) {
 	b := playbook.Bundle{Scale: scale, Files: make(map[string]string)}
 	entries, err := fs.ReadDir(files, ".")

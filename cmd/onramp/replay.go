@@ -1,8 +1,272 @@
 package main
 
-import "context"
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
 
-type replayCommand struct{}
+	"github.com/onramphq/onramp/internal/eventlog"
+	"github.com/onramphq/onramp/outcome"
+	"github.com/onramphq/onramp/playbook"
+)
 
-// Run is filled in by the next change.
-func (*replayCommand) Run(context.Context) error { return nil }
+type replayCommand struct {
+	Files []string `arg:"" help:"Event logs: CSV or JSON Lines, plain or gzip; - for standard input."`
+
+	Mapping    string            `help:"YAML file that says which column is what; flags win over it."`
+	Format     string            `help:"csv or jsonl. Defaults to what the file's name says."`
+	User       string            `help:"Column or field of the user id. Guessed from common names."`
+	Event      string            `help:"Column or field of the event name. Guessed."`
+	Time       string            `help:"Column or field of the event time. Guessed."`
+	TimeUnit   string            `help:"rfc3339, s, ms, us, ns or auto. Defaults to auto."`
+	EventID    string            `name:"event-id" help:"Column or field of the event id. Defaults to an id made from the content."`
+	Properties []string          `help:"Columns or fields that become properties; * for all others."`
+	Traits     []string          `help:"Columns or fields that become traits."`
+	Rename     map[string]string `help:"Event names in the log and in the playbook: old=new;old=new."`
+
+	Speed    float64 `default:"0" help:"Time factor: 60 plays an hour in a minute. 0 is as fast as possible, user by user."`
+	Source   string  `default:"replay" help:"Last token of the subject."`
+	Rejects  string  `default:"rejects.jsonl" help:"File that keeps the lines that are no events; - keeps none."`
+	Playbook string  `help:"Playbook to put in force first. Without it the current one stays."`
+	Embedded bool    `help:"Bring up servers of its own for this replay."`
+	Data     string  `help:"With --embedded: folder that keeps all data. Defaults to none: a temporary one."`
+	JSON     bool    `name:"json" help:"Print the report as one JSON document."`
+
+	NATSURL        string `name:"nats-url" env:"ONRAMP_NATS_URL,NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS of the running engine."`
+	NATSCreds      string `name:"nats-creds" env:"ONRAMP_NATS_CREDS" help:"File with NATS credentials."`
+	ClickHouseAddr string `name:"clickhouse-addr" env:"ONRAMP_CLICKHOUSE_ADDR" default:"127.0.0.1:9000" help:"ClickHouse of the running engine."`
+	Database       string `name:"clickhouse-database" env:"ONRAMP_CLICKHOUSE_DATABASE" default:"onramp" help:"ClickHouse database."`
+	CHUser         string `name:"clickhouse-user" env:"ONRAMP_CLICKHOUSE_USER" default:"default" help:"ClickHouse user."`
+	CHPassword     string `name:"clickhouse-password" env:"ONRAMP_CLICKHOUSE_PASSWORD" help:"ClickHouse password."`
+}
+
+// Help is shown by onramp replay --help.
+func (*replayCommand) Help() string {
+	return "Example: onramp replay events.csv.gz --embedded --playbook examples/app-onboarding\n\n" +
+		"Publishes the events as any service would, with their own times; events of the past change state but never cause actions. Replayed twice, nothing is counted twice. Lines that are no events are counted, shown and kept in the rejects file."
+}
+
+// replayReport is the report with what only the replay knows.
+type replayReport struct {
+	Read       int               `json:"read"`
+	Rejected   int               `json:"rejected"`
+	Published  int               `json:"published"`
+	Duplicates int               `json:"duplicates"` // events that the archive had already
+	Archived   uint64            `json:"archived"`
+	Seconds    float64           `json:"seconds"`
+	Rejects    []eventlog.Reject `json:"-"`
+	*outcome.Report
+}
+
+// Run replays the files.
+func (c *replayCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) error {
+	began := time.Now()
+	mapping, err := c.mapping()
+	if err != nil {
+		return err
+	}
+	bundle, err := c.bundle()
+	if err != nil {
+		return err
+	}
+	log, err := c.read(ctx, mapping, io)
+	if err != nil {
+		return err
+	}
+	target, stop, err := c.connect(ctx, io, logger)
+	if err != nil {
+		return err
+	}
+	report, err := c.replay(ctx, target, bundle, log, io)
+	if stopErr := stop(); err == nil {
+		err = stopErr
+	}
+	if err != nil {
+		return err
+	}
+	report.Seconds = time.Since(began).Seconds()
+	return c.print(io, report)
+}
+
+func (c *replayCommand) mapping() (eventlog.Mapping, error) {
+	var m eventlog.Mapping
+	if c.Mapping != "" {
+		file, err := os.Open(c.Mapping)
+		if err != nil {
+			return m, usagef("mapping: %w", err)
+		}
+		defer file.Close() //nolint:errcheck // read only
+		if m, err = eventlog.LoadMapping(file, c.Mapping); err != nil {
+			return m, &usageError{err}
+		}
+	}
+	m.Format, m.User, m.Event = cmp.Or(c.Format, m.Format), cmp.Or(c.User, m.User), cmp.Or(c.Event, m.Event)
+	m.Time, m.TimeUnit, m.EventID = cmp.Or(c.Time, m.Time), cmp.Or(c.TimeUnit, m.TimeUnit), cmp.Or(c.EventID, m.EventID)
+	if len(c.Properties) > 0 {
+		m.Properties = c.Properties
+	}
+	if len(c.Traits) > 0 {
+		m.Traits = c.Traits
+	}
+	if len(c.Rename) > 0 {
+		m.Rename = c.Rename
+	}
+	if err := m.Validate(); err != nil {
+		return m, &usageError{err}
+	}
+	if c.Speed < 0 {
+		return m, usagef("--speed is %g; it must be 0 or a positive factor", c.Speed)
+	}
+	return m, nil
+}
+
+func (c *replayCommand) bundle() (*playbook.Bundle, error) {
+	if c.Playbook == "" {
+		return nil, nil //nolint:nilnil // none was asked for
+	}
+	return checkedBundle(c.Playbook)
+}
+
+// eventLog is what the files held.
+type eventLog struct {
+	records []eventlog.Record
+	rejects []eventlog.Reject
+	counts  eventlog.Counts
+}
+
+func (c *replayCommand) read(ctx context.Context, m eventlog.Mapping, io stdio) (*eventLog, error) {
+	var log eventLog
+	keeper, err := openRejects(c.Rejects)
+	if err != nil {
+		return nil, err
+	}
+	show := newProgress(io.err, "reading", 100)
+	log.counts, err = eventlog.Read(ctx, c.Files, m,
+		func(done, total int64) {
+			if total > 0 {
+				show.set(done * 100 / total)
+			}
+		},
+		func(r eventlog.Record) error { log.records = append(log.records, r); return nil },
+		func(r eventlog.Reject) error {
+			if len(log.rejects) < shownRejects {
+				log.rejects = append(log.rejects, r)
+			}
+			return keeper.keep(r)
+		})
+	show.done()
+	if closeErr := keeper.close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	eventlog.Sort(log.records)
+	eventlog.Identify(log.records)
+	if c.Speed == 0 {
+		byUser(log.records)
+	}
+	return &log, nil
+}
+
+// byUser puts each user's events together, users in order of appearance. A user's story then arrives whole, in few signals;
+// users do not depend on each other, so nothing else changes.
+func byUser(records []eventlog.Record) {
+	first := make(map[string]int)
+	for i := range records {
+		if _, seen := first[records[i].Event.UserID]; !seen {
+			first[records[i].Event.UserID] = i
+		}
+	}
+	slices.SortStableFunc(records, func(a, b eventlog.Record) int { return first[a.Event.UserID] - first[b.Event.UserID] })
+}
+
+// connect reaches the running engine, or starts one for this replay. stop undoes it.
+func (c *replayCommand) connect(ctx context.Context, io stdio, logger *slog.Logger) (*engine, func() error, error) {
+	if !c.Embedded {
+		e := &engine{logger: logger, servers: servers{
+			NATSURL: c.NATSURL, NATSCreds: c.NATSCreds, ClickHouseAddr: c.ClickHouseAddr, ClickHouseDatabase: c.Database,
+			ClickHouseUser: c.CHUser, ClickHousePassword: c.CHPassword, Replicas: 1,
+		}}
+		if err := e.openNATS(ctx); err != nil {
+			return nil, nil, fmt.Errorf("%w; or bring up servers of its own with --embedded", err)
+		}
+		if err := e.openStore(ctx); err != nil {
+			e.close()
+			return nil, nil, err
+		}
+		return e, func() error { e.close(); return nil }, nil
+	}
+	fmt.Fprintln(io.err, "starting NATS, Temporal, its Web UI, ClickHouse and Onramp …")
+	l, err := startLocal(ctx, freePorts(), c.Data, io.err, logger)
+	if err != nil {
+		return nil, nil, err
+	}
+	runCtx, cancel := context.WithCancel(ctx)
+	running := make(chan error, 1)
+	go func() { running <- l.run(runCtx) }()
+	return l.engine, func() error {
+		cancel()
+		err := <-running
+		l.close()
+		return err
+	}, nil
+}
+
+func (c *replayCommand) replay(ctx context.Context, e *engine, bundle *playbook.Bundle, log *eventLog, io stdio) (*replayReport, error) {
+	if bundle != nil {
+		if _, err := e.library.Publish(ctx, *bundle); err != nil {
+			return nil, err
+		}
+	} else if _, err := e.library.Current(); err != nil {
+		return nil, err
+	}
+	before, err := e.store.Report(ctx, outcome.ReportOptions{})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.publish(ctx, e, log.records, io); err != nil {
+		return nil, err
+	}
+	fmt.Fprintln(io.err, "waiting until the engine has come to rest …")
+	if err := drain(ctx, e.js); err != nil {
+		return nil, err
+	}
+	after, err := e.store.Report(ctx, outcome.ReportOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return &replayReport{
+		Read: log.counts.Rows, Rejected: log.counts.Rejects, Published: len(log.records), Report: after, Archived: after.Events,
+		Duplicates: len(log.records) - int(after.Events-before.Events), Rejects: log.rejects, //nolint:gosec // counts of one file
+	}, nil
+}
+
+func (c *replayCommand) print(io stdio, report *replayReport) error {
+	if c.JSON {
+		return writeJSON(io.out, report)
+	}
+	for _, r := range report.Rejects {
+		fmt.Fprintf(io.err, "%s:%d: %s: %s\n", r.File, r.Line, r.Reason, r.Message)
+	}
+	if more := report.Rejected - len(report.Rejects); more > 0 {
+		fmt.Fprintf(io.err, "and %d more lines\n", more)
+	}
+	if report.Rejected > 0 {
+		fmt.Fprintf(io.err, "%d lines are no events; they are kept in %s\n", report.Rejected, c.Rejects)
+	}
+	if err := report.WriteText(io.out, isTerminal(io.out)); err != nil {
+		return fmt.Errorf("print report: %w", err)
+	}
+	fmt.Fprintf(io.out, "\n%d rows read, %d rejected, %d published, %d of them known already; %d events of %d users archived, in %.0f s\n",
+		report.Read, report.Rejected, report.Published, report.Duplicates, report.Archived, report.Users, report.Seconds)
+	return nil
+}
+
+// errIncomplete says that some events could not be handed to JetStream.
+var errIncomplete = errors.New("some events were not taken by JetStream; run the same command again: nothing is counted twice")

@@ -62,14 +62,10 @@ func (c *apiCommand) Run(ctx context.Context, logger *slog.Logger) error {
 func serve(ctx context.Context, s servers, r roles, path string, logger *slog.Logger) error {
 	var bundle *playbook.Bundle
 	if path != "" {
-		b, err := readBundle(path, 1)
-		if err != nil {
+		var err error
+		if bundle, err = checkedBundle(path); err != nil {
 			return err
 		}
-		if _, err := playbook.Compile(b); err != nil {
-			return explainProblems(path, err)
-		}
-		bundle = &b
 	}
 	e := &engine{servers: s, roles: r, logger: logger}
 	if err := e.open(ctx); err != nil {
