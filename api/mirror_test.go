@@ -307,7 +307,7 @@ func TestMirrorOutages(t *testing.T) {
 func TestMirrorMemory(t *testing.T) {
 	js := newBroker(t).connect(t)
 	makeStream(t, js)
-	const users = 20_000
+	const users = 5_000
 	var pending []jetstream.PubAckFuture
 	size := 0
 	for i := range users {

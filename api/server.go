@@ -85,19 +85,24 @@ type Server struct {
 }
 
 // New returns a Server over the mirror. checks decide with the mirror whether it is ready. Run tells what is wrong with cfg.
+// A nil mirror makes a server that knows no users: the health and the page of a process that does something else.
 func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Server {
-	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, logger: logger}
-	s.checks = append([]Check{{Name: "profiles", Run: s.mirrorReady}}, checks...)
+	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger}
+	if mirror != nil {
+		s.checks = append([]Check{{Name: "profiles", Run: s.mirrorReady}}, checks...)
+	}
 	s.page, s.pageCSP = renderIndex(s.cfg)
 	return s
 }
 
 // Handler returns what the server serves, for a test or to mount it elsewhere.
 func (s *Server) Handler() http.Handler {
+	routes := map[string]http.HandlerFunc{routeIndex: s.index, routeLive: s.live, routeReady: s.readiness}
+	if s.mirror != nil {
+		routes[routeUser] = s.user
+	}
 	mux := http.NewServeMux()
-	for pattern, handle := range map[string]http.HandlerFunc{
-		routeIndex: s.index, routeLive: s.live, routeReady: s.readiness, routeUser: s.user,
-	} {
+	for pattern, handle := range routes {
 		mux.HandleFunc(pattern, s.readOnly(pattern, handle))
 	}
 	return s.guard(mux)

@@ -313,10 +313,17 @@ func TestAccessLog(t *testing.T) {
 
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	// A nil mirror panics in the handler, which is as good a defect as any.
-	w := get(t, serverOf(nil).Handler(), "/v1/users/ann")
+	w := get(t, serverOf(empty()).Guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("the cause") })), "/")
 	require.Equal(t, http.StatusInternalServerError, w.Code)
 	require.Equal(t, "internal", refusalOf(t, w).Error.Code)
+	require.NotContains(t, w.Body.String(), "the cause")
+}
+
+func TestWithoutMirror(t *testing.T) {
+	t.Parallel()
+	handler := serverOf(nil).Handler()
+	require.Equal(t, http.StatusOK, get(t, handler, "/readyz").Code)
+	require.Equal(t, http.StatusNotFound, get(t, handler, "/v1/users/ann").Code)
 }
 
 func listen(t *testing.T) net.Listener {
