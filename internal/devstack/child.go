@@ -19,8 +19,8 @@ import (
 const (
 	// parentPipe is the descriptor whose end of file tells the child that its parent is gone.
 	parentPipe = 3
-	// The engine ends by itself when its standard input ends; after this long the child does not wait for it. What was
-	// inserted is with the operating system, so even this end loses nothing.
+	// The engine ends by itself when its standard input ends, but waits for connected clients; after this long the
+	// child does not wait for it. What was inserted is with the operating system, so even this end loses nothing.
 	engineEndGrace = 2 * time.Second
 )
 

@@ -4,6 +4,8 @@ package devstack_test
 
 import (
 	"context"
+	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -54,6 +56,7 @@ func attributes(names ...string) map[string]enumspb.IndexedValueType {
 func start(t *testing.T, cfg devstack.Config) *devstack.Stack {
 	t.Helper()
 	began := time.Now()
+	cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	s, err := devstack.Start(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Logf("started in %s", time.Since(began).Round(time.Millisecond))
@@ -233,6 +236,9 @@ func TestStack(t *testing.T) {
 			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 			require.NoError(t, err)
 			response, err := http.DefaultClient.Do(request)
+			require.NoError(t, err)
+			// To the end: a client that leaves in the middle of an HTTP answer makes this ClickHouse abort.
+			_, err = io.Copy(io.Discard, response.Body)
 			require.NoError(t, err)
 			require.NoError(t, response.Body.Close())
 			require.Equal(t, http.StatusOK, response.StatusCode, url)

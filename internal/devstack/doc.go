@@ -18,6 +18,8 @@
 //   - ClickHouse is a child because its library installs signal handlers and may take the process down: the program
 //     is started again with [ChildCommand], so main and TestMain call [RunChild] before anything else. It is started
 //     again when it dies, on the same ports; it dies with its parent, however the parent ends.
+//   - The library (not a clickhouse program) aborts when an HTTP client leaves in the middle of an answer: it is back
+//     within a second or two, and clients of the native protocol must try again.
 //   - The engine is the `clickhouse` of Config.ClickHouseBinary, else the one on PATH, else a library that npm
 //     fetches once, that is verified against a checksum in this package, and kept in Config.EngineCache.
 //

@@ -28,8 +28,12 @@ type DirInUseError struct {
 
 // Error names the folder, its owner and the flags that help.
 func (e *DirInUseError) Error() string {
-	return fmt.Sprintf("data folder %s is in use by process %d: stop it, choose another folder with --data DIR, "+
-		"or use --ephemeral", e.Dir, e.PID)
+	owner := "another process"
+	if e.PID != 0 {
+		owner = fmt.Sprintf("process %d", e.PID)
+	}
+	return fmt.Sprintf("data folder %s is in use by %s: stop it, choose another folder with --data DIR, "+
+		"or use --ephemeral", e.Dir, owner)
 }
 
 // EngineError says that no ClickHouse engine can be had. Nothing was started.

@@ -35,7 +35,7 @@ func countQuery(attribute, value string) *workflowservice.CountWorkflowExecution
 // runHelper runs a stack and a worker on the folder until it is killed.
 func runHelper(dir string) {
 	ctx := context.Background()
-	s, err := devstack.Start(ctx, devstack.Config{Dir: dir, NoUI: true})
+	s, err := devstack.Start(ctx, devstack.Config{Dir: dir})
 	exitOn(err)
 	c, err := client.DialContext(ctx, client.Options{HostPort: s.TemporalAddress, Logger: quiet()})
 	exitOn(err)

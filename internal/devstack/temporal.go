@@ -128,12 +128,8 @@ func (t *temporalServer) startOnce(ctx context.Context, store *config.SQL, cfg C
 			result = t.srv.Start()
 		}
 	}()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return t.withFatal(err)
+	// Not cut short by the context: a server that starts behind our back could not be stopped.
+	return t.withFatal(<-done)
 }
 
 // setFatal keeps the first fatal error of the server.
