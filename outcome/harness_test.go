@@ -22,7 +22,7 @@ import (
 var workspaceKey = []byte("a key for tests only")
 
 // database names a database of the test's own.
-func database(t *testing.T) string {
+func database(t testing.TB) string {
 	t.Helper()
 	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
@@ -33,7 +33,7 @@ func database(t *testing.T) string {
 	return "t_" + name[:min(len(name), 50)]
 }
 
-func openStore(t *testing.T) *outcome.Store {
+func openStore(t testing.TB) *outcome.Store {
 	t.Helper()
 	var store *outcome.Store
 	require.Eventually(t, func() bool { // another test may just have killed the server
@@ -47,13 +47,13 @@ func openStore(t *testing.T) *outcome.Store {
 }
 
 // jetStream starts a NATS server of the test's own, with the streams as ingest makes them.
-func jetStream(t *testing.T) jetstream.JetStream {
+func jetStream(t testing.TB) jetstream.JetStream {
 	t.Helper()
 	js, _ := restartableJetStream(t)
 	return js
 }
 
-func restartableJetStream(t *testing.T) (js jetstream.JetStream, restart func()) {
+func restartableJetStream(t testing.TB) (js jetstream.JetStream, restart func()) {
 	t.Helper()
 	options := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true}
 	srv := startNATS(t, options)
@@ -81,7 +81,7 @@ func restartableJetStream(t *testing.T) (js jetstream.JetStream, restart func())
 	}
 }
 
-func startNATS(t *testing.T, options *server.Options) *server.Server {
+func startNATS(t testing.TB, options *server.Options) *server.Server {
 	t.Helper()
 	srv, err := server.NewServer(options)
 	require.NoError(t, err)
@@ -91,7 +91,7 @@ func startNATS(t *testing.T, options *server.Options) *server.Server {
 }
 
 // runSink runs a sink until stop is called, which checks that it ended well.
-func runSink(t *testing.T, js jetstream.JetStream, store *outcome.Store, cfg outcome.SinkConfig) (sink *outcome.Sink, stop func()) {
+func runSink(t testing.TB, js jetstream.JetStream, store *outcome.Store, cfg outcome.SinkConfig) (sink *outcome.Sink, stop func()) {
 	t.Helper()
 	cfg.WorkspaceKey = workspaceKey
 	if cfg.Logger == nil && testing.Verbose() {
@@ -119,21 +119,21 @@ func runSink(t *testing.T, js jetstream.JetStream, store *outcome.Store, cfg out
 	return sink, stop
 }
 
-func publishEvent(t *testing.T, js jetstream.JetStream, source string, e schema.Event, opts ...jetstream.PublishOpt) uint64 {
+func publishEvent(t testing.TB, js jetstream.JetStream, source string, e schema.Event, opts ...jetstream.PublishOpt) uint64 {
 	t.Helper()
 	raw, err := json.Marshal(e)
 	require.NoError(t, err)
 	return publishRaw(t, js, schema.EventSubject(source), raw, opts...)
 }
 
-func publishRaw(t *testing.T, js jetstream.JetStream, subject string, body []byte, opts ...jetstream.PublishOpt) uint64 {
+func publishRaw(t testing.TB, js jetstream.JetStream, subject string, body []byte, opts ...jetstream.PublishOpt) uint64 {
 	t.Helper()
 	ack, err := js.Publish(t.Context(), subject, body, opts...)
 	require.NoError(t, err)
 	return ack.Sequence
 }
 
-func publishOutcome(t *testing.T, js jetstream.JetStream, o schema.Outcome) {
+func publishOutcome(t testing.TB, js jetstream.JetStream, o schema.Outcome) {
 	t.Helper()
 	raw, err := json.Marshal(o)
 	require.NoError(t, err)
@@ -141,7 +141,7 @@ func publishOutcome(t *testing.T, js jetstream.JetStream, o schema.Outcome) {
 }
 
 // eventually polls until the query's single value is want.
-func eventually[V comparable](t *testing.T, store *outcome.Store, want V, query string, args ...any) {
+func eventually[V comparable](t testing.TB, store *outcome.Store, want V, query string, args ...any) {
 	t.Helper()
 	var got V
 	var err error
@@ -155,7 +155,7 @@ type lazy func() string
 
 func (l lazy) String() string { return l() }
 
-func value[V any](t *testing.T, store *outcome.Store, query string, args ...any) V {
+func value[V any](t testing.TB, store *outcome.Store, query string, args ...any) V {
 	t.Helper()
 	var got V
 	require.NoError(t, store.Conn().QueryRow(t.Context(), query, args...).Scan(&got), query)
@@ -163,7 +163,7 @@ func value[V any](t *testing.T, store *outcome.Store, query string, args ...any)
 }
 
 // rowsOf returns the rows of a query as text, in order.
-func rowsOf(t *testing.T, store *outcome.Store, query string) []string {
+func rowsOf(t testing.TB, store *outcome.Store, query string) []string {
 	t.Helper()
 	rows, err := store.Conn().Query(t.Context(), "SELECT toString(tuple(*)) FROM ("+query+")")
 	require.NoError(t, err, query)
@@ -179,7 +179,7 @@ func rowsOf(t *testing.T, store *outcome.Store, query string) []string {
 }
 
 // settled waits until the consumers have nothing left to do.
-func settled(t *testing.T, js jetstream.JetStream) {
+func settled(t testing.TB, js jetstream.JetStream) {
 	t.Helper()
 	for stream, name := range map[string]string{
 		schema.EventsStream: schema.ArchiveConsumer, schema.OutcomesStream: schema.OutcomesConsumer, schema.DeadLettersStream: schema.DeadLettersConsumer,

@@ -166,7 +166,7 @@ func (q *query) goal(ctx context.Context, result *Experiment) error {
 func (q *query) weights(ctx context.Context, key string) (map[string]float64, error) {
 	var details string
 	err := q.each(ctx, func(rows driver.Rows) error { return rows.Scan(&details) },
-		"SELECT details FROM exposures WHERE experiment = ? ORDER BY exposed_at DESC, user_token LIMIT 1", key)
+		"SELECT details FROM outcomes_unique WHERE kind = 'exposure_recorded' AND experiment = ? ORDER BY sequence DESC LIMIT 1", key)
 	if err != nil || details == "" {
 		return nil, err
 	}

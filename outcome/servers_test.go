@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/onramphq/onramp/internal/devstack"
 )
@@ -34,12 +36,31 @@ func TestMain(m *testing.M) {
 		}
 		cancel()
 	}
+	if leaks := ourLeaks(); leaks != "" && code == 0 {
+		fmt.Fprintln(os.Stderr, leaks)
+		code = 1
+	}
 	os.Exit(code)
+}
+
+// ourLeaks describes goroutines that were left behind, if any is ours or of a client we hold. The embedded Temporal server,
+// which these tests do not use, leaves others.
+func ourLeaks() string {
+	err := goleak.Find()
+	if err == nil {
+		return ""
+	}
+	for _, ours := range []string{"onramp/outcome.", "clickhouse-go", "nats.go"} {
+		if strings.Contains(err.Error(), ours) {
+			return err.Error()
+		}
+	}
+	return ""
 }
 
 // clickHouse returns the servers, and skips the test where there is no ClickHouse to be had, unless ONRAMP_E2E is 1. With 0
 // it always skips.
-func clickHouse(t *testing.T) *devstack.Stack {
+func clickHouse(t testing.TB) *devstack.Stack {
 	t.Helper()
 	gate := os.Getenv("ONRAMP_E2E")
 	if gate == "0" {

@@ -9,7 +9,6 @@ SELECT
     min(o.at) AS exposed_at,
     argMin(o.journey, (o.at, o.sequence)) AS journey,
     argMin(o.bucket, (o.at, o.sequence)) AS bucket,
-    argMin(o.details, (o.at, o.sequence)) AS details,
     uniqExact(o.variant) > 1 AS mixed
 FROM outcomes AS o FINAL
 WHERE kind = 'exposure_recorded' AND experiment != ''
