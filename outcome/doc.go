@@ -9,12 +9,12 @@
 //	store.go     a connection that is migrated and asserted
 //	sink.go      three durable consumers, each on its own
 //	carrier.go   one consumer: take a batch, write it, settle it, through every failure
+//	reader.go    from the stream into the inbox
 //	inbox.go     what was delivered and not yet acknowledged
 //	insert.go    one batch into one table, and which errors blame the row
-//	row.go       messages to rows
-//	archive.go, outcomes.go, deadletters.go   the three kinds of row
-//	report.go    what the views say, as one value
-//	render.go    the same for a terminal
+//	archive.go, outcomes.go, deadletters.go   messages to rows
+//	report.go    what the views say, as one value; query.go asks them
+//	render.go    the same for a terminal; render_experiment.go draws the interval
 //
 // Guarantees. A message is acknowledged only after its row is stored, or is in the dead letters with a reason. Rows may be
 // written more than once and are counted once: each table collapses by key, and every view reads it so. While ClickHouse
