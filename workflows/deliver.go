@@ -21,10 +21,16 @@ func (r *journeyRun) delivery(request schema.ActionRequest) schema.DeliverInput 
 	return in
 }
 
-// deliver sends an action on its way and goes on: a receiver that is away holds up nobody. What is given up becomes an
-// outcome.
+// deliver sends an action on its way. Over NATS that is one durable publish, done at once in a local activity, which costs no
+// further transaction. To a webhook it is an activity beside the loop: a receiver that is away holds up nobody.
 func (r *journeyRun) deliver(ctx workflow.Context, in schema.DeliverInput) {
 	var delivery *activities.Delivery // names the activity; never called through this
+	if in.Webhook == "" {
+		if _, err := callLocal(ctx, delivery.DeliverAction, publishOptions(&in.Request), in); err != nil {
+			r.giveUp(ctx, in, err)
+		}
+		return
+	}
 	id := in.Request.ActionID
 	r.deliveries[id] = in
 	future := call(ctx, delivery.DeliverAction, deliverOptions(&in.Request), in)
@@ -32,13 +38,17 @@ func (r *journeyRun) deliver(ctx workflow.Context, in schema.DeliverInput) {
 		var result schema.DeliverResult
 		err := future.Get(ctx, &result)
 		delete(r.deliveries, id)
-		if err == nil {
-			return
+		if err != nil {
+			r.giveUp(ctx, in, err)
 		}
-		failed := in.Delivered
-		failed.Kind, failed.OutcomeID = schema.ActionFailed, schema.OutcomeID(schema.ActionFailed, id)
-		failed.At, failed.Reason = workflow.Now(ctx).UnixMilli(), activities.Reason(err)
-		r.failed = append(r.failed, failed)
-		workflow.GetLogger(ctx).Warn("action given up", "action_id", id, "user_token", in.Request.UserToken, "error", err)
 	})
+}
+
+// giveUp turns a delivery that failed for good into an outcome, recorded with the next commit.
+func (r *journeyRun) giveUp(ctx workflow.Context, in schema.DeliverInput, err error) {
+	failed := in.Delivered
+	failed.Kind, failed.OutcomeID = schema.ActionFailed, schema.OutcomeID(schema.ActionFailed, in.Request.ActionID)
+	failed.At, failed.Reason = workflow.Now(ctx).UnixMilli(), activities.Reason(err)
+	r.failed = append(r.failed, failed)
+	workflow.GetLogger(ctx).Warn("action given up", "action_id", in.Request.ActionID, "user_token", in.Request.UserToken, "error", err)
 }

@@ -6,7 +6,7 @@
 //	               │
 //	   ┌──────▶ drain ──▶ journey.Next, event by event ──▶ commit (local activity: outcomes, profile)
 //	   │           ▲                                          │
-//	waiting        │ timer: the earliest moment time          └─▶ deliver (activity per action, beside the loop)
+//	waiting        │ timer: the earliest moment time          └─▶ deliver (an activity per action: local to NATS,
 //	   │           │ alone changes something
 //	   └───────────┴──▶ history long enough: drain, continue as new with the state
 //

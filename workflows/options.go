@@ -29,6 +29,13 @@ func deliverOptions(request *schema.ActionRequest) workflow.ActivityOptions {
 	}
 }
 
+// publishOptions are for an action over NATS: tried until JetStream has it, because nobody but JetStream can refuse it.
+func publishOptions(request *schema.ActionRequest) workflow.LocalActivityOptions {
+	options := commitOptions()
+	options.Summary = request.Action + " for " + request.Journey + "/" + request.StepKey
+	return options
+}
+
 // commitOptions are for recording a decision: retried for ever, because what is decided must be recorded and JetStream
 // comes back.
 func commitOptions() workflow.LocalActivityOptions {

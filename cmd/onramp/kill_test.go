@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/onramphq/onramp/journey"
+	"github.com/onramphq/onramp/playbook"
+	"github.com/onramphq/onramp/schema"
+	"github.com/onramphq/onramp/workflows"
+)
+
+type bookOf struct{ book *playbook.Playbook }
+
+func (b bookOf) Playbook(string) *playbook.Playbook { return b.book }
+
+// TestKill kills the program in mid-stream, starts it again on the same folder, and holds it to the first three guarantees:
+// every acknowledged event is counted once, and every user's state is the fold of the user's log.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	rng := rand.New(rand.NewPCG(11, 1))
+	acked := map[string]bool{}
+	p := startDev(t, dir)
+	js := p.js(t)
+	send := func(js jetstream.JetStream, from, to int) {
+		names := []string{"signed_up", "profile_completed", "feature_viewed", "feature_used", "teammate_invited", "onboarding_completed", "activated"}
+		for n := from; n < to; n++ {
+			e := schema.Event{EventID: fmt.Sprint("kill-", n), EventName: names[rng.IntN(len(names))], UserID: fmt.Sprint("user-", rng.IntN(60))}
+			body, err := json.Marshal(e)
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			_, err = js.Publish(ctx, schema.EventSubject("test"), body)
+			cancel()
+			if err != nil {
+				return // unknown fate: may be there or not
+			}
+			acked[e.EventID] = true
+		}
+	}
+	for round := range 2 {
+		killed := make(chan struct{})
+		time.AfterFunc(time.Duration(300+400*round)*time.Millisecond, func() {
+			_ = p.cmd.Process.Kill() // the point of the test
+			close(killed)
+		})
+		send(js, 10_000*round, 10_000*round+5_000)
+		<-killed
+		_ = p.cmd.Wait() // killed: the error says so
+		p = startDev(t, dir)
+		js = p.js(t)
+	}
+	send(js, 90_000, 90_100)
+	require.Greater(t, len(acked), 300)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	restarted := time.Now()
+	require.NoError(t, drain(ctx, js))
+	t.Logf("%d acknowledged events; at rest %s after the last restart", len(acked), time.Since(restarted).Round(time.Millisecond))
+
+	logs := readLog(t, js)
+	store := p.store(t)
+	stored := map[string]bool{}
+	rows, err := store.Conn().Query(ctx, `SELECT event_id, count() FROM events_unique GROUP BY event_id`)
+	require.NoError(t, err)
+	for rows.Next() {
+		var id string
+		var n uint64
+		require.NoError(t, rows.Scan(&id, &n))
+		require.Equal(t, uint64(1), n, id)
+		stored[id] = true
+	}
+	require.NoError(t, rows.Close())
+	for id := range acked {
+		require.True(t, stored[id], "acknowledged and lost: %s", id)
+	}
+	compareStates(t, p, logs)
+}
+
+// readLog reads the event stream in order, by user.
+func readLog(t *testing.T, js jetstream.JetStream) map[string][]schema.UserEvent {
+	t.Helper()
+	stream, err := js.Stream(t.Context(), schema.EventsStream)
+	require.NoError(t, err)
+	last := stream.CachedInfo().State.LastSeq
+	logs := map[string][]schema.UserEvent{}
+	for seq := uint64(1); seq <= last; seq++ {
+		message, err := stream.GetMsg(t.Context(), seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		require.NoError(t, err)
+		event, err := schema.DecodeEvent(message.Data)
+		require.NoError(t, err)
+		timing, err := schema.TimingOf(event, message.Time)
+		require.NoError(t, err)
+		logs[event.UserID] = append(logs[event.UserID], schema.UserEvent{
+			EventID: event.EventID, EventName: event.EventName, Sequence: seq, OccurredAt: timing.OccurredAt.UnixMilli(),
+			ReceivedAt: message.Time.UnixMilli(), Lateness: timing.Lateness, Properties: event.Properties, Traits: event.Traits,
+		})
+	}
+	return logs
+}
+
+// compareStates holds every running workflow against the pure fold of its user's log.
+func compareStates(t *testing.T, p *process, logs map[string][]schema.UserEvent) {
+	t.Helper()
+	bundle, err := example("saas-onboarding", 1)
+	require.NoError(t, err)
+	compiled, err := playbook.Compile(bundle)
+	require.NoError(t, err)
+	books := bookOf{compiled}
+	c := p.temporal(t)
+	for user, log := range logs {
+		token := schema.UserToken([]byte(embeddedKey), user)
+		fold := journey.State{Token: token}
+		for i := range log {
+			fold, _ = journey.Next(books, fold, journey.Input{Event: &log[i], Playbook: compiled.Hash, Revision: 1}, log[i].ReceivedAt)
+		}
+		answer, err := c.QueryWorkflow(t.Context(), schema.WorkflowID(token), "", workflows.StateQueryName)
+		require.NoError(t, err)
+		var live journey.State
+		require.NoError(t, answer.Get(&live))
+		require.Equal(t, int64(len(log)), live.Counts.Applied, "events of %s", user)
+		live.Counts, fold.Counts = journey.Counts{}, journey.Counts{}
+		want, err := json.Marshal(fold)
+		require.NoError(t, err)
+		got, err := json.Marshal(live)
+		require.NoError(t, err)
+		require.JSONEq(t, string(want), string(got), "state of %s", user)
+	}
+	t.Logf("%d users: every state equals the fold of the log", len(logs))
+}

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+
+	"github.com/onramphq/onramp/internal/devstack"
+	"github.com/onramphq/onramp/outcome"
+	"github.com/onramphq/onramp/schema"
+)
+
+// asOnramp makes the test binary run as the program itself, so that tests can kill it.
+const asOnramp = "__onramp"
+
+func TestMain(m *testing.M) {
+	if handled, code := devstack.RunChild(os.Args); handled {
+		os.Exit(code)
+	}
+	if len(os.Args) > 1 && os.Args[1] == asOnramp {
+		os.Args = append(os.Args[:1], os.Args[2:]...)
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// result is what a run of the program left behind.
+type result struct {
+	code     int
+	out, err string
+}
+
+func onramp(ctx context.Context, args ...string) result {
+	var out, errs bytes.Buffer
+	code := run(ctx, args, stdio{in: strings.NewReader(""), out: &out, err: &errs})
+	return result{code, out.String(), errs.String()}
+}
+
+// process is a running `onramp dev`.
+type process struct {
+	cmd   *exec.Cmd
+	addrs map[string]string
+}
+
+// startDev starts the program on a data folder and waits until it tells where it listens.
+func startDev(t *testing.T, dir string, more ...string) *process {
+	t.Helper()
+	args := append([]string{asOnramp, "dev", "--data", dir, "--json", "--nats-port", "0", "--temporal-port", "0", "--ui-port", "0",
+		"--clickhouse-port", "0", "--clickhouse-http-port", "0", "--api-addr", "127.0.0.1:0"}, more...)
+	cmd := exec.Command(os.Args[0], args...) //nolint:gosec // this test binary
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended already
+		_ = cmd.Wait()         // likewise
+	})
+	p := &process{cmd: cmd}
+	require.NoError(t, json.NewDecoder(out).Decode(&p.addrs), "the program ended before it ran")
+	return p
+}
+
+func (p *process) js(t *testing.T) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(p.addrs["nats"])
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	return js
+}
+
+func (p *process) store(t *testing.T) *outcome.Store {
+	t.Helper()
+	store, err := outcome.Open(t.Context(), outcome.Config{Addr: p.addrs["clickhouse"]})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	return store
+}
+
+func (p *process) temporal(t *testing.T) client.Client {
+	t.Helper()
+	c, err := client.Dial(client.Options{HostPort: p.addrs["temporal"]})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func publish(t *testing.T, js jetstream.JetStream, e schema.Event) *jetstream.PubAck {
+	t.Helper()
+	body, err := json.Marshal(e)
+	require.NoError(t, err)
+	return publishRaw(t, js, body)
+}
+
+func publishRaw(t *testing.T, js jetstream.JetStream, body []byte) *jetstream.PubAck {
+	t.Helper()
+	ack, err := js.Publish(t.Context(), schema.EventSubject("test"), body)
+	require.NoError(t, err)
+	return ack
+}
+
+// count answers a query that gives one number.
+func count(t *testing.T, store *outcome.Store, sql string, args ...any) uint64 {
+	t.Helper()
+	var n uint64
+	require.NoError(t, store.Conn().QueryRow(t.Context(), sql, args...).Scan(&n))
+	return n
+}
+
+func eventually(t *testing.T, within time.Duration, what string, holds func() bool) {
+	t.Helper()
+	require.Eventually(t, holds, within, 20*time.Millisecond, what)
+}
+
+// TestEventBecomesRow follows one event from NATS to its row, its outcomes and its action.
+func TestEventBecomesRow(t *testing.T) {
+	t.Parallel()
+	p := startDev(t, t.TempDir())
+	js, store := p.js(t), p.store(t)
+	publish(t, js, schema.Event{EventID: "e1", EventName: "signed_up", UserID: "first@example.com", Traits: json.RawMessage(`{"industry":"finance"}`)})
+	token := schema.UserToken([]byte(embeddedKey), "first@example.com")
+	eventually(t, 20*time.Second, "the event's row", func() bool {
+		return count(t, store, `SELECT count() FROM events_unique WHERE event_id = 'e1' AND user_token = ?`, token) == 1
+	})
+	eventually(t, 20*time.Second, "what it caused", func() bool {
+		return count(t, store, `SELECT count() FROM outcomes_unique WHERE user_token = ? AND kind IN ('segment_entered', 'enrollment_started', 'exposure_recorded', 'action_delivered')`, token) == 4
+	})
+	action, err := js.Stream(t.Context(), schema.ActionsStream)
+	require.NoError(t, err)
+	message, err := action.GetLastMsgForSubject(t.Context(), schema.ActionSubject("send_tutorial"))
+	require.NoError(t, err)
+	var request schema.ActionRequest
+	require.NoError(t, json.Unmarshal(message.Data, &request))
+	require.Equal(t, "first@example.com", request.UserID)
+	require.Equal(t, []string{"new_user"}, request.Segments)
+
+	t.Run("the API answers", func(t *testing.T) {
+		code, body := get(t, p.addrs["api"]+"/v1/users/first%40example.com")
+		require.Equal(t, 200, code)
+		var profile schema.Profile
+		require.NoError(t, json.Unmarshal(body, &profile))
+		require.Equal(t, "onboarding/profile", profile.Stage)
+		code, body = get(t, p.addrs["api"]+"/readyz?verbose")
+		require.Equal(t, 200, code, string(body))
+	})
+	t.Run("the Temporal UI answers", func(t *testing.T) {
+		code, _ := get(t, p.addrs["ui"])
+		require.Equal(t, 200, code)
+	})
+	t.Run("bad input ends in the dead letters, once, and the next event goes on", func(t *testing.T) {
+		badInput(t, js, store)
+	})
+	t.Run("it ends cleanly", func(t *testing.T) {
+		require.NoError(t, p.cmd.Process.Signal(os.Interrupt))
+		ended := make(chan error, 1)
+		go func() { ended <- p.cmd.Wait() }()
+		select {
+		case err := <-ended:
+			require.NoError(t, err)
+		case <-time.After(10 * time.Second):
+			t.Fatal("still running 10 s after SIGINT")
+		}
+	})
+}
+
+func badInput(t *testing.T, js jetstream.JetStream, store *outcome.Store) {
+	t.Helper()
+	bad := map[schema.Reason]string{
+		schema.ReasonMalformedJSON: `{"user_id":"u1","event_name":`,
+		schema.ReasonMissingUser:   `{"event_name":"signed_up"}`,
+		schema.ReasonWrongType:     `{"event_name":"signed_up","user_id":5}`,
+		schema.ReasonUnknownField:  `{"event_name":"signed_up","user_id":"u1","USER_ID":"u2"}`,
+		schema.ReasonTooLarge:      `{"event_name":"signed_up","user_id":"u1","properties":{"a":"` + strings.Repeat("x", schema.MaxEventBytes) + `"}}`,
+		schema.ReasonInvalidUTF8:   "{\"event_name\":\"\xff\",\"user_id\":\"u1\"}",
+	}
+	for _, body := range bad {
+		publishRaw(t, js, []byte(body))
+	}
+	published := time.Now()
+	publish(t, js, schema.Event{EventID: "after", EventName: "signed_up", UserID: "next"})
+	profiles, err := js.Stream(t.Context(), schema.ProfilesStream)
+	require.NoError(t, err)
+	eventually(t, 5*time.Second, "the next good event", func() bool {
+		_, err := profiles.GetLastMsgForSubject(t.Context(), schema.ProfileSubject(schema.UserToken([]byte(embeddedKey), "next")))
+		return err == nil
+	})
+	t.Logf("the next good event was applied after %s", time.Since(published).Round(time.Millisecond))
+	for reason := range bad {
+		eventually(t, 20*time.Second, "the dead letter of "+string(reason), func() bool {
+			return count(t, store, `SELECT count() FROM dead_letters_unique WHERE reason = ?`, string(reason)) == 1
+		})
+	}
+	require.Equal(t, uint64(len(bad)), count(t, store, `SELECT count() FROM dead_letters_unique`))
+	require.Zero(t, count(t, store, `SELECT count() FROM events_unique WHERE event_id NOT IN ('e1', 'after')`))
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	bad := filepath.Join(t.TempDir(), "playbook.yaml")
+	require.NoError(t, os.WriteFile(bad, []byte("name: x\nevents: {a: {}}\nsegments:\n  s: {when: did(\"b\")}\n"), 0o600))
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		says []string
+	}{
+		{"help", []string{"--help"}, exitDone, []string{"demo", "dev", "replay", "serve"}},
+		{"nothing", nil, exitDone, []string{"Usage: onramp"}},
+		{"help of a command has an example", []string{"replay", "--help"}, exitDone, []string{"Example: onramp replay", "--embedded"}},
+		{"unknown command", []string{"fly"}, exitUsage, []string{"unexpected argument fly", "onramp --help"}},
+		{"unknown flag", []string{"demo", "--fast"}, exitUsage, []string{"unknown flag --fast"}},
+		{"too few users", []string{"demo", "--users", "1"}, exitUsage, []string{"--users is 1"}},
+		{"no such log", []string{"replay", "nowhere.csv"}, exitFailed, []string{"nowhere.csv"}},
+		{"no such mapping", []string{"replay", "x.csv", "--mapping", "nowhere.yaml"}, exitUsage, []string{"nowhere.yaml"}},
+		{"no such playbook", []string{"dev", "--playbook", "nowhere"}, exitUsage, []string{"playbook nowhere"}},
+		{"playbook with an error", []string{"dev", "--playbook", bad}, exitFailed, []string{"playbook.yaml:4:", `event "b" is not declared`, "onramp validate"}},
+		{"validate", []string{"validate", "../../examples/saas-onboarding"}, exitDone, []string{"saas-onboarding is well"}},
+		{"validate as JSON", []string{"validate", "--json", bad}, exitFailed, []string{`"line": 4`}},
+		{"no workspace key", []string{"serve"}, exitUsage, []string{"ONRAMP_WORKSPACE_KEY"}},
+		{"NATS away", []string{"ingest", "--nats-url", "nats://127.0.0.1:1", "--workspace-key", "0123456789abcdef"}, exitFailed, []string{"nats://127.0.0.1:1", "--nats-url"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			got := onramp(t.Context(), c.args...)
+			require.Equal(t, c.code, got.code, got.err)
+			for _, text := range c.says {
+				require.Contains(t, got.out+got.err, text)
+			}
+		})
+	}
+}
+
+func TestFolderAndPortInUse(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := startDev(t, dir)
+	free := []string{"--nats-port", "0", "--temporal-port", "0", "--ui-port", "0", "--clickhouse-port", "0", "--clickhouse-http-port", "0"}
+	got := onramp(t.Context(), append([]string{"dev", "--data", dir, "--api-addr", "127.0.0.1:0"}, free...)...)
+	require.Equal(t, exitFailed, got.code)
+	require.Contains(t, got.err, dir)
+	require.Contains(t, got.err, "--data")
+
+	_, natsPort, _ := strings.Cut(strings.TrimPrefix(p.addrs["nats"], "nats://"), ":")
+	got = onramp(t.Context(), append(append([]string{"dev", "--ephemeral", "--api-addr", "127.0.0.1:0"}, free...), "--nats-port", natsPort)...)
+	require.Equal(t, exitFailed, got.code)
+	require.Contains(t, got.err, natsPort)
+	require.Contains(t, got.err, "--nats-port")
+
+	got = onramp(t.Context(), append([]string{"dev", "--ephemeral", "--api-addr", strings.TrimPrefix(p.addrs["api"], "http://")}, free...)...)
+	require.Equal(t, exitFailed, got.code)
+	require.Contains(t, got.err, "--api-addr")
+}
+
+func get(t *testing.T, url string) (int, []byte) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return response.StatusCode, body
+}
