@@ -167,7 +167,7 @@ func (c *clickhouse) runOnce() error {
 	err = run.cmd.Wait()
 	c.setChild(nil)
 	run.end()
-	return fmt.Errorf("clickhouse ended (%w): %s", cmp.Or(err, io.EOF), c.logTail(run.logStart))
+	return fmt.Errorf("clickhouse ended (%w): %s", cmp.Or(err, io.EOF), c.logText(run.logStart))
 }
 
 func (c *clickhouse) launch() (*child, error) {
@@ -293,17 +293,14 @@ func (c *clickhouse) isStopping() bool {
 
 func (c *clickhouse) logFile() string { return filepath.Join(c.dir, "server.log") }
 
-// logTail is the end of what a run wrote, for its error message.
-func (c *clickhouse) logTail(from int64) string {
+// logText is the beginning of what a run wrote, for its error message: stack traces follow the reason.
+func (c *clickhouse) logText(from int64) string {
 	const most = 600
 	file, err := os.Open(c.logFile())
 	if err != nil {
 		return "no log"
 	}
 	defer func() { _ = file.Close() }() // only read
-	if end, err := file.Seek(0, io.SeekEnd); err == nil {
-		from = max(from, end-most)
-	}
 	content, err := io.ReadAll(io.NewSectionReader(file, from, most))
 	if err != nil {
 		return "no log"

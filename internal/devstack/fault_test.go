@@ -88,7 +88,9 @@ func TestClickHouseKilled(t *testing.T) {
 	began := time.Now()
 	s.KillClickHouse()
 	require.Eventually(t, func() bool {
-		n, err := countRows(t.Context(), conn)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		n, err := countRows(ctx, conn)
 		return err == nil && n == 3 && s.ChildPID() != old
 	}, patience, poll)
 	took := time.Since(began)

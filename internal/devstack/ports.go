@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -65,14 +66,23 @@ func listen(ctx context.Context, port int) (net.Listener, error) {
 	return new(net.ListenConfig).Listen(ctx, "tcp4", hostPort(port))
 }
 
-// choosePort returns the port asked for, or a free one.
-func choosePort(ctx context.Context, asked int) (int, error) {
+// portBook chooses the ports of one stack. Between choosing a port and the server's bind, other stacks of this machine,
+// in this process and in others, must not choose it too: the book holds the UDP port of the same number, which none of
+// the servers uses, and which the system gives back when we die.
+type portBook struct {
+	mu   sync.Mutex
+	held []net.PacketConn
+}
+
+// choose returns the port asked for, or a free one.
+func (b *portBook) choose(ctx context.Context, asked int) (int, error) {
 	if asked != 0 {
+		b.hold(ctx, asked) // somebody else's UDP server on it is no hindrance
 		return asked, nil
 	}
 	for range freePortTries {
 		port := freePortFirst + rand.N(freePortLast-freePortFirst) //nolint:gosec // a port, not a secret
-		if portFree(ctx, port) {
+		if b.hold(ctx, port) && portFree(ctx, port) {
 			return port, nil
 		}
 	}
@@ -80,6 +90,26 @@ func choosePort(ctx context.Context, asked int) (int, error) {
 		return 0, ctx.Err()
 	}
 	return 0, errNoFreePort
+}
+
+func (b *portBook) hold(ctx context.Context, port int) bool {
+	conn, err := new(net.ListenConfig).ListenPacket(ctx, "udp4", hostPort(port))
+	if err != nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held = append(b.held, conn)
+	return true
+}
+
+func (b *portBook) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, conn := range b.held {
+		_ = conn.Close() // nothing was sent
+	}
+	b.held = nil
 }
 
 func hostPort(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }

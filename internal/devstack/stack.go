@@ -28,6 +28,7 @@ var (
 // parts are the running servers.
 type parts struct {
 	dir        *dataDir
+	ports      portBook
 	nats       *server.Server
 	temporal   *temporalServer
 	ui         *webUI
@@ -70,7 +71,7 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 		return err
 	}
 	for _, port := range []*int{&cfg.NATSPort, &cfg.UIPort, &cfg.ClickHousePort, &cfg.ClickHouseHTTPPort} {
-		if *port, err = choosePort(ctx, *port); err != nil {
+		if *port, err = s.parts.ports.choose(ctx, *port); err != nil {
 			return err
 		}
 	}
@@ -104,7 +105,7 @@ func (s *Stack) startNATS(ctx context.Context, cfg Config) error {
 
 // startTemporal also starts the Web UI, which needs the frontend's address.
 func (s *Stack) startTemporal(ctx context.Context, cfg Config) error {
-	srv, err := startTemporal(ctx, s.parts.dir, cfg, s.fail)
+	srv, err := startTemporal(ctx, s.parts.dir, &s.parts.ports, cfg, s.fail)
 	if err != nil {
 		return err
 	}
@@ -150,6 +151,7 @@ func (s *Stack) stop(ctx context.Context) error {
 		wait.Go(func() { engineErr = s.parts.clickhouse.stop(ctx) })
 	}
 	wait.Wait()
+	s.parts.ports.release()
 	return errors.Join(uiErr, natsErr, workErr, engineErr, s.parts.dir.release())
 }
 

@@ -32,6 +32,7 @@ var (
 // temporalServer is the Temporal server in this process.
 type temporalServer struct {
 	address string
+	ports   *portBook
 	metrics *countingHandler
 	log     *slog.Logger
 	logFile *os.File // nil when ephemeral
@@ -44,7 +45,9 @@ type temporalServer struct {
 
 // startTemporal runs the server on DIR/temporal/temporal.db and returns when the namespace and its search attributes
 // can be used.
-func startTemporal(ctx context.Context, d *dataDir, cfg Config, failed func(error)) (*temporalServer, error) {
+func startTemporal(
+	ctx context.Context, d *dataDir, ports *portBook, cfg Config, failed func(error),
+) (*temporalServer, error) {
 	dir := filepath.Join(d.path, "temporal")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create Temporal folder: %w", err)
@@ -54,7 +57,7 @@ func startTemporal(ctx context.Context, d *dataDir, cfg Config, failed func(erro
 		return nil, err
 	}
 	t := &temporalServer{
-		metrics: newCountingHandler(), log: slog.New(slog.DiscardHandler),
+		ports: ports, metrics: newCountingHandler(), log: slog.New(slog.DiscardHandler),
 		fatal: make(chan error, 1), stopping: make(chan struct{}),
 	}
 	if !d.ephemeral {
@@ -97,7 +100,7 @@ func (t *temporalServer) startWithRetries(ctx context.Context, store *config.SQL
 
 // startOnce runs NewServer and Start in a goroutine of their own, because temporalLogger ends it on a fatal error.
 func (t *temporalServer) startOnce(ctx context.Context, store *config.SQL, cfg Config) error {
-	ports, err := choosePorts(ctx, cfg.TemporalPort)
+	ports, err := choosePorts(ctx, t.ports, cfg.TemporalPort)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,6 @@ const (
 	historyCacheSize = 16_384
 	// How long the server's parts may disagree about a namespace and its search attributes.
 	namespaceRefresh = 500 * time.Millisecond
-	timerShift       = 5 * time.Millisecond
 	// Pollers of the server's own workers (schedules, batches): idle in Onramp.
 	systemPollers = 2
 )
@@ -33,19 +32,12 @@ const (
 // temporalPorts are the ports of the four services; only the frontend's is for clients.
 type temporalPorts struct{ frontend, history, matching, worker int }
 
-func choosePorts(ctx context.Context, frontend int) (p temporalPorts, err error) {
-	taken := map[int]bool{}
-	for _, target := range []*int{&p.frontend, &p.history, &p.matching, &p.worker} {
-		asked := 0
-		if target == &p.frontend {
-			asked = frontend
+func choosePorts(ctx context.Context, book *portBook, frontend int) (p temporalPorts, err error) {
+	p.frontend = frontend
+	for _, port := range []*int{&p.frontend, &p.history, &p.matching, &p.worker} {
+		if *port, err = book.choose(ctx, *port); err != nil {
+			return p, err
 		}
-		for *target == 0 || taken[*target] {
-			if *target, err = choosePort(ctx, asked); err != nil {
-				return p, err
-			}
-		}
-		taken[*target] = true
 	}
 	return p, nil
 }
@@ -119,9 +111,6 @@ func dynamicConfig() dynamicconfig.StaticClient {
 		dynamicconfig.NamespaceCacheRefreshInterval.Key(): namespaceRefresh,
 		// Attributes added at start are usable at once.
 		dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
-
-		// By default the server gathers timers and fires each up to a second late. Here they are few, and on time matters.
-		dynamicconfig.TimerProcessorMaxTimeShift.Key(): timerShift,
 
 		// The scanners look for leftovers of large clusters; here they would only keep the disk busy.
 		dynamicconfig.HistoryScannerEnabled.Key():   false,
