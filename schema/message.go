@@ -26,10 +26,12 @@ var (
 // JourneyWorkflow is the registered name of the workflow that is a user.
 const JourneyWorkflow = "Journey"
 
-// JourneyStart is what ingest starts a user's workflow with.
+// JourneyStart is what ingest starts a user's workflow with. MaxHistory is the number of history events after which the run
+// continues as new; it travels with the workflow, so another setting never changes a history that has begun.
 type JourneyStart struct {
-	UserID    string `json:"user_id"`
-	UserToken string `json:"user_token"`
+	UserID     string `json:"user_id"`
+	UserToken  string `json:"user_token"`
+	MaxHistory int    `json:"max_history,omitempty"` // Defaults to 600.
 }
 
 // DeliverInput asks for one action to be delivered. Webhook names the receiver in the operator's configuration; empty means

@@ -24,7 +24,6 @@ type JourneyInput struct {
 	schema.JourneyStart
 	State       *journey.State        `json:"state,omitempty"`
 	Undelivered []schema.DeliverInput `json:"undelivered,omitempty"` // deliveries that were in flight
-	MaxHistory  int                   `json:"max_history,omitempty"` // Defaults to DefaultMaxHistory.
 }
 
 // Journeys holds what every run reads and none changes. Playbooks are immutable by hash, so a replay reads what the first
@@ -190,7 +189,7 @@ func (r *journeyRun) continueAsNew(ctx workflow.Context) error {
 			return err
 		}
 	}
-	next := JourneyInput{JourneyStart: r.in.JourneyStart, State: &r.state, MaxHistory: r.in.MaxHistory}
+	next := JourneyInput{JourneyStart: r.in.JourneyStart, State: &r.state}
 	for _, id := range workflow.DeterministicKeys(r.deliveries) {
 		next.Undelivered = append(next.Undelivered, r.deliveries[id])
 	}

@@ -25,6 +25,8 @@ const (
 	historyCacheSize = 16_384
 	// How long the server's parts may disagree about a namespace and its search attributes.
 	namespaceRefresh = 500 * time.Millisecond
+	// How long the server gathers timers before it fires them.
+	timerShift = 5 * time.Millisecond
 	// Pollers of the server's own workers (schedules, batches): idle in Onramp.
 	systemPollers = 2
 )
@@ -109,8 +111,8 @@ func dynamicConfig() dynamicconfig.StaticClient {
 
 		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():  historyCacheSize,
 		dynamicconfig.NamespaceCacheRefreshInterval.Key(): namespaceRefresh,
-		// Attributes added at start are usable at once.
-		dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
+		// By default the server gathers timers and fires each up to a second late. Here they are few, and on time matters.
+		dynamicconfig.TimerProcessorMaxTimeShift.Key(): timerShift,
 
 		// The scanners look for leftovers of large clusters; here they would only keep the disk busy.
 		dynamicconfig.HistoryScannerEnabled.Key():   false,

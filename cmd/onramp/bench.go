@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+type benchCommand struct {
+	Users int  `default:"300" help:"Users of each measurement."`
+	JSON  bool `name:"json" help:"Print one JSON document."`
+}
+
+// Help is shown by onramp bench --help.
+func (*benchCommand) Help() string {
+	return "Example: onramp bench --users 300\n\n" +
+		"Measures the path on the embedded servers against bare loops of the same SDKs on the same servers in the same run. Read the ratios: the rates are this machine's."
+}
+
+// benchResult is one line: what was measured, its rate, the baseline's, and what it cost Temporal.
+type benchResult struct {
+	Name            string  `json:"name"`
+	PerSecond       float64 `json:"per_second"`
+	Baseline        float64 `json:"baseline_per_second"`
+	Ratio           float64 `json:"ratio"`
+	WritesPerEvent  float64 `json:"temporal_writes_per_event"`
+	BaselineWrites  float64 `json:"baseline_temporal_writes_per_event"`
+	BaselineMeaning string  `json:"baseline"`
+}
+
+type benchReport struct {
+	Results   []benchResult      `json:"results"`
+	LatencyMS map[string]float64 `json:"event_to_profile_ms"`
+}
+
+// Run runs the benchmark.
+func (c *benchCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) error {
+	if c.Users < 10 || c.Users > 10_000 {
+		return usagef("--users is %d; it must lie in 10 to 10000", c.Users)
+	}
+	l, err := startLocal(ctx, freePorts(), "", io.err, logger)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	bundle, err := example("saas-onboarding", 1)
+	if err != nil {
+		return err
+	}
+	if _, err := l.library.Publish(ctx, bundle); err != nil {
+		return err
+	}
+	runCtx, stop := context.WithCancel(ctx)
+	running := make(chan error, 1)
+	go func() { running <- l.run(runCtx) }()
+	report, err := c.measure(ctx, l, io)
+	stop()
+	if runErr := <-running; err == nil {
+		err = runErr
+	}
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(io.out, report)
+	}
+	report.print(io)
+	return nil
+}
+
+func (r *benchReport) print(io stdio) {
+	fmt.Fprintf(io.out, "%-34s %12s %12s %7s  %s\n", "", "a second", "baseline", "ratio", "Temporal writes an event (baseline)")
+	for _, m := range r.Results {
+		writes := ""
+		if m.WritesPerEvent > 0 {
+			writes = fmt.Sprintf("%.2f (%.2f)", m.WritesPerEvent, m.BaselineWrites)
+		}
+		fmt.Fprintf(io.out, "%-34s %12.0f %12.0f %7.2f  %s\n    baseline: %s\n", m.Name, m.PerSecond, m.Baseline, m.Ratio, writes, m.BaselineMeaning)
+	}
+	fmt.Fprintf(io.out, "event to profile at %d events/s: p50 %.1f ms, p99 %.1f ms\n", lightRate, r.LatencyMS["p50"], r.LatencyMS["p99"])
+}
+
+// measure runs every measurement with its baseline beside it.
+func (c *benchCommand) measure(ctx context.Context, l *local, io stdio) (*benchReport, error) {
+	report := &benchReport{}
+	watch, err := watchProfiles(ctx, l.js)
+	if err != nil {
+		return nil, err
+	}
+	defer watch.stop()
+	for _, m := range []struct {
+		name     string
+		prepare  int // events of each user that come before, unmeasured
+		each     int // events of each user, all waiting at once
+		baseline string
+	}{
+		{"cold users, one event each", 0, 1, "one SDK signal-with-start per event to a workflow that only counts"},
+		{"warm users, one event each", 1, 1, "one SDK signal per event to a running workflow that only counts"},
+		{"warm users, 20 events each", 1, 20, "one SDK signal per event to a running workflow that only counts"},
+	} {
+		fmt.Fprintln(io.err, "measuring:", m.name, "…")
+		base, err := rawSignals(ctx, l, c.Users, m.prepare, m.each)
+		if err != nil {
+			return nil, err
+		}
+		path, err := c.path(ctx, l, watch, m.name, m.prepare, m.each)
+		if err != nil {
+			return nil, err
+		}
+		report.Results = append(report.Results, benchResult{
+			Name: m.name, PerSecond: path.perSecond, Baseline: base.perSecond, Ratio: path.perSecond / base.perSecond,
+			WritesPerEvent: path.writes, BaselineWrites: base.writes, BaselineMeaning: m.baseline,
+		})
+	}
+	fmt.Fprintln(io.err, "measuring: latency …")
+	if report.LatencyMS, err = lightLoad(ctx, l, watch); err != nil {
+		return nil, err
+	}
+	fmt.Fprintln(io.err, "measuring: archive …")
+	archive, err := archiveRate(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	report.Results = append(report.Results, archive)
+	return report, nil
+}
+
+// measured is a rate and what it cost.
+type measured struct{ perSecond, writes float64 }
+
+// path publishes each user's events and waits until every user's profile includes the last of them.
+func (c *benchCommand) path(ctx context.Context, l *local, watch *profileWatch, label string, prepare, each int) (measured, error) {
+	users := make([]string, c.Users)
+	for u := range users {
+		users[u] = fmt.Sprintf("bench-%s-%d", label, u)
+	}
+	key := []byte(l.servers.WorkspaceKey)
+	round := func(first, n int) error {
+		var last []string
+		for u := range users {
+			for k := range n {
+				id := fmt.Sprintf("%s-%d", users[u], first+k)
+				name := "feature_used"
+				if k == n-1 { // always an outcome, so always a profile: the first lets the user in, the next is the way out
+					name = []string{"signed_up", "account_closed"}[min(first, 1)]
+				}
+				if err := publishEvent(l.js, schema.Event{EventID: id, EventName: name, UserID: users[u]}); err != nil {
+					return err
+				}
+				if k == n-1 {
+					last = append(last, id)
+				}
+			}
+		}
+		for u, id := range last {
+			if err := watch.await(ctx, schema.UserToken(key, users[u]), id); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if prepare > 0 {
+		if err := round(0, prepare); err != nil {
+			return measured{}, err
+		}
+	}
+	before := l.writes()
+	start := time.Now()
+	if err := round(prepare, each); err != nil {
+		return measured{}, err
+	}
+	events := float64(c.Users * each)
+	return measured{events / time.Since(start).Seconds(), float64(l.writes()-before) / events}, nil
+}
+
+// writes counts what Temporal wrote of workflows since the start.
+func (l *local) writes() int64 {
+	_, by := l.stack.PersistenceRequests()
+	return by["UpdateWorkflowExecution"] + by["CreateWorkflowExecution"] + by["ConflictResolveWorkflowExecution"]
+}
+
+func publishEvent(js jetstream.JetStream, e schema.Event) error {
+	body, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encode event %s: %w", e.EventID, err)
+	}
+	message := nats.NewMsg(schema.EventSubject("bench"))
+	message.Data = body
+	message.Header.Set(jetstream.MsgIDHeader, e.EventID)
+	if _, err := js.PublishMsgAsync(message); err != nil {
+		return fmt.Errorf("publish event %s: %w", e.EventID, err)
+	}
+	return nil
+}
+
+// profileWatch follows every profile and remembers when it first included an event.
+type profileWatch struct {
+	consume jetstream.ConsumeContext
+	mu      sync.Mutex
+	seen    map[string]time.Time // by token and event id
+	changed chan struct{}
+}
+
+func watchProfiles(ctx context.Context, js jetstream.JetStream) (*profileWatch, error) {
+	consumer, err := js.OrderedConsumer(ctx, schema.ProfilesStream, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy})
+	if err != nil {
+		return nil, fmt.Errorf("watch profiles: %w", err)
+	}
+	w := &profileWatch{seen: make(map[string]time.Time), changed: make(chan struct{}, 1)}
+	w.consume, err = consumer.Consume(func(message jetstream.Msg) {
+		var p schema.Profile
+		if json.Unmarshal(message.Data(), &p) != nil {
+			return // not ours: the measurement then times out and says so
+		}
+		w.mu.Lock()
+		w.seen[p.UserToken+" "+p.LastEvent] = time.Now()
+		w.mu.Unlock()
+		select {
+		case w.changed <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watch profiles: %w", err)
+	}
+	return w, nil
+}
+
+func (w *profileWatch) stop() { w.consume.Stop() }
+
+func (w *profileWatch) at(token, eventID string) (time.Time, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at, ok := w.seen[token+" "+eventID]
+	return at, ok
+}
+
+func (w *profileWatch) await(ctx context.Context, token, eventID string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for {
+		if _, ok := w.at(token, eventID); ok {
+			return nil
+		}
+		select {
+		case <-w.changed:
+		case <-time.After(50 * time.Millisecond): // another waiter may have taken the hint
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the profile of %s to include %s: %w", token, eventID, context.Cause(ctx))
+		}
+	}
+}
+
+// lightRate and lightEvents are the light, steady load: open loop, latency counted from the moment an event was due.
+const (
+	lightRate   = 50
+	lightEvents = 500
+)
+
+func lightLoad(ctx context.Context, l *local, watch *profileWatch) (map[string]float64, error) {
+	key := []byte(l.servers.WorkspaceKey)
+	due := make([]time.Time, lightEvents)
+	start := time.Now()
+	for n := range due {
+		due[n] = start.Add(time.Duration(n) * time.Second / lightRate)
+		if err := waitUntil(ctx, due[n]); err != nil {
+			return nil, err
+		}
+		if err := publishEvent(l.js, schema.Event{EventID: fmt.Sprint("light-", n), EventName: "signed_up", UserID: fmt.Sprint("light-", n)}); err != nil {
+			return nil, err
+		}
+	}
+	took := make([]float64, lightEvents)
+	for n := range due {
+		token, id := schema.UserToken(key, fmt.Sprint("light-", n)), fmt.Sprint("light-", n)
+		if err := watch.await(ctx, token, id); err != nil {
+			return nil, err
+		}
+		at, _ := watch.at(token, id)
+		took[n] = float64(at.Sub(due[n]).Microseconds()) / 1000
+	}
+	slices.Sort(took)
+	return map[string]float64{"p50": took[lightEvents/2], "p99": took[lightEvents*99/100]}, nil
+}
