@@ -220,13 +220,17 @@ func TestDashboard(t *testing.T) {
 	require.NoError(t, yaml.Unmarshal([]byte(read(t, "deploy", "grafana", "provisioning", "datasources", "clickhouse.yaml")), &source))
 	var dashboard struct {
 		Panels []struct {
-			ID         int
-			Title      string
-			Datasource struct{ UID, Type string }
-			Targets    []struct{ RawSQL string }
-		}
+			ID         int                  `yaml:"id"`
+			Title      string               `yaml:"title"`
+			Datasource struct{ UID string } `yaml:"datasource"`
+			Targets    []struct {
+				RawSQL string `yaml:"rawSql"`
+			} `yaml:"targets"`
+		} `yaml:"panels"`
 	}
-	require.NoError(t, json.Unmarshal([]byte(read(t, "deploy", "grafana", "dashboards", "onramp.json")), &dashboard))
+	raw := []byte(read(t, "deploy", "grafana", "dashboards", "onramp.json"))
+	require.True(t, json.Valid(raw))
+	require.NoError(t, yaml.Unmarshal(raw, &dashboard)) // JSON is YAML
 	require.NotEmpty(t, dashboard.Panels)
 	known, ids := tables(t), map[int]bool{}
 	for _, panel := range dashboard.Panels {
