@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +38,7 @@ type Ingest struct {
 	cfg     Config
 	logger  *slog.Logger
 	stats   stats
+	held    held
 }
 
 type stats struct{ received, signaled, signals, skipped, rejected atomic.Int64 }
@@ -76,8 +80,13 @@ func (i *Ingest) Run(ctx context.Context) error {
 	if err != nil {
 		return &schema.Error{Code: schema.CodeUnavailable, Message: "read " + schema.EventsStream, Err: err}
 	}
-	messages := make(chan jetstream.Msg, 2*i.cfg.Page)
+	i.held.reset()
+	messages := make(chan jetstream.Msg, i.maxInHand()) // all the server hands out at once: pump never waits here
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		i.renew(ctx)
+		return nil
+	})
 	group.Go(func() error {
 		<-ctx.Done()
 		iterator.Stop()
@@ -85,7 +94,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		defer close(messages)
-		return pump(iterator, messages)
+		return i.pump(iterator, messages)
 	})
 	group.Go(func() error {
 		for {
@@ -103,11 +112,12 @@ func (i *Ingest) Run(ctx context.Context) error {
 }
 
 // consumer makes the durable consumer. An exclusive one that a dead process left with messages in hand is made anew from its
-// floor: the server would deliver those only after AckWait and behind newer ones, and so out of order.
+// floor: the server would deliver those only after AckWait and behind newer ones, and so out of order. The server never gives
+// a message up, because it would do so in silence; see exhausted.
 func (i *Ingest) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	cfg := jetstream.ConsumerConfig{
 		Durable: schema.IngestConsumer, Description: "events to workflows", AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: i.cfg.AckWait, MaxDeliver: i.cfg.MaxDeliver, MaxAckPending: 4 * i.cfg.Page, DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckWait: i.cfg.AckWait, MaxDeliver: -1, MaxAckPending: i.maxInHand(), DeliverPolicy: jetstream.DeliverAllPolicy,
 	}
 	old, err := i.js.Consumer(ctx, schema.EventsStream, schema.IngestConsumer)
 	switch {
@@ -132,7 +142,12 @@ func (i *Ingest) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	return consumer, nil
 }
 
-func pump(iterator jetstream.MessagesContext, messages chan<- jetstream.Msg) error {
+// maxInHand is how many messages the server hands out before it waits for acknowledgments.
+func (i *Ingest) maxInHand() int { return 4 * i.cfg.Page }
+
+// pump takes messages over as they come. What is in hand already is not taken again: a second delivery would stand behind
+// newer events of its user.
+func (i *Ingest) pump(iterator jetstream.MessagesContext, messages chan<- jetstream.Msg) error {
 	for {
 		message, err := iterator.Next()
 		switch {
@@ -143,8 +158,51 @@ func pump(iterator jetstream.MessagesContext, messages chan<- jetstream.Msg) err
 		case err != nil:
 			return fmt.Errorf("read %s: %w", schema.EventsStream, err)
 		}
-		messages <- message
+		if i.held.take(message) {
+			messages <- message
+		}
 	}
+}
+
+// held is what was taken over from the server and is not settled: the page in work and all that waits behind it.
+type held struct {
+	mu         sync.Mutex
+	bySequence map[uint64]jetstream.Msg
+}
+
+func (h *held) reset() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.bySequence = make(map[uint64]jetstream.Msg)
+}
+
+// take adds message, and returns false where it is held already.
+func (h *held) take(message jetstream.Msg) bool {
+	meta, err := message.Metadata()
+	if err != nil {
+		return true // refused when the page is sorted
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, twice := h.bySequence[meta.Sequence.Stream]
+	h.bySequence[meta.Sequence.Stream] = message // the newest delivery is the one to renew
+	return !twice
+}
+
+func (h *held) release(message jetstream.Msg) {
+	meta, err := message.Metadata()
+	if err != nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.bySequence, meta.Sequence.Stream)
+}
+
+func (h *held) all() []jetstream.Msg {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Values(h.bySequence))
 }
 
 // gather waits for one message and takes all that are there already, up to limit.

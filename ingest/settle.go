@@ -36,9 +36,6 @@ type mailbox struct {
 // when ctx ends; what is unsettled then is delivered again.
 func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg) {
 	i.stats.received.Add(int64(len(page)))
-	renewed, stop := context.WithCancel(ctx)
-	defer stop()
-	go i.renew(renewed, page)
 	current, err := i.awaitPlaybook(ctx)
 	if err != nil {
 		return
@@ -57,8 +54,9 @@ func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg) {
 	}
 }
 
-// renew tells the server that the page is still in hand.
-func (i *Ingest) renew(ctx context.Context, page []jetstream.Msg) {
+// renew tells the server what is still in hand, the messages that wait behind the page included: those would be delivered
+// again and again while Temporal is away.
+func (i *Ingest) renew(ctx context.Context) {
 	ticker := time.NewTicker(i.cfg.AckWait / 3)
 	defer ticker.Stop()
 	for {
@@ -66,7 +64,7 @@ func (i *Ingest) renew(ctx context.Context, page []jetstream.Msg) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			for _, message := range page {
+			for _, message := range i.held.all() {
 				if err := message.InProgress(); err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
 					i.logger.Warn("message not renewed", slog.Any("error", err))
 					break
@@ -97,6 +95,9 @@ func (i *Ingest) sort(ctx context.Context, page []jetstream.Msg, current Playboo
 	var order []string
 	for _, message := range page {
 		userID, event, err := decode(message)
+		if err == nil {
+			err = i.exhausted(message)
+		}
 		if err != nil {
 			i.bury(ctx, message, err)
 			continue
@@ -116,6 +117,18 @@ func (i *Ingest) sort(ctx context.Context, page []jetstream.Msg, current Playboo
 		box.events = append(box.events, queued{message, event})
 	}
 	return boxes, order
+}
+
+// exhausted refuses a message that was delivered more than MaxDeliver times: each time a process died with it in hand.
+func (i *Ingest) exhausted(message jetstream.Msg) error {
+	meta, err := message.Metadata()
+	if err != nil {
+		return fmt.Errorf("read message metadata: %w", err)
+	}
+	if meta.NumDelivered <= uint64(i.cfg.MaxDeliver) { //nolint:gosec // validated: 2 to 1000
+		return nil
+	}
+	return &schema.Rejection{Reason: schema.ReasonUndeliverable, Message: fmt.Sprintf("delivered %d times and never settled", meta.NumDelivered)}
 }
 
 // decode reads a message into an event and its time. Errors are *schema.Rejection.
@@ -195,6 +208,7 @@ func (i *Ingest) persist(ctx context.Context, user schema.JourneyStart, batch sc
 }
 
 func (i *Ingest) ack(message jetstream.Msg) {
+	defer i.held.release(message)
 	if err := message.Ack(); err != nil {
 		// Delivered again then, and recognized: by the workflow as a repetition, by the dead letters by its message id.
 		i.logger.Warn("message not acknowledged", slog.Any("error", err))
@@ -214,6 +228,7 @@ func (i *Ingest) bury(ctx context.Context, message jetstream.Msg, cause error) {
 	}
 	if err != nil {
 		i.logger.Error("dead letter not written", slog.String("reason", string(rejection.Reason)), slog.Uint64("sequence", sequence), slog.Any("error", err))
+		i.held.release(message) // before it comes again
 		if err := message.NakWithDelay(time.Second); err != nil {
 			i.logger.Warn("message not returned", slog.Uint64("sequence", sequence), slog.Any("error", err))
 		}

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,13 +22,20 @@ type StreamsConfig struct {
 	MaxAge time.Duration
 }
 
+// codeInvalidStream is the server's answer to a configuration that it cannot change the stream into.
+const codeInvalidStream jetstream.ErrorCode = 10052
+
 // EnsureStreams creates the streams or brings their configuration in line, and returns an error where the server keeps
 // another: a stream that drops its oldest events when full would break the first guarantee in silence.
 func EnsureStreams(ctx context.Context, js jetstream.JetStream, cfg StreamsConfig) error {
 	for _, want := range streams(cfg) {
 		stream, err := js.CreateOrUpdateStream(ctx, want)
 		if err != nil {
-			return &schema.Error{Code: schema.CodeUnavailable, Message: "create stream " + want.Name, Err: err}
+			code := schema.CodeUnavailable
+			if refusal, ok := errors.AsType[*jetstream.APIError](err); ok && refusal.ErrorCode == codeInvalidStream {
+				code = schema.CodeConflict // the stream is there and cannot be changed into what is asked for
+			}
+			return &schema.Error{Code: code, Message: "create stream " + want.Name, Err: err}
 		}
 		got := stream.CachedInfo().Config
 		if got.Retention != want.Retention || got.Discard != want.Discard || got.Storage != want.Storage || got.MaxMsgsPerSubject != want.MaxMsgsPerSubject {
