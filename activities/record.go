@@ -3,7 +3,6 @@ package activities
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -61,13 +60,13 @@ func publishOutcomes(ctx context.Context, js jetstream.JetStream, outcomes []sch
 		}
 		pending = append(pending, future)
 	}
-	for i, future := range pending {
+	for i := range outcomes {
 		select {
-		case <-future.Ok():
-		case err := <-future.Err():
+		case <-pending[i].Ok():
+		case err := <-pending[i].Err():
 			return &schema.Error{Code: schema.CodeUnavailable, Message: "publish outcome " + outcomes[i].OutcomeID, Err: err}
 		case <-ctx.Done():
-			return &schema.Error{Code: schema.CodeUnavailable, Message: fmt.Sprintf("publish outcome %s: no answer", outcomes[i].OutcomeID), Err: ctx.Err()}
+			return &schema.Error{Code: schema.CodeUnavailable, Message: "publish outcome " + outcomes[i].OutcomeID + ": no answer", Err: ctx.Err()}
 		}
 	}
 	return nil

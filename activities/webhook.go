@@ -56,7 +56,7 @@ func NewWebhook(name string, cfg WebhookConfig) (*Webhook, error) {
 		return nil, refuse("%q is not a URL", schema.Clean(cfg.URL))
 	case u.User != nil:
 		return nil, refuse("the URL must not hold a user name")
-	case u.Scheme != "https" && !(u.Scheme == "http" && cfg.AllowPrivate):
+	case u.Scheme != "https" && (u.Scheme != "http" || !cfg.AllowPrivate):
 		return nil, refuse("the URL must begin with https://")
 	}
 	signer, err := standardwebhooks.NewWebhook(cfg.Secret)

@@ -213,7 +213,7 @@ func (t *turn) run(e *Enrollment, j *playbook.Journey, key string) {
 			t.wanted = append(t.wanted, want{e, step, e.Visits[key]})
 			key = step.Next
 		case playbook.StepBranch:
-			key = t.choose(e, step)
+			key = t.choose(step)
 		case playbook.StepExperiment:
 			key = t.expose(e, step)
 		case playbook.StepExit:
@@ -245,7 +245,7 @@ func (t *turn) enterStep(e *Enrollment, key string) {
 }
 
 // choose takes the first branch that holds.
-func (t *turn) choose(e *Enrollment, step *playbook.Step) string {
+func (t *turn) choose(step *playbook.Step) string {
 	scope := t.scope()
 	for _, b := range step.Branches {
 		if b.Segment != "" && scope.InSegment(b.Segment) || b.When != nil && b.When.Eval(scope).Truth == segment.True {

@@ -47,7 +47,7 @@ func Profile(books Books, s *State) schema.Profile {
 			})
 		}
 	}
-	p.NextAt, p.NextChange = NextChange(books, s)
+	p.NextAt, p.NextChange = NextChange(s)
 	return p
 }
 
@@ -102,7 +102,7 @@ func waiting(books Books, e *Enrollment) string {
 }
 
 // NextChange says when time alone next changes something for the user, and what; 0 where it never does.
-func NextChange(books Books, s *State) (at int64, what string) {
+func NextChange(s *State) (at int64, what string) {
 	at = WakeAt(s)
 	if at == 0 {
 		return 0, ""

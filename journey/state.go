@@ -108,8 +108,8 @@ func hashID(id string) uint64 {
 // add remembers the event and says whether it was there before.
 func (s *Seen) add(seq uint64, eventID string) repetition {
 	id := hashID(eventID)
-	for i := len(s.entries) - 1; i >= 0; i-- {
-		switch e := s.entries[i]; {
+	for _, e := range slices.Backward(s.entries) {
+		switch {
 		case e.seq == seq:
 			return redelivered
 		case e.id == id:

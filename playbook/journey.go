@@ -191,27 +191,30 @@ func (s *stepper) stepKey(item *yaml.Node, place string) string {
 	return key
 }
 
-var kindKeys = map[string][]string{
-	"action":     {"action", "with", "expire"},
-	"delay":      {"delay"},
-	"wait":       {"wait"},
-	"branch":     {"branch"},
-	"experiment": {"experiment", "variants"},
-	"exit":       {"exit"},
+// kindKeys lists the keys of each kind of step; the kind's own name is one of them.
+func kindKeys() map[string][]string {
+	return map[string][]string{
+		"action":     {"action", "with", "expire"},
+		"delay":      {"delay"},
+		"wait":       {"wait"},
+		"branch":     {"branch"},
+		"experiment": {"experiment", "variants"},
+		"exit":       {"exit"},
+	}
 }
 
 func (s *stepper) step(item *yaml.Node, key, next string) {
 	kind := ""
 	for _, p := range s.mapping(item, "a step") {
-		if _, ok := kindKeys[p.key.Value]; ok && kind == "" {
+		if _, ok := kindKeys()[p.key.Value]; ok && kind == "" {
 			kind = p.key.Value
 		}
 	}
 	if kind == "" {
-		s.fail(item, "a step is one of: %s", strings.Join(slices.Sorted(maps.Keys(kindKeys)), ", "))
+		s.fail(item, "a step is one of: %s", strings.Join(slices.Sorted(maps.Keys(kindKeys())), ", "))
 		return
 	}
-	f := s.fields(item, "a step of kind "+kind, append([]string{"id"}, kindKeys[kind]...)...)
+	f := s.fields(item, "a step of kind "+kind, append([]string{"id"}, kindKeys()[kind]...)...)
 	step := s.journey.Steps[key]
 	step.Kind, step.Next = StepKind(kind), next
 	switch step.Kind {

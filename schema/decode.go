@@ -220,6 +220,7 @@ func checkToken(field string, token jsontext.Token, isKey bool) error {
 		if !inRange(token.String()) {
 			return reject(ReasonNumberRange, field, "%s does not fit a 64-bit number", Clean(token.String()))
 		}
+	default: // braces, brackets and literals have no size of their own
 	}
 	return nil
 }

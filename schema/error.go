@@ -47,7 +47,7 @@ func CodeOf(err error) Code {
 // Reason says why a message was refused. It is the last token of the dead letter's subject.
 type Reason string
 
-// The reasons, after the catalogue of bad input in docs/events.md.
+// The reasons, after the catalog of bad input in docs/events.md.
 const (
 	ReasonMalformedJSON Reason = "malformed_json"
 	ReasonTrailingData  Reason = "trailing_data"

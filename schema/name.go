@@ -6,6 +6,7 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -113,7 +114,7 @@ func EnrollmentID(token, journey, entryEventID string) string {
 
 // ActionID identifies one action: the same on every attempt, so that a deduplicating receiver acts once.
 func ActionID(enrollmentID, stepKey string, visit int) string {
-	return derive("a", enrollmentID, stepKey, fmt.Sprint(visit))
+	return derive("a", enrollmentID, stepKey, strconv.Itoa(visit))
 }
 
 // OutcomeID identifies one outcome by what makes it the same outcome when it is decided again.

@@ -196,7 +196,7 @@ func TestDurations(t *testing.T) {
 func FuzzCompile(f *testing.F) {
 	f.Add(`events("feature_viewed").where(e.feature == "a").within("7d").count() >= 3`)
 	f.Add(`!!(!!!!!!(did("signed_up")))`)
-	f.Fuzz(func(t *testing.T, source string) {
+	f.Fuzz(func(_ *testing.T, source string) {
 		set := segment.NewSet(plan(), 1)
 		r, problems := set.Compile(source)
 		if len(problems) > 0 {

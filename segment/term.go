@@ -65,6 +65,7 @@ func (t *term) value(set *Set, scope Scope) (any, bool) {
 		return scope.InSegment(t.name), true
 	case termVariant:
 		return scope.Variant(t.name), true
+	default: // the others read a series
 	}
 	series := facts.Series[set.slots[t.slot].Key]
 	switch {
@@ -100,6 +101,7 @@ func (t *term) until(set *Set, scope Scope) int64 {
 			_, leaves := series.within(scope.Now, t.window)
 			return leaves
 		}
+	default: // time alone never changes the others
 	}
 	return 0
 }
@@ -124,9 +126,9 @@ func (b *builder) environment() (*cel.Env, error) {
 	options := []cel.EnvOption{
 		cel.ParserRecursionLimit(maxNesting), cel.ParserExpressionSizeLimit(MaxRuleBytes),
 		cel.Macros(
-			cel.ReceiverMacro("count", 0, b.series(termCount)),
-			cel.ReceiverMacro("first", 0, b.series(termFirst)),
-			cel.ReceiverMacro("last", 0, b.series(termLast)),
+			cel.ReceiverMacro("count", 0, b.series(termCount, ".count()")),
+			cel.ReceiverMacro("first", 0, b.series(termFirst, ".first()")),
+			cel.ReceiverMacro("last", 0, b.series(termLast, ".last()")),
 			cel.GlobalMacro("did", 1, b.did),
 			cel.GlobalMacro("time_to", 1, b.timeTo),
 			cel.GlobalMacro("inactive_for", 1, b.clock(termInactive, "inactive_for")),
@@ -166,7 +168,7 @@ func (b *builder) add(t term) string {
 }
 
 // series expands `events("x").where(…).within("7d").count()` and its kin.
-func (b *builder) series(kind termKind) cel.MacroFactory {
+func (b *builder) series(kind termKind, ending string) cel.MacroFactory {
 	return func(eh cel.MacroExprFactory, target ast.Expr, _ []ast.Expr) (ast.Expr, *cel.Error) {
 		t := term{kind: kind}
 		chain, err := b.chain(eh, target)
@@ -177,7 +179,7 @@ func (b *builder) series(kind termKind) cel.MacroFactory {
 			return nil, nil //nolint:nilnil // not ours: the parser goes on with the call as it stands
 		}
 		t.slot = b.set.slot(chain.event, chain.where, chain.filter)
-		t.text = chain.text() + map[termKind]string{termCount: ".count()", termFirst: ".first()", termLast: ".last()"}[kind]
+		t.text = chain.text() + ending
 		if chain.window > 0 {
 			if kind != termCount {
 				return nil, eh.NewError(target.ID(), "within() goes with count(): first and last event times have no window")

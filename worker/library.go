@@ -119,7 +119,7 @@ func (l *Library) Playbook(hash string) *playbook.Playbook {
 	defer cancel()
 	book, err := l.load(ctx, hash)
 	if err != nil {
-		l.logger.Error("playbook not loaded", slog.String("playbook", hash), slog.Any("error", err))
+		l.logger.ErrorContext(ctx, "playbook not loaded", slog.String("playbook", hash), slog.Any("error", err))
 		return nil
 	}
 	return book
@@ -189,11 +189,11 @@ func (l *Library) Follow(ctx context.Context) error {
 				continue
 			}
 			if err := l.refresh(ctx); err != nil {
-				l.logger.Error("current playbook not taken", slog.Any("error", err))
+				l.logger.ErrorContext(ctx, "current playbook not taken", slog.Any("error", err))
 				continue
 			}
 			c := l.current.Load()
-			l.logger.Info("playbook in force", slog.String("playbook", c.Hash), slog.Uint64("revision", c.Revision))
+			l.logger.InfoContext(ctx, "playbook in force", slog.String("playbook", c.Hash), slog.Uint64("revision", c.Revision))
 		}
 	}
 }

@@ -86,12 +86,12 @@ func Run(ctx context.Context, c client.Client, cfg Config, deps Deps, logger *sl
 	if err := w.Start(); err != nil {
 		return &schema.Error{Code: schema.CodeUnavailable, Message: "start worker", Err: err}
 	}
-	logger.Info("worker started", slog.String("task_queue", schema.TaskQueue))
+	logger.InfoContext(ctx, "worker started", slog.String("task_queue", schema.TaskQueue))
 	defer w.Stop()
 	select {
 	case <-ctx.Done():
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-			logger.Info("worker stops", slog.Any("cause", cause))
+			logger.InfoContext(ctx, "worker stops", slog.Any("cause", cause))
 		}
 		return nil
 	case err := <-fatal:

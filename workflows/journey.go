@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -150,7 +151,7 @@ func (r *journeyRun) next(ctx workflow.Context, in journey.Input, all *journey.D
 
 // execute records first and delivers then, so that no receiver hears of an action that nobody decided on record.
 func (r *journeyRun) execute(ctx workflow.Context, decision journey.Decision) error {
-	outcomes := append(decision.Outcomes, r.failed...)
+	outcomes := slices.Concat(decision.Outcomes, r.failed)
 	r.failed = nil
 	r.show(ctx)
 	if len(outcomes) == 0 {
@@ -214,7 +215,7 @@ func (r *journeyRun) arm(ctx workflow.Context) {
 	if r.wakeAt == 0 || (r.timer != nil && r.timerAt <= r.wakeAt) {
 		return
 	}
-	_, what := journey.NextChange(r.books, &r.state)
+	_, what := journey.NextChange(&r.state)
 	r.timerAt = r.wakeAt
 	r.timer = workflow.NewTimerWithOptions(ctx, max(time.UnixMilli(r.wakeAt).Sub(workflow.Now(ctx)), time.Millisecond),
 		workflow.TimerOptions{Summary: what})

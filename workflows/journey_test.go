@@ -235,7 +235,7 @@ func TestWorkflowEqualsFold(t *testing.T) {
 		at := time.Duration(0)
 		var sent []schema.UserEvent
 		for seq := uint64(1); seq <= 20; seq++ {
-			at += time.Duration(rng.Int64N(int64(40*time.Hour))) / time.Millisecond * time.Millisecond
+			at += time.Duration(rng.Int64N(int64(40 * time.Hour))).Truncate(time.Millisecond)
 			moment := r.start.Add(at).UnixMilli()
 			e := schema.UserEvent{EventID: fmt.Sprint("e", seq), EventName: names[rng.IntN(len(names))], Sequence: seq, OccurredAt: moment, ReceivedAt: moment}
 			sent = append(sent, e)

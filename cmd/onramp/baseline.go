@@ -116,9 +116,10 @@ func bareInsert(ctx context.Context, store *outcome.Store) error {
 		if err != nil {
 			return fmt.Errorf("prepare baseline batch: %w", err)
 		}
+		defer batch.Close() //nolint:errcheck // a batch that was sent is closed already
 		for n := first; n < first+20_000; n++ {
 			user := fmt.Sprint("archive-", n%1000)
-			if err := batch.Append(fmt.Sprint("archive-", n), "page_seen", user, time.Now(), time.Now(), uint64(n), "on_time"); err != nil { //nolint:gosec // n counts up
+			if err := batch.Append(fmt.Sprint("archive-", n), "page_seen", user, time.Now(), time.Now(), uint64(n), "on_time"); err != nil {
 				return fmt.Errorf("fill baseline batch: %w", err)
 			}
 		}

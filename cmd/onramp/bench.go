@@ -51,8 +51,8 @@ func (c *benchCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) e
 	if err != nil {
 		return err
 	}
-	defer l.close()
-	bundle, err := example("saas-onboarding", 1)
+	defer l.close() //nolint:contextcheck // ctx may be over; stopping has a deadline of its own
+	bundle, err := example(1)
 	if err != nil {
 		return err
 	}
@@ -78,15 +78,15 @@ func (c *benchCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) e
 }
 
 func (r *benchReport) print(io stdio) {
-	fmt.Fprintf(io.out, "%-34s %12s %12s %7s  %s\n", "", "a second", "baseline", "ratio", "Temporal writes an event (baseline)")
+	say(io.out, "%-34s %12s %12s %7s  %s\n", "", "a second", "baseline", "ratio", "Temporal writes an event (baseline)")
 	for _, m := range r.Results {
 		writes := ""
 		if m.WritesPerEvent > 0 {
 			writes = fmt.Sprintf("%.2f (%.2f)", m.WritesPerEvent, m.BaselineWrites)
 		}
-		fmt.Fprintf(io.out, "%-34s %12.0f %12.0f %7.2f  %s\n    baseline: %s\n", m.Name, m.PerSecond, m.Baseline, m.Ratio, writes, m.BaselineMeaning)
+		say(io.out, "%-34s %12.0f %12.0f %7.2f  %s\n    baseline: %s\n", m.Name, m.PerSecond, m.Baseline, m.Ratio, writes, m.BaselineMeaning)
 	}
-	fmt.Fprintf(io.out, "event to profile at %d events/s: p50 %.1f ms, p99 %.1f ms\n", lightRate, r.LatencyMS["p50"], r.LatencyMS["p99"])
+	say(io.out, "event to profile at %d events/s: p50 %.1f ms, p99 %.1f ms\n", lightRate, r.LatencyMS["p50"], r.LatencyMS["p99"])
 }
 
 // measure runs every measurement with its baseline beside it.
@@ -107,7 +107,7 @@ func (c *benchCommand) measure(ctx context.Context, l *local, io stdio) (*benchR
 		{"warm users, one event each", 1, 1, "one SDK signal per event to a running workflow that only counts"},
 		{"warm users, 20 events each", 1, 20, "one SDK signal per event to a running workflow that only counts"},
 	} {
-		fmt.Fprintln(io.err, "measuring:", m.name, "…")
+		say(io.err, "measuring: %s …\n", m.name)
 		base, err := rawSignals(ctx, l, c.Users, m.prepare, m.each)
 		if err != nil {
 			return nil, err
@@ -121,11 +121,11 @@ func (c *benchCommand) measure(ctx context.Context, l *local, io stdio) (*benchR
 			WritesPerEvent: path.writes, BaselineWrites: base.writes, BaselineMeaning: m.baseline,
 		})
 	}
-	fmt.Fprintln(io.err, "measuring: latency …")
+	say(io.err, "measuring: latency …\n")
 	if report.LatencyMS, err = lightLoad(ctx, l, watch); err != nil {
 		return nil, err
 	}
-	fmt.Fprintln(io.err, "measuring: archive …")
+	say(io.err, "measuring: archive …\n")
 	archive, err := archiveRate(ctx, l)
 	if err != nil {
 		return nil, err
@@ -143,43 +143,45 @@ func (c *benchCommand) path(ctx context.Context, l *local, watch *profileWatch, 
 	for u := range users {
 		users[u] = fmt.Sprintf("bench-%s-%d", label, u)
 	}
-	key := []byte(l.servers.WorkspaceKey)
-	round := func(first, n int) error {
-		var last []string
-		for u := range users {
-			for k := range n {
-				id := fmt.Sprintf("%s-%d", users[u], first+k)
-				name := "feature_used"
-				if k == n-1 { // always an outcome, so always a profile: the first lets the user in, the next is the way out
-					name = []string{"signed_up", "account_closed"}[min(first, 1)]
-				}
-				if err := publishEvent(l.js, schema.Event{EventID: id, EventName: name, UserID: users[u]}); err != nil {
-					return err
-				}
-				if k == n-1 {
-					last = append(last, id)
-				}
-			}
-		}
-		for u, id := range last {
-			if err := watch.await(ctx, schema.UserToken(key, users[u]), id); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 	if prepare > 0 {
-		if err := round(0, prepare); err != nil {
+		if err := benchRound(ctx, l, watch, users, 0, prepare); err != nil {
 			return measured{}, err
 		}
 	}
 	before := l.writes()
 	start := time.Now()
-	if err := round(prepare, each); err != nil {
+	if err := benchRound(ctx, l, watch, users, prepare, each); err != nil {
 		return measured{}, err
 	}
 	events := float64(c.Users * each)
 	return measured{events / time.Since(start).Seconds(), float64(l.writes()-before) / events}, nil
+}
+
+// benchRound sends n events of each user, numbered from first. The last of them always has an outcome, and so a profile: the
+// first ever lets the user in, a later one is the way out.
+func benchRound(ctx context.Context, l *local, watch *profileWatch, users []string, first, n int) error {
+	last := map[int]string{0: "signed_up"}[first]
+	if last == "" {
+		last = "account_closed"
+	}
+	for _, user := range users {
+		for k := range n {
+			name := "feature_used"
+			if k == n-1 {
+				name = last
+			}
+			if err := publishEvent(l.js, schema.Event{EventID: fmt.Sprintf("%s-%d", user, first+k), EventName: name, UserID: user}); err != nil {
+				return err
+			}
+		}
+	}
+	for _, user := range users {
+		token := schema.UserToken([]byte(l.servers.WorkspaceKey), user)
+		if err := watch.await(ctx, token, fmt.Sprintf("%s-%d", user, first+n-1)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writes counts what Temporal wrote of workflows since the start.

@@ -56,16 +56,16 @@ func (c *demoCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) er
 		return usagef("--users is %d; it must lie in 2 to 100000", c.Users)
 	}
 	began := time.Now()
-	bundle, err := example("saas-onboarding", float64(demoDay)/float64(24*time.Hour))
+	bundle, err := example(float64(demoDay) / float64(24*time.Hour))
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(io.err, "starting NATS, Temporal, its Web UI, ClickHouse and Onramp …")
+	say(io.err, "starting NATS, Temporal, its Web UI, ClickHouse and Onramp …\n")
 	l, err := startLocal(ctx, freePorts(), "", io.err, logger)
 	if err != nil {
 		return err
 	}
-	defer l.close()
+	defer l.close() //nolint:contextcheck // ctx may be over; stopping has a deadline of its own
 	current, err := l.library.Publish(ctx, bundle)
 	if err != nil {
 		return err
@@ -77,10 +77,10 @@ func (c *demoCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) er
 	report, err := c.play(ctx, l, current, io)
 	if err == nil {
 		report.Seconds = time.Since(began).Seconds()
-		err = c.print(io, l, report)
+		err = c.print(io, report)
 	}
 	if err == nil && c.Keep {
-		fmt.Fprintf(io.err, "\nEverything keeps running; stop with Ctrl-C.\n  Temporal UI  %s\n  ClickHouse   %s/play\n  NATS         %s\n", l.stack.UIURL, l.stack.ClickHouseHTTPURL, l.stack.NATSURL)
+		say(io.err, "\nEverything keeps running; stop with Ctrl-C.\n  Temporal UI  %s\n  ClickHouse   %s/play\n  NATS         %s\n", l.stack.UIURL, l.stack.ClickHouseHTTPURL, l.stack.NATSURL)
 		select {
 		case <-ctx.Done():
 		case err := <-running:
@@ -180,6 +180,9 @@ func (c *demoCommand) links(ctx context.Context, l *local) (map[string]string, e
 		if rows.Next() {
 			err = rows.Scan(&token)
 		}
+		if err == nil {
+			err = rows.Err()
+		}
 		if closeErr := rows.Close(); err == nil {
 			err = closeErr
 		}
@@ -197,15 +200,15 @@ func workflowURL(ui, token string) string {
 	return ui + "/namespaces/default/workflows/" + url.PathEscape(schema.WorkflowID(token))
 }
 
-func (c *demoCommand) print(io stdio, l *local, report *demoReport) error {
+func (c *demoCommand) print(io stdio, report *demoReport) error {
 	if c.JSON {
 		return writeJSON(io.out, report)
 	}
 	if err := report.WriteText(io.out, isTerminal(io.out)); err != nil {
 		return fmt.Errorf("print report: %w", err)
 	}
-	fmt.Fprintf(io.out, "\nUsers worth a look (with --keep)\n  activated  %s\n  dropped    %s\n", report.Links["converted_user"], report.Links["dropped_user"])
-	fmt.Fprintf(io.out, "\n%d events of %d users, seed %d, in %.0f s\n", report.Events, report.Users, c.Seed, report.Seconds)
+	say(io.out, "\nUsers worth a look (with --keep)\n  activated  %s\n  dropped    %s\n", report.Links["converted_user"], report.Links["dropped_user"])
+	say(io.out, "\n%d events of %d users, seed %d, in %.0f s\n", report.Events, report.Users, c.Seed, report.Seconds)
 	return nil
 }
 

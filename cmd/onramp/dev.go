@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -63,7 +62,7 @@ func startLocal(ctx context.Context, flags stackFlags, dir string, progress io.W
 	}
 	l := &local{engine: e, stack: stack}
 	if err := e.open(ctx); err != nil {
-		l.stopServers()
+		l.stopServers() //nolint:contextcheck // ctx may be over; stopping has a deadline of its own
 		return nil, err
 	}
 	return l, nil
@@ -88,6 +87,7 @@ func (l *local) run(ctx context.Context) error {
 // stopTimeout leaves room for the roles, which have stopped by then, within the ten seconds that a person waits.
 const stopTimeout = 6 * time.Second
 
+// close stops everything. It takes no context: it comes when the caller's is over.
 func (l *local) close() {
 	l.engine.close()
 	l.stopServers()
@@ -130,7 +130,7 @@ func (c *devCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) err
 	if err != nil {
 		return err
 	}
-	defer l.close()
+	defer l.close() //nolint:contextcheck // as in startLocal
 	current, err := c.publish(ctx, l, bundle)
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func (c *devCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) err
 	printAddresses(io, l, current, c.JSON)
 	err = <-running
 	if ctx.Err() != nil && !c.JSON {
-		fmt.Fprintln(io.err, "stopping …")
+		say(io.err, "stopping …\n")
 	}
 	return err
 }
@@ -159,7 +159,7 @@ func (c *devCommand) publish(ctx context.Context, l *local, bundle *playbook.Bun
 		if !errors.Is(err, worker.ErrNoPlaybook) {
 			return current, err
 		}
-		b, err := example("saas-onboarding", 1)
+		b, err := example(1)
 		if err != nil {
 			return worker.Current{}, err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ type servers struct {
 	ClickHouseUser     string `name:"clickhouse-user" env:"ONRAMP_CLICKHOUSE_USER" default:"default" help:"ClickHouse user."`
 	ClickHousePassword string `name:"clickhouse-password" env:"ONRAMP_CLICKHOUSE_PASSWORD" help:"ClickHouse password."`
 	WorkspaceKey       string `env:"ONRAMP_WORKSPACE_KEY" help:"Secret of at least 16 bytes that makes user tokens. Never change it: every user would become another."`
-	APIAddr            string `name:"api-addr" env:"ONRAMP_API_ADDR" default:"127.0.0.1:8080" help:"Address the HTTP API listens on."`
+	APIAddr            string `name:"api-addr" env:"ONRAMP_API_ADDR" help:"Address the HTTP API listens on. Defaults to 127.0.0.1:8080; a role without API answers /livez and /readyz there if one is given."`
 	Webhooks           string `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
 	Replicas           int    `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
 }
@@ -93,7 +94,10 @@ func (e *engine) open(ctx context.Context) error {
 
 // openListener takes the API's port first: nothing else has to be undone when it is taken by another.
 func (e *engine) openListener(ctx context.Context) error {
-	if !e.roles.api {
+	if e.roles.api {
+		e.servers.APIAddr = cmp.Or(e.servers.APIAddr, api.DefaultAddr)
+	}
+	if e.servers.APIAddr == "" {
 		return nil
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.servers.APIAddr)
@@ -109,7 +113,7 @@ func (e *engine) openNATS(ctx context.Context) error {
 		nats.Name("onramp"), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.Timeout(3 * time.Second),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
-				e.logger.Warn("NATS is away", slog.Any("error", err))
+				e.logger.WarnContext(ctx, "NATS is away", slog.Any("error", err))
 			}
 		}),
 	}
@@ -144,7 +148,7 @@ func (e *engine) openTemporal(ctx context.Context) error {
 		HostPort: e.servers.TemporalAddress, Namespace: e.servers.TemporalNamespace, Logger: sdklog.NewStructuredLogger(e.logger),
 	})
 	if err != nil {
-		return fmt.Errorf("Temporal at %s does not answer (%w): start it, or say where it is with --temporal-address or ONRAMP_TEMPORAL_ADDRESS", e.servers.TemporalAddress, err)
+		return fmt.Errorf("temporal at %s does not answer (%w): start it, or say where it is with --temporal-address or ONRAMP_TEMPORAL_ADDRESS", e.servers.TemporalAddress, err)
 	}
 	e.temporal = c
 	return ensureAttributes(ctx, c, e.servers.TemporalNamespace)
@@ -184,9 +188,11 @@ func (e *engine) assemble(context.Context) error {
 			WorkspaceKey: []byte(e.servers.WorkspaceKey), Logger: e.logger.With(slog.String("role", "sink")),
 		})
 	}
+	logger := e.logger.With(slog.String("role", "api"))
 	if e.roles.api {
-		logger := e.logger.With(slog.String("role", "api"))
 		e.mirror = api.NewMirror(e.js, logger)
+	}
+	if e.listen != nil {
 		e.server = api.New(api.Config{Addr: e.servers.APIAddr, WorkspaceKey: []byte(e.servers.WorkspaceKey), Links: e.links}, e.mirror, e.checks(), logger)
 	}
 	return nil
@@ -200,15 +206,19 @@ func (e *engine) current() (ingest.Playbook, error) {
 	return ingest.Playbook{Hash: c.Hash, Revision: c.Revision, Reads: c.Reads}, nil
 }
 
+// checks ask the servers that this process is connected to.
 func (e *engine) checks() []api.Check {
-	return []api.Check{
-		{Name: "nats", Run: func(ctx context.Context) error { _, err := e.js.AccountInfo(ctx); return err }},
-		{Name: "temporal", Run: func(ctx context.Context) error {
+	checks := []api.Check{{Name: "nats", Run: func(ctx context.Context) error { _, err := e.js.AccountInfo(ctx); return err }}}
+	if e.temporal != nil {
+		checks = append(checks, api.Check{Name: "temporal", Run: func(ctx context.Context) error {
 			_, err := e.temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
 			return err
-		}},
-		{Name: "clickhouse", Run: func(ctx context.Context) error { return e.store.Conn().Ping(ctx) }},
+		}})
 	}
+	if e.store != nil {
+		checks = append(checks, api.Check{Name: "clickhouse", Run: func(ctx context.Context) error { return e.store.Conn().Ping(ctx) }})
+	}
+	return checks
 }
 
 // run runs the roles until ctx ends or one of them fails; then all stop and finish what they have in hand.
@@ -232,8 +242,10 @@ func (e *engine) run(ctx context.Context) error {
 	if e.sink != nil {
 		group.Go(func() error { return e.sink.Run(ctx) })
 	}
-	if e.server != nil {
+	if e.mirror != nil {
 		group.Go(func() error { return e.mirror.Run(ctx) })
+	}
+	if e.server != nil {
 		group.Go(func() error { return e.server.Serve(ctx, e.listen) })
 	}
 	return group.Wait()

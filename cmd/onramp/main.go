@@ -41,6 +41,11 @@ type stdio struct {
 	out, err io.Writer
 }
 
+// say writes for people. A screen that is gone is no reason to fail.
+func say(w io.Writer, format string, args ...any) {
+	fmt.Fprintf(w, format, args...) //nolint:errcheck // see above
+}
+
 // cli is every command. Flags win over the environment, the environment over the defaults.
 type cli struct {
 	LogLevel  string `enum:"debug,info,warn,error" default:"warn" env:"ONRAMP_LOG_LEVEL" help:"Least level that is logged: ${enum}."`
@@ -78,7 +83,7 @@ func run(ctx context.Context, args []string, io stdio) int {
 		kong.Description("A stream-processing workflow engine for user onboarding: events in on NATS, one Temporal workflow per user, A/B results in ClickHouse."),
 		kong.Exit(func(code int) { exited = code }))
 	if err != nil {
-		fmt.Fprintf(io.err, "onramp: %v\n", err)
+		say(io.err, "onramp: %v\n", err)
 		return exitFailed
 	}
 	if len(args) == 0 {
@@ -89,13 +94,13 @@ func run(ctx context.Context, args []string, io stdio) int {
 		return exited
 	}
 	if err != nil {
-		fmt.Fprintf(io.err, "onramp: %v\nTry: onramp --help\n", err)
+		say(io.err, "onramp: %v\nTry: onramp --help\n", err)
 		return exitUsage
 	}
 	command.BindTo(ctx, (*context.Context)(nil))
 	stop, err := profileTo(commands.CPUProfile)
 	if err != nil {
-		fmt.Fprintf(io.err, "onramp: %v\n", err)
+		say(io.err, "onramp: %v\n", err)
 		return exitUsage
 	}
 	defer stop()
@@ -103,7 +108,7 @@ func run(ctx context.Context, args []string, io stdio) int {
 	if err == nil {
 		return exitDone
 	}
-	fmt.Fprintf(io.err, "onramp: %s\n", strings.TrimPrefix(err.Error(), "onramp: "))
+	say(io.err, "onramp: %s\n", strings.TrimPrefix(err.Error(), "onramp: "))
 	if _, usage := errors.AsType[*usageError](err); usage {
 		return exitUsage
 	}
@@ -124,6 +129,6 @@ func profileTo(path string) (stop func(), err error) {
 	}
 	return func() {
 		pprof.StopCPUProfile()
-		_ = file.Close() // a profile that is cut short shows when it is read
+		file.Close() //nolint:errcheck // a profile that is cut short shows when it is read
 	}, nil
 }

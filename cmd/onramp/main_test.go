@@ -60,7 +60,7 @@ func startDev(t *testing.T, dir string, more ...string) *process {
 	t.Helper()
 	args := append([]string{asOnramp, "dev", "--data", dir, "--json", "--nats-port", "0", "--temporal-port", "0", "--ui-port", "0",
 		"--clickhouse-port", "0", "--clickhouse-http-port", "0", "--api-addr", "127.0.0.1:0"}, more...)
-	cmd := exec.Command(os.Args[0], args...) //nolint:gosec // this test binary
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -149,7 +149,7 @@ func TestEventBecomesRow(t *testing.T) {
 	require.Equal(t, "first@example.com", request.UserID)
 	require.Equal(t, []string{"new_user"}, request.Segments)
 
-	t.Run("the API answers", func(t *testing.T) {
+	t.Run("the API answers", func(t *testing.T) { //nolint:paralleltest // in order
 		code, body := get(t, p.addrs["api"]+"/v1/users/first%40example.com")
 		require.Equal(t, 200, code)
 		var profile schema.Profile
@@ -158,14 +158,14 @@ func TestEventBecomesRow(t *testing.T) {
 		code, body = get(t, p.addrs["api"]+"/readyz?verbose")
 		require.Equal(t, 200, code, string(body))
 	})
-	t.Run("the Temporal UI answers", func(t *testing.T) {
+	t.Run("the Temporal UI answers", func(t *testing.T) { //nolint:paralleltest // in order
 		code, _ := get(t, p.addrs["ui"])
 		require.Equal(t, 200, code)
 	})
-	t.Run("bad input ends in the dead letters, once, and the next event goes on", func(t *testing.T) {
+	t.Run("bad input ends in the dead letters, once, and the next event goes on", func(t *testing.T) { //nolint:paralleltest // in order
 		badInput(t, js, store)
 	})
-	t.Run("it ends cleanly", func(t *testing.T) {
+	t.Run("it ends cleanly", func(t *testing.T) { //nolint:paralleltest // last
 		require.NoError(t, p.cmd.Process.Signal(os.Interrupt))
 		ended := make(chan error, 1)
 		go func() { ended <- p.cmd.Wait() }()
@@ -180,7 +180,7 @@ func TestEventBecomesRow(t *testing.T) {
 
 func badInput(t *testing.T, js jetstream.JetStream, store *outcome.Store) {
 	t.Helper()
-	bad := map[schema.Reason]string{
+	bad := map[schema.Reason]string{ //nolint:exhaustive // one of each sort; package ingest has them all
 		schema.ReasonMalformedJSON: `{"user_id":"u1","event_name":`,
 		schema.ReasonMissingUser:   `{"event_name":"signed_up"}`,
 		schema.ReasonWrongType:     `{"event_name":"signed_up","user_id":5}`,

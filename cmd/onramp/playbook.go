@@ -64,8 +64,9 @@ func readFS(files fs.FS, name string, scale float64) (playbook.Bundle, error) {
 	return b, nil
 }
 
-// example returns a playbook that the program carries.
-func example(name string, scale float64) (playbook.Bundle, error) {
+// example returns the playbook of the case study, which the program carries.
+func example(scale float64) (playbook.Bundle, error) {
+	const name = "saas-onboarding"
 	files, err := fs.Sub(examples.Files, name)
 	if err != nil {
 		return playbook.Bundle{}, fmt.Errorf("read example %s: %w", name, err)
@@ -103,7 +104,7 @@ func (c *validateCommand) Run(_ context.Context, io stdio) error {
 	if err != nil {
 		return explainProblems(c.Playbook, err)
 	}
-	fmt.Fprintf(io.out, "%s is well: version %s, %d events, %d segments, %d journeys, %d aggregates a user\n",
+	say(io.out, "%s is well: version %s, %d events, %d segments, %d journeys, %d aggregates a user\n",
 		compiled.Name, compiled.Hash, len(compiled.Plan.Events), len(compiled.Segments), len(compiled.Journeys), len(compiled.Set.Slots()))
 	return nil
 }

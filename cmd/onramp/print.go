@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"text/tabwriter"
 
 	"github.com/onramphq/onramp/worker"
@@ -12,8 +11,8 @@ import (
 func printAddresses(io stdio, l *local, current worker.Current, asJSON bool) {
 	apiURL := "http://" + l.listen.Addr().String()
 	if asJSON {
-		// The values are plain texts; Encode fails only where the writer does, and then nobody reads the error either.
-		_ = json.NewEncoder(io.out).Encode(map[string]string{ // see above
+		//nolint:errcheck // the values are plain texts: this fails only where the writer does, and then nobody reads the error either
+		json.NewEncoder(io.out).Encode(map[string]string{
 			"nats": l.stack.NATSURL, "temporal": l.stack.TemporalAddress, "ui": l.stack.UIURL, "clickhouse": l.stack.ClickHouseAddr,
 			"clickhouse_http": l.stack.ClickHouseHTTPURL, "api": apiURL, "data": l.stack.Dir, "playbook": current.Hash,
 		})
@@ -30,10 +29,10 @@ func printAddresses(io stdio, l *local, current worker.Current, asJSON bool) {
 		{"Playbook", current.Name + "  version " + current.Hash},
 		{"Data", l.stack.Dir},
 	} {
-		fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
+		say(w, "%s\t%s\n", row[0], row[1])
 	}
 	if err := w.Flush(); err != nil {
 		l.logger.Warn("addresses not printed")
 	}
-	fmt.Fprintln(io.out, "\nStop with Ctrl-C.")
+	say(io.out, "\nStop with Ctrl-C.\n")
 }

@@ -20,12 +20,12 @@ func newProgress(w io.Writer, what string, total int64) *progress {
 // set shows how much is done. A bar that cannot be drawn is no reason to stop the work.
 func (p *progress) set(done int64) {
 	if p.bar != nil {
-		_ = p.bar.Set64(done) // see above
+		p.bar.Set64(done) //nolint:errcheck // see above
 	}
 }
 
 func (p *progress) done() {
 	if p.bar != nil {
-		_ = p.bar.Finish() // as in set
+		p.bar.Finish() //nolint:errcheck // as in set
 	}
 }

@@ -28,20 +28,11 @@ func (c *replayCommand) publish(ctx context.Context, e *engine, records []eventl
 	start := time.Now()
 	for first := 0; first < len(records); first += publishWindow {
 		window := records[first:min(first+publishWindow, len(records))]
-		futures := make([]jetstream.PubAckFuture, len(window))
-		for i := range window {
-			if c.Speed > 0 {
-				if err := waitUntil(ctx, start.Add(time.Duration(float64(window[i].At.Sub(records[0].At))/c.Speed))); err != nil {
-					return err
-				}
-			}
-			message, err := c.message(&window[i])
-			if err != nil {
-				return err
-			}
-			if futures[i], err = e.js.PublishMsgAsync(message); err != nil {
-				return fmt.Errorf("publish %s:%d: %w", window[i].File, window[i].Line, err)
-			}
+		futures, err := c.send(ctx, e.js, window, func(at time.Time) time.Time {
+			return start.Add(time.Duration(float64(at.Sub(records[0].At)) / c.Speed))
+		})
+		if err != nil {
+			return err
 		}
 		for i, future := range futures {
 			if err := c.settle(ctx, e.js, future, &window[i]); err != nil {
@@ -52,6 +43,26 @@ func (c *replayCommand) publish(ctx context.Context, e *engine, records []eventl
 	}
 	show.done()
 	return nil
+}
+
+// send publishes a window without waiting for the stream; with a time factor each event at the moment that due gives.
+func (c *replayCommand) send(ctx context.Context, js jetstream.JetStream, window []eventlog.Record, due func(time.Time) time.Time) ([]jetstream.PubAckFuture, error) {
+	futures := make([]jetstream.PubAckFuture, len(window))
+	for i := range window {
+		if c.Speed > 0 {
+			if err := waitUntil(ctx, due(window[i].At)); err != nil {
+				return nil, err
+			}
+		}
+		message, err := c.message(&window[i])
+		if err != nil {
+			return nil, err
+		}
+		if futures[i], err = js.PublishMsgAsync(message); err != nil {
+			return nil, fmt.Errorf("publish %s:%d: %w", window[i].File, window[i].Line, err)
+		}
+	}
+	return futures, nil
 }
 
 func (c *replayCommand) settle(ctx context.Context, js jetstream.JetStream, future jetstream.PubAckFuture, r *eventlog.Record) error {

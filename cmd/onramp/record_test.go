@@ -24,12 +24,12 @@ var record = flag.Bool("record", false, "record the histories of workflows/testd
 
 // TestRecordHistories runs users through the example on the real servers, a day in a second, and writes their histories
 // for the replay tests: go test ./cmd/onramp -run TestRecordHistories -record
-func TestRecordHistories(t *testing.T) {
+func TestRecordHistories(t *testing.T) { //nolint:paralleltest // alone, so that histories come out alike
 	if !*record {
 		t.Skip("run with -record to write histories")
 	}
 	const out = "../../workflows/testdata/replay"
-	bundle, err := example("saas-onboarding", 1.0/86400)
+	bundle, err := example(1.0 / 86400)
 	require.NoError(t, err)
 	for name, text := range bundle.Files { // one action goes to a receiver that is not configured, and fails for good
 		bundle.Files[name] = strings.Replace(text, "reengage: {", "reengage: {deliver: webhook:nobody, ", 1)
@@ -39,7 +39,7 @@ func TestRecordHistories(t *testing.T) {
 	defer l.close()
 	_, err = l.library.Publish(t.Context(), bundle)
 	require.NoError(t, err)
-	go l.run(t.Context()) //nolint:errcheck // ends with the test
+	go l.run(t.Context())
 	raw, err := bundle.Encode()
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(out, bundle.Hash()+".playbook.json"), raw, 0o600))

@@ -202,7 +202,7 @@ func (c *replayCommand) connect(ctx context.Context, io stdio, logger *slog.Logg
 		}
 		return e, func() error { e.close(); return nil }, nil
 	}
-	fmt.Fprintln(io.err, "starting NATS, Temporal, its Web UI, ClickHouse and Onramp …")
+	say(io.err, "starting NATS, Temporal, its Web UI, ClickHouse and Onramp …\n")
 	l, err := startLocal(ctx, freePorts(), c.Data, io.err, logger)
 	if err != nil {
 		return nil, nil, err
@@ -213,7 +213,7 @@ func (c *replayCommand) connect(ctx context.Context, io stdio, logger *slog.Logg
 	return l.engine, func() error {
 		cancel()
 		err := <-running
-		l.close()
+		l.close() //nolint:contextcheck // ctx may be over; stopping has a deadline of its own
 		return err
 	}, nil
 }
@@ -233,7 +233,7 @@ func (c *replayCommand) replay(ctx context.Context, e *engine, bundle *playbook.
 	if err := c.publish(ctx, e, log.records, io); err != nil {
 		return nil, err
 	}
-	fmt.Fprintln(io.err, "waiting until the engine has come to rest …")
+	say(io.err, "waiting until the engine has come to rest …\n")
 	if err := drain(ctx, e.js); err != nil {
 		return nil, err
 	}
@@ -252,18 +252,18 @@ func (c *replayCommand) print(io stdio, report *replayReport) error {
 		return writeJSON(io.out, report)
 	}
 	for _, r := range report.Rejects {
-		fmt.Fprintf(io.err, "%s:%d: %s: %s\n", r.File, r.Line, r.Reason, r.Message)
+		say(io.err, "%s:%d: %s: %s\n", r.File, r.Line, r.Reason, r.Message)
 	}
 	if more := report.Rejected - len(report.Rejects); more > 0 {
-		fmt.Fprintf(io.err, "and %d more lines\n", more)
+		say(io.err, "and %d more lines\n", more)
 	}
 	if report.Rejected > 0 {
-		fmt.Fprintf(io.err, "%d lines are no events; they are kept in %s\n", report.Rejected, c.Rejects)
+		say(io.err, "%d lines are no events; they are kept in %s\n", report.Rejected, c.Rejects)
 	}
 	if err := report.WriteText(io.out, isTerminal(io.out)); err != nil {
 		return fmt.Errorf("print report: %w", err)
 	}
-	fmt.Fprintf(io.out, "\n%d rows read, %d rejected, %d published, %d of them known already; %d events of %d users archived, in %.0f s\n",
+	say(io.out, "\n%d rows read, %d rejected, %d published, %d of them known already; %d events of %d users archived, in %.0f s\n",
 		report.Read, report.Rejected, report.Published, report.Duplicates, report.Archived, report.Users, report.Seconds)
 	return nil
 }

@@ -100,18 +100,18 @@ func (c *healthCommand) Run(ctx context.Context, io stdio) error {
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s answered %d", c.URL, response.StatusCode)
 	}
-	fmt.Fprintln(io.out, "ready")
+	say(io.out, "ready\n")
 	return nil
 }
 
 type versionCommand struct{}
 
 // Run prints the version that the build recorded.
-func (versionCommand) Run(_ context.Context, io stdio) error {
+func (versionCommand) Run(_ context.Context, io stdio) error { //nolint:unparam // the shape of a command
 	version := "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		version = info.Main.Version
 	}
-	fmt.Fprintln(io.out, "onramp", version)
+	say(io.out, "onramp %s\n", version)
 	return nil
 }

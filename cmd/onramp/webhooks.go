@@ -23,8 +23,8 @@ func readWebhooks(path string) (map[string]*activities.Webhook, error) {
 	var entries map[string]struct {
 		URL          string `yaml:"url"`
 		Secret       string `yaml:"secret"`
-		SecretFile   string `yaml:"secret_file"`
-		AllowPrivate bool   `yaml:"allow_private"`
+		SecretFile   string `yaml:"secret_file"`   //nolint:tagliatelle // snake_case as in playbooks
+		AllowPrivate bool   `yaml:"allow_private"` //nolint:tagliatelle // as above
 	}
 	decoder := yaml.NewDecoder(file)
 	decoder.KnownFields(true)
