@@ -3,7 +3,9 @@ package activities
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,11 +24,11 @@ import (
 
 // Bounds of one attempt.
 const (
-	webhookTimeout  = 20 * time.Second
-	maxAnswerBytes  = 64 << 10
-	maxRetryAfter   = 24 * time.Hour
-	maxIdlePerHost  = 32
-	minSecretLength = 24
+	webhookTimeout = 20 * time.Second
+	maxAnswerBytes = 64 << 10
+	maxRetryAfter  = 24 * time.Hour
+	maxIdlePerHost = 32
+	minSecretBytes = 24
 )
 
 // WebhookConfig is a receiver of actions.
@@ -52,16 +55,21 @@ func NewWebhook(name string, cfg WebhookConfig) (*Webhook, error) {
 	}
 	u, err := url.Parse(cfg.URL)
 	switch {
-	case err != nil || u.Host == "":
+	case err != nil || u.Hostname() == "":
 		return nil, refuse("%q is not a URL", schema.Clean(cfg.URL))
 	case u.User != nil:
 		return nil, refuse("the URL must not hold a user name")
 	case u.Scheme != "https" && (u.Scheme != "http" || !cfg.AllowPrivate):
 		return nil, refuse("the URL must begin with https://")
 	}
-	signer, err := standardwebhooks.NewWebhook(cfg.Secret)
-	if err != nil || len(cfg.Secret) < minSecretLength {
+	encoded, prefixed := strings.CutPrefix(cfg.Secret, "whsec_")
+	key, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || !prefixed || len(key) < minSecretBytes {
 		return nil, refuse("the secret must be whsec_ followed by base64 of at least 24 bytes")
+	}
+	signer, err := standardwebhooks.NewWebhookRaw(key)
+	if err != nil {
+		return nil, refuse("%v", err)
 	}
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	if !cfg.AllowPrivate {
@@ -100,12 +108,13 @@ func (w *Webhook) Post(ctx context.Context, id, action string, data []byte, now 
 	request.Header.Set("Webhook-Signature", signature)
 	response, err := w.client.Do(request)
 	if err != nil {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // without the URL: its path is often a password, and the error stands in the user's history
+		}
 		return 0, &schema.Error{Code: schema.CodeUnavailable, Message: "post webhook " + id, Err: err}
 	}
-	defer response.Body.Close() //nolint:errcheck // nothing was written through it
-	if _, err := io.Copy(io.Discard, io.LimitReader(response.Body, maxAnswerBytes)); err != nil && response.StatusCode/100 != 2 {
-		return 0, &schema.Error{Code: schema.CodeUnavailable, Message: "read answer to webhook " + id, Err: err}
-	}
+	defer response.Body.Close()                                        //nolint:errcheck // nothing was written through it
+	io.Copy(io.Discard, io.LimitReader(response.Body, maxAnswerBytes)) //nolint:errcheck,gosec // the status says it all: read so that the connection is used again
 	return judge(id, response, now)
 }
 
@@ -139,7 +148,7 @@ func judge(id string, response *http.Response, now time.Time) (time.Duration, er
 func retryAfter(response *http.Response, now time.Time) time.Duration {
 	header := response.Header.Get("Retry-After")
 	if seconds, err := strconv.Atoi(header); err == nil && seconds >= 0 {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+		return time.Duration(min(seconds, int(maxRetryAfter/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(header); err == nil && at.After(now) {
 		return min(at.Sub(now), maxRetryAfter)
@@ -152,8 +161,9 @@ func privateRanges() []netip.Prefix {
 	texts := []string{
 		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
 		"192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-		"224.0.0.0/4", "240.0.0.0/4", "::/127", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32",
-		"2002::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+		"224.0.0.0/4", "240.0.0.0/4",
+		"::/8", // unspecified, loopback, every form in which an IPv4 address is embedded
+		"100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
 	}
 	ranges := make([]netip.Prefix, len(texts))
 	for i, text := range texts {

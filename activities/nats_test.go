@@ -1,0 +1,191 @@
+package activities_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/onramphq/onramp/activities"
+	"github.com/onramphq/onramp/schema"
+)
+
+func TestDeliverActionOverNATS(t *testing.T) {
+	t.Parallel()
+	t.Run("twice is once", func(t *testing.T) {
+		t.Parallel()
+		_, _, js := startNATS(t)
+		streams(t, js)
+		delivery := activities.NewDelivery(js, nil, now)
+		env := environment(t, delivery)
+		in := input("")
+		for range 2 {
+			value, err := env.ExecuteActivity(delivery.DeliverAction, in)
+			require.NoError(t, err)
+			var result schema.DeliverResult
+			require.NoError(t, value.Get(&result))
+			require.Equal(t, schema.DeliverResult{Attempts: 1}, result)
+		}
+		actions := messages(t, js, schema.ActionsStream)
+		require.Len(t, actions, 1)
+		require.Equal(t, "onramp.actions.send_tutorial", actions[0].Subject)
+		require.Equal(t, "a1", actions[0].Header.Get(jetstream.MsgIDHeader))
+		var got schema.ActionRequest
+		require.NoError(t, json.Unmarshal(actions[0].Data, &got))
+		require.Equal(t, in.Request.DecidedAt, got.DecidedAt)
+		want, err := json.Marshal(in.Request)
+		require.NoError(t, err)
+		require.JSONEq(t, string(want), string(actions[0].Data))
+
+		outcomes := messages(t, js, schema.OutcomesStream)
+		require.Len(t, outcomes, 1)
+		require.Equal(t, "onramp.outcomes.action_delivered", outcomes[0].Subject)
+		require.Equal(t, "o1", outcomes[0].Header.Get(jetstream.MsgIDHeader))
+		var outcome schema.Outcome
+		require.NoError(t, json.Unmarshal(outcomes[0].Data, &outcome))
+		require.Equal(t, clock.UnixMilli(), outcome.RecordedAt)
+		in.Delivered.RecordedAt = clock.UnixMilli()
+		require.Equal(t, in.Delivered, outcome)
+	})
+	t.Run("nobody stores it: unavailable, and nothing is recorded", func(t *testing.T) {
+		t.Parallel()
+		_, _, js := startNATS(t)
+		streams(t, js)
+		require.NoError(t, js.DeleteStream(t.Context(), schema.ActionsStream))
+		delivery := activities.NewDelivery(js, nil, now)
+		_, err := environment(t, delivery).ExecuteActivity(delivery.DeliverAction, input(""))
+		failure(t, err, schema.CodeUnavailable, true, 0)
+		require.Empty(t, messages(t, js, schema.OutcomesStream))
+	})
+	t.Run("delivered but not recorded: tried again, and the receiver sees it once", func(t *testing.T) {
+		t.Parallel()
+		_, _, js := startNATS(t)
+		streams(t, js)
+		outcomes, err := js.Stream(t.Context(), schema.OutcomesStream)
+		require.NoError(t, err)
+		cfg := outcomes.CachedInfo().Config
+		require.NoError(t, js.DeleteStream(t.Context(), schema.OutcomesStream))
+		delivery := activities.NewDelivery(js, nil, now)
+		env := environment(t, delivery)
+		_, err = env.ExecuteActivity(delivery.DeliverAction, input(""))
+		failure(t, err, schema.CodeUnavailable, true, 0)
+		_, err = js.CreateStream(t.Context(), cfg)
+		require.NoError(t, err)
+		_, err = env.ExecuteActivity(delivery.DeliverAction, input(""))
+		require.NoError(t, err)
+		require.Len(t, messages(t, js, schema.ActionsStream), 1)
+		require.Len(t, messages(t, js, schema.OutcomesStream), 1)
+	})
+	t.Run("what is no JSON is invalid", func(t *testing.T) {
+		t.Parallel()
+		delivery := activities.NewDelivery(nil, nil, now)
+		in := input("")
+		in.Request.Properties = map[string]any{"c": make(chan int)}
+		_, err := delivery.DeliverAction(t.Context(), in)
+		failure(t, err, schema.CodeInvalid, false, 0)
+	})
+}
+
+func commit() schema.CommitInput {
+	return schema.CommitInput{
+		Outcomes: []schema.Outcome{
+			{OutcomeID: "o1", Kind: schema.SegmentEntered, UserToken: "u1", At: 1, Playbook: "abc", Segment: "new_user"},
+			{OutcomeID: "o2", Kind: schema.EnrollmentStarted, UserToken: "u1", At: 1, Playbook: "abc", Journey: "onboarding"},
+		},
+		Profile: schema.Profile{UserToken: "u1", Sequence: 3, Stage: "onboarding", Playbook: "abc"},
+	}
+}
+
+func TestCommitDecision(t *testing.T) {
+	t.Parallel()
+	t.Run("outcomes and profile, twice is once", func(t *testing.T) {
+		t.Parallel()
+		_, _, js := startNATS(t)
+		streams(t, js)
+		record := activities.NewRecord(js, now)
+		env := environment(t, record)
+		for range 2 {
+			value, err := env.ExecuteLocalActivity(record.CommitDecision, commit())
+			require.NoError(t, err)
+			var result schema.CommitResult
+			require.NoError(t, value.Get(&result))
+			require.Equal(t, schema.CommitResult{Outcomes: 2}, result)
+		}
+		outcomes := messages(t, js, schema.OutcomesStream)
+		require.Len(t, outcomes, 2)
+		for i, message := range outcomes {
+			want := commit().Outcomes[i]
+			want.RecordedAt = clock.UnixMilli()
+			require.Equal(t, schema.OutcomeSubject(want.Kind), message.Subject)
+			require.Equal(t, want.OutcomeID, message.Header.Get(jetstream.MsgIDHeader))
+			var got schema.Outcome
+			require.NoError(t, json.Unmarshal(message.Data, &got))
+			require.Equal(t, want, got)
+		}
+		profiles := messages(t, js, schema.ProfilesStream)
+		require.Len(t, profiles, 1)
+		require.Equal(t, schema.ProfileSubject("u1"), profiles[0].Subject)
+		var profile schema.Profile
+		require.NoError(t, json.Unmarshal(profiles[0].Data, &profile))
+		require.Equal(t, commit().Profile, profile)
+	})
+	t.Run("nothing decided still publishes the profile", func(t *testing.T) {
+		t.Parallel()
+		_, _, js := startNATS(t)
+		streams(t, js)
+		in := commit()
+		in.Outcomes = nil
+		result, err := activities.NewRecord(js, now).CommitDecision(t.Context(), in)
+		require.NoError(t, err)
+		require.Zero(t, result.Outcomes)
+		require.Len(t, messages(t, js, schema.ProfilesStream), 1)
+	})
+	t.Run("no streams", func(t *testing.T) {
+		t.Parallel()
+		_, _, js := startNATS(t)
+		record := activities.NewRecord(js, now)
+		_, err := environment(t, record).ExecuteActivity(record.CommitDecision, commit())
+		failure(t, err, schema.CodeUnavailable, true, 0)
+	})
+	t.Run("a full stream", func(t *testing.T) {
+		t.Parallel()
+		_, _, js := startNATS(t)
+		streams(t, js)
+		outcomes, err := js.Stream(t.Context(), schema.OutcomesStream)
+		require.NoError(t, err)
+		cfg := outcomes.CachedInfo().Config
+		cfg.MaxMsgs = 1
+		_, err = js.UpdateStream(t.Context(), cfg)
+		require.NoError(t, err)
+		record := activities.NewRecord(js, now)
+		_, err = environment(t, record).ExecuteActivity(record.CommitDecision, commit())
+		failure(t, err, schema.CodeUnavailable, true, 0)
+		require.Empty(t, messages(t, js, schema.ProfilesStream)) // the profile never runs ahead of the outcomes
+	})
+	t.Run("the server is away", func(t *testing.T) {
+		t.Parallel()
+		srv, _, js := startNATS(t)
+		streams(t, js)
+		srv.Shutdown()
+		srv.WaitForShutdown()
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		_, err := activities.NewRecord(js, now).CommitDecision(ctx, commit())
+		failure(t, err, schema.CodeUnavailable, true, 0)
+	})
+	t.Run("the connection is closed", func(t *testing.T) {
+		t.Parallel()
+		_, nc, js := startNATS(t)
+		nc.Close()
+		_, err := activities.NewRecord(js, now).CommitDecision(t.Context(), commit())
+		failure(t, err, schema.CodeUnavailable, true, 0)
+	})
+}
+
+func TestReasonOfAStranger(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "internal", activities.Reason(context.Canceled))
+}
