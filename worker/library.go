@@ -177,6 +177,7 @@ func (l *Library) Follow(ctx context.Context) error {
 		return fmt.Errorf("watch playbooks: %w", err)
 	}
 	defer watcher.Stop() //nolint:errcheck // the watch ends with the connection anyway
+	l.follow(ctx)        // what was published between opening and watching
 	for {
 		select {
 		case <-ctx.Done():
@@ -188,12 +189,18 @@ func (l *Library) Follow(ctx context.Context) error {
 			if info == nil || info.Name != currentName {
 				continue
 			}
-			if err := l.refresh(ctx); err != nil {
-				l.logger.ErrorContext(ctx, "current playbook not taken", slog.Any("error", err))
-				continue
-			}
-			c := l.current.Load()
-			l.logger.InfoContext(ctx, "playbook in force", slog.String("playbook", c.Hash), slog.Uint64("revision", c.Revision))
+			l.follow(ctx)
 		}
+	}
+}
+
+func (l *Library) follow(ctx context.Context) {
+	before := l.current.Load()
+	if err := l.refresh(ctx); err != nil && !errors.Is(err, ErrNoPlaybook) {
+		l.logger.ErrorContext(ctx, "current playbook not taken", slog.Any("error", err))
+		return
+	}
+	if c := l.current.Load(); c != before {
+		l.logger.InfoContext(ctx, "playbook in force", slog.String("playbook", c.Hash), slog.Uint64("revision", c.Revision))
 	}
 }

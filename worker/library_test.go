@@ -1,0 +1,253 @@
+package worker_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/onramphq/onramp/playbook"
+	"github.com/onramphq/onramp/schema"
+	"github.com/onramphq/onramp/worker"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	poll     = 10 * time.Millisecond
+	patience = 20 * time.Second
+)
+
+func startNATS(t *testing.T) (*server.Server, jetstream.JetStream) {
+	t.Helper()
+	srv, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+	})
+	require.NoError(t, err)
+	go srv.Start()
+	require.True(t, srv.ReadyForConnections(patience))
+	t.Cleanup(func() {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+	})
+	return srv, connect(t, srv)
+}
+
+func connect(t *testing.T, srv *server.Server) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(srv.ClientURL(), nats.MaxReconnects(-1))
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	return js
+}
+
+func open(t *testing.T, js jetstream.JetStream) *worker.Library {
+	t.Helper()
+	library, err := worker.OpenLibrary(t.Context(), js, 1, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	return library
+}
+
+func bundle(name string) playbook.Bundle {
+	return playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": "name: " + name + "\nevents: {signed_up: {}}\n"}}
+}
+
+func publish(t *testing.T, library *worker.Library, b playbook.Bundle) worker.Current {
+	t.Helper()
+	current, err := library.Publish(t.Context(), b)
+	require.NoError(t, err)
+	require.Equal(t, b.Hash(), current.Hash)
+	return current
+}
+
+func follow(t *testing.T, library *worker.Library) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	group.Go(func() { assert.NoError(t, library.Follow(ctx)) })
+	t.Cleanup(func() {
+		cancel()
+		group.Wait()
+	})
+}
+
+func inForce(library *worker.Library) string {
+	current, err := library.Current()
+	if err != nil {
+		return ""
+	}
+	return current.Name
+}
+
+func TestLibrary(t *testing.T) {
+	t.Parallel()
+	t.Run("nothing is published", func(t *testing.T) {
+		t.Parallel()
+		_, js := startNATS(t)
+		library := open(t, js)
+		_, err := library.Current()
+		require.ErrorIs(t, err, worker.ErrNoPlaybook)
+		require.Nil(t, library.Playbook("abcdef012345"))
+	})
+	t.Run("a revision for every change, none for a repetition", func(t *testing.T) {
+		t.Parallel()
+		_, js := startNATS(t)
+		library := open(t, js)
+		require.Equal(t, uint64(1), publish(t, library, bundle("first")).Revision)
+		require.Equal(t, uint64(1), publish(t, library, bundle("first")).Revision)
+		require.Equal(t, uint64(2), publish(t, library, bundle("second")).Revision)
+		require.Equal(t, "second", inForce(library))
+		require.Equal(t, uint64(3), publish(t, library, bundle("first")).Revision) // back again is a change too
+		require.Equal(t, "first", inForce(library))
+		require.Equal(t, uint64(3), publish(t, open(t, js), bundle("first")).Revision)
+	})
+	t.Run("another scale is another version", func(t *testing.T) {
+		t.Parallel()
+		_, js := startNATS(t)
+		library := open(t, js)
+		fast := bundle("first")
+		fast.Scale = 0.001
+		publish(t, library, bundle("first"))
+		current := publish(t, library, fast)
+		require.Equal(t, uint64(2), current.Revision)
+		require.InDelta(t, 0.001, current.Scale, 0)
+	})
+	t.Run("older versions stay", func(t *testing.T) {
+		t.Parallel()
+		srv, js := startNATS(t)
+		library := open(t, js)
+		first := publish(t, library, bundle("first"))
+		publish(t, library, bundle("second"))
+		require.Same(t, first.Playbook, library.Playbook(first.Hash))
+		fresh := open(t, connect(t, srv))
+		require.Equal(t, "second", inForce(fresh))
+		book := fresh.Playbook(first.Hash)
+		require.NotNil(t, book)
+		require.Equal(t, "first", book.Name)
+		require.Equal(t, first.Hash, book.Hash)
+		require.Same(t, book, fresh.Playbook(first.Hash)) // compiled once
+		require.Nil(t, fresh.Playbook("abcdef012345"))
+		require.Nil(t, fresh.Playbook(""))
+		require.Nil(t, fresh.Playbook("current"))
+	})
+	t.Run("what does not compile is refused", func(t *testing.T) {
+		t.Parallel()
+		_, js := startNATS(t)
+		library := open(t, js)
+		publish(t, library, bundle("first"))
+		broken := playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": "name: second\nevnts: {}\n"}}
+		_, err := library.Publish(t.Context(), broken)
+		var problems playbook.Problems
+		require.ErrorAs(t, err, &problems)
+		require.Len(t, problems, 2)
+		require.Equal(t, "first", inForce(library))
+		require.Equal(t, "first", inForce(open(t, js)))
+		require.Nil(t, library.Playbook(broken.Hash()))
+	})
+	t.Run("content under a wrong hash is refused", func(t *testing.T) {
+		t.Parallel()
+		_, js := startNATS(t)
+		library := open(t, js)
+		publish(t, library, bundle("first"))
+		store, err := js.ObjectStore(t.Context(), schema.PlaybooksBucket)
+		require.NoError(t, err)
+		forged, err := bundle("forged").Encode()
+		require.NoError(t, err)
+		_, err = store.PutBytes(t.Context(), bundle("second").Hash(), forged)
+		require.NoError(t, err)
+		require.Nil(t, library.Playbook(bundle("second").Hash()))
+		_, err = store.PutBytes(t.Context(), bundle("third").Hash(), []byte("no JSON"))
+		require.NoError(t, err)
+		require.Nil(t, library.Playbook(bundle("third").Hash()))
+
+		_, err = store.PutBytes(t.Context(), "current", []byte(`{"hash":"`+bundle("second").Hash()+`","revision":9}`))
+		require.NoError(t, err)
+		_, err = worker.OpenLibrary(t.Context(), js, 1, slog.New(slog.DiscardHandler))
+		require.ErrorContains(t, err, "its content hashes to "+bundle("forged").Hash())
+		// Publishing the true content mends it.
+		require.Equal(t, uint64(10), publish(t, library, bundle("third")).Revision)
+		require.NotNil(t, open(t, js).Playbook(bundle("third").Hash()))
+	})
+	t.Run("a large playbook", func(t *testing.T) {
+		t.Parallel()
+		srv, js := startNATS(t)
+		large := bundle("large")
+		for _, name := range []string{"a.yaml", "b.yaml", "c.yaml"} {
+			large.Files[name] = "# " + strings.Repeat("x", 900<<10) + "\n"
+		}
+		publish(t, open(t, js), large)
+		require.Equal(t, "large", inForce(open(t, connect(t, srv))))
+	})
+	t.Run("the server is away", func(t *testing.T) {
+		t.Parallel()
+		srv, js := startNATS(t)
+		library := open(t, js)
+		first := publish(t, library, bundle("first"))
+		srv.Shutdown()
+		srv.WaitForShutdown()
+		started := time.Now()
+		require.Nil(t, library.Playbook("abcdef012345"))
+		require.Less(t, time.Since(started), time.Second) // Temporal takes a silent workflow for a deadlock
+		require.NotNil(t, library.Playbook(first.Hash))
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err := worker.OpenLibrary(ctx, js, 1, slog.New(slog.DiscardHandler))
+		require.Equal(t, schema.CodeUnavailable, schema.CodeOf(err))
+	})
+}
+
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	t.Run("sees what another process publishes", func(t *testing.T) {
+		t.Parallel()
+		srv, js := startNATS(t)
+		publisher, follower := open(t, js), open(t, connect(t, srv))
+		follow(t, follower)
+		for _, name := range []string{"first", "second", "third"} {
+			want := publish(t, publisher, bundle(name))
+			require.Eventually(t, func() bool { return inForce(follower) == name }, patience, poll)
+			got, err := follower.Current()
+			require.NoError(t, err)
+			require.Equal(t, want.Revision, got.Revision)
+		}
+	})
+	t.Run("misses nothing between opening and following", func(t *testing.T) {
+		t.Parallel()
+		srv, js := startNATS(t)
+		publisher, follower := open(t, js), open(t, connect(t, srv))
+		publish(t, publisher, bundle("first"))
+		follow(t, follower)
+		require.Eventually(t, func() bool { return inForce(follower) == "first" }, 5*time.Second, poll)
+	})
+	t.Run("stays with the last good one", func(t *testing.T) {
+		t.Parallel()
+		srv, js := startNATS(t)
+		publisher, follower := open(t, js), open(t, connect(t, srv))
+		publish(t, publisher, bundle("first"))
+		follow(t, follower)
+		store, err := js.ObjectStore(t.Context(), schema.PlaybooksBucket)
+		require.NoError(t, err)
+		for _, raw := range []string{"no JSON", `{"hash":"abcdef012345","revision":2}`} {
+			_, err = store.PutBytes(t.Context(), "current", []byte(raw))
+			require.NoError(t, err)
+		}
+		_, err = store.PutBytes(t.Context(), "current", []byte(`{"hash":"`+bundle("first").Hash()+`","revision":3}`))
+		require.NoError(t, err)
+		require.Eventually(t, func() bool {
+			current, err := follower.Current()
+			return err == nil && current.Revision == 3
+		}, patience, poll)
+		require.Equal(t, "first", inForce(follower))
+	})
+}
