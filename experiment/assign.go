@@ -70,7 +70,7 @@ func (e Experiment) Validate() error {
 	if d.HashVersion != HashV1 && d.HashVersion != HashV2 {
 		refuse("hash version is %d; it must be 1 or 2", e.HashVersion)
 	}
-	if !(d.Coverage > 0 && d.Coverage <= 1) { //nolint:staticcheck // written so that NaN is refused too
+	if !(d.Coverage > 0 && d.Coverage <= 1) { // written so that NaN is refused too
 		refuse("coverage is %v; it must lie in (0,1]", e.Coverage)
 	}
 	if len(e.Variants) < 2 {
@@ -86,12 +86,12 @@ func (e Experiment) Validate() error {
 			refuse("variant %q stands twice", v.Key)
 		}
 		seen[v.Key] = true
-		if !(v.Weight >= 0 && v.Weight <= 1) { //nolint:staticcheck // written so that NaN is refused too
+		if !(v.Weight >= 0 && v.Weight <= 1) { // written so that NaN is refused too
 			refuse("weight of variant %q is %v; it must lie in [0,1]", v.Key, v.Weight)
 		}
 		sum += v.Weight
 	}
-	if len(e.Variants) > 0 && !(math.Abs(sum-1) <= sumTolerance) { //nolint:staticcheck // written so that NaN is refused too
+	if len(e.Variants) > 0 && !(math.Abs(sum-1) <= sumTolerance) { // written so that NaN is refused too
 		refuse("weights sum to %v; they must sum to 1", sum)
 	}
 	return errors.Join(problems...)

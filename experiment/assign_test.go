@@ -19,17 +19,20 @@ import (
 
 type vectors struct {
 	Hash []struct {
-		Seed, ID  string
-		Version   int
-		Bucket    float64
-		Undefined bool
-	}
+		Seed      string  `json:"seed"`
+		ID        string  `json:"id"`
+		Version   int     `json:"version"`
+		Bucket    float64 `json:"bucket"`
+		Undefined bool    `json:"undefined"`
+	} `json:"hash"`
 	Assign []struct {
-		Name, Seed, ID string
-		Weights        []float64
-		Coverage       float64
-		Arm            int
-	}
+		Name     string    `json:"name"`
+		Seed     string    `json:"seed"`
+		ID       string    `json:"id"`
+		Weights  []float64 `json:"weights"`
+		Coverage float64   `json:"coverage"`
+		Arm      int       `json:"arm"`
+	} `json:"assign"`
 }
 
 func readVectors(t *testing.T) vectors {
@@ -152,13 +155,15 @@ func TestAssignIsUniformAndIndependent(t *testing.T) {
 	chi2 := 0.0
 	for _, v := range one.Variants {
 		expected := n * v.Weight
-		chi2 += math.Pow(counts[v.Key]-expected, 2) / expected
+		off := counts[v.Key] - expected
+		chi2 += off * off / expected
 	}
 	require.Greater(t, distuv.ChiSquared{K: 2}.Survival(chi2), 0.001, "shares of the arms: %v", counts)
 
 	chi2 = 0
 	for _, c := range buckets {
-		chi2 += math.Pow(c-n/100, 2) / (n / 100)
+		off := c - n/100
+		chi2 += off * off / (n / 100)
 	}
 	require.Greater(t, distuv.ChiSquared{K: 99}.Survival(chi2), 0.001, "buckets")
 
@@ -166,7 +171,8 @@ func TestAssignIsUniformAndIndependent(t *testing.T) {
 	for _, a := range one.Variants {
 		for _, b := range two.Variants {
 			expected := n * a.Weight * b.Weight
-			chi2 += math.Pow(joint[a.Key+"/"+b.Key]-expected, 2) / expected
+			off := joint[a.Key+"/"+b.Key] - expected
+			chi2 += off * off / expected
 		}
 	}
 	require.Greater(t, distuv.ChiSquared{K: 5}.Survival(chi2), 0.001, "two experiments side by side: %v", joint)

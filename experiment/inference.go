@@ -31,10 +31,20 @@ const (
 	DefaultNStar = 5000
 )
 
+// Bounds of Options. The approximations behind the intervals say nothing further out, and the arithmetic ends there: below
+// 1e-16, 1−alpha/2 is 1 in a float64, and the interval the whole line.
+const (
+	MinAlpha = 1e-12
+	MaxNStar = 1e15
+)
+
 // Options of a comparison. The zero value is valid.
 type Options struct {
-	Alpha float64 // chance of missing the truth, in (0,1). Defaults to 0.05.
-	NStar float64 // users, both arms together, at which the anytime-valid interval is tightest; fixed before the data. Defaults to 5000.
+	Alpha float64 // chance of missing the truth, in (0,1); a smaller one than MinAlpha is taken for it. Defaults to 0.05.
+
+	// Users, both arms together, at which the anytime-valid interval is tightest; fixed before the data. At least 1 and at
+	// most MaxNStar; what lies beyond is taken for the bound. Defaults to 5000.
+	NStar float64
 }
 
 // Comparison of a treatment with a control. Lift is relative: 0.15 says that the treatment's rate is 15 % above the
@@ -125,11 +135,13 @@ func (a Arm) meanVariance() float64 {
 }
 
 func (o Options) withDefaults() Options {
-	if !(o.Alpha > 0 && o.Alpha < 1) { //nolint:staticcheck // written so that NaN becomes the default
+	if !(o.Alpha > 0 && o.Alpha < 1) { // written so that NaN becomes the default
 		o.Alpha = DefaultAlpha
 	}
-	if !(o.NStar > 0) { //nolint:staticcheck // written so that NaN becomes the default
+	if !(o.NStar > 0) { // written so that NaN becomes the default
 		o.NStar = DefaultNStar
 	}
+	o.Alpha = max(o.Alpha, MinAlpha)
+	o.NStar = min(max(o.NStar, 1), MaxNStar)
 	return o
 }

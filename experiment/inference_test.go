@@ -50,7 +50,7 @@ func TestCompareRelativeByHand(t *testing.T) {
 	require.InDelta(t, got.Lift+1.959964*se, got.FixedHigh, 1e-6)
 	rho := math.Sqrt((-2*math.Log(0.05) + math.Log(1-2*math.Log(0.05))) / 5000)
 	k := 3400*rho*rho + 1
-	half := se * math.Sqrt(3400) * math.Sqrt(2*k/math.Pow(3400*rho, 2)*math.Log(math.Sqrt(k)/0.05))
+	half := se * math.Sqrt(3400) * math.Sqrt(2*k/(3400*rho*3400*rho)*math.Log(math.Sqrt(k)/0.05))
 	require.InDelta(t, got.Lift-half, got.Low, 1e-9)
 	require.InDelta(t, got.Lift+half, got.High, 1e-9)
 }
@@ -100,7 +100,10 @@ func TestCompareNeverReturnsNaN(t *testing.T) {
 		return experiment.Arm{Users: users, Converted: rapid.Int64Range(-2, max(users, 0)+2).Draw(t, "converted")}
 	})
 	rapid.Check(t, func(t *rapid.T) {
-		opts := experiment.Options{Alpha: rapid.Float64().Draw(t, "alpha"), NStar: rapid.Float64Range(1, 1e6).Draw(t, "nstar")}
+		opts := experiment.Options{
+			Alpha: rapid.OneOf(rapid.Float64(), rapid.Float64Range(0, 1)).Draw(t, "alpha"),
+			NStar: rapid.OneOf(rapid.Float64(), rapid.Float64Range(1, 1e6)).Draw(t, "nstar"),
+		}
 		got := experiment.CompareProportions(arm.Draw(t, "control"), arm.Draw(t, "treatment"), opts)
 		for _, f := range []float64{
 			got.ControlRate, got.TreatmentRate, got.Lift, got.Low, got.High, got.FixedLow, got.FixedHigh,
@@ -113,6 +116,36 @@ func TestCompareNeverReturnsNaN(t *testing.T) {
 			assert.GreaterOrEqual(t, got.High, got.FixedHigh)
 		}
 	})
+}
+
+// The search found alpha 2.7e-17, for which 1−alpha/2 is 1 in a float64 and the quantile infinite.
+func TestCompareBoundsOptions(t *testing.T) {
+	t.Parallel()
+	compare := func(opts experiment.Options) experiment.Comparison {
+		return experiment.CompareProportions(experiment.Arm{Users: 1700, Converted: 510}, experiment.Arm{Users: 1700, Converted: 586}, opts)
+	}
+	byDefault, strictest := compare(experiment.Options{}), compare(experiment.Options{Alpha: experiment.MinAlpha})
+	require.Less(t, strictest.Low, byDefault.Low, "a smaller alpha never gives a narrower interval")
+	require.Less(t, strictest.FixedLow, byDefault.FixedLow)
+	for _, alpha := range []float64{1e-13, 2.7e-17, 1e-310, math.SmallestNonzeroFloat64} {
+		require.Equal(t, strictest, compare(experiment.Options{Alpha: alpha}), "alpha %v", alpha)
+	}
+	for _, alpha := range []float64{-1, 0, 1, 2, math.NaN(), math.Inf(1)} {
+		require.Equal(t, byDefault, compare(experiment.Options{Alpha: alpha}), "alpha %v", alpha)
+	}
+	require.Equal(t, compare(experiment.Options{NStar: 1}), compare(experiment.Options{NStar: 1e-320}))
+	require.Equal(t, compare(experiment.Options{NStar: experiment.MaxNStar}), compare(experiment.Options{NStar: math.Inf(1)}))
+	for _, n := range []float64{-1, 0, math.NaN()} {
+		require.Equal(t, byDefault, compare(experiment.Options{NStar: n}), "n* %v", n)
+	}
+	for _, alpha := range []float64{experiment.MinAlpha, 1 - 1e-16} {
+		for _, n := range []float64{1, experiment.MaxNStar} {
+			got := compare(experiment.Options{Alpha: alpha, NStar: n})
+			for _, f := range []float64{got.Low, got.High, got.FixedLow, got.FixedHigh, got.DiffLow, got.DiffHigh, got.AnytimePValue} {
+				require.False(t, math.IsNaN(f) || math.IsInf(f, 0), "%+v", got)
+			}
+		}
+	}
 }
 
 // Twenty looks, one every 500 users, at a treatment that lifts 30 % by a known share: how often does an interval miss the

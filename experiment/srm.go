@@ -23,7 +23,7 @@ func SampleRatioMismatch(users []int64, weights []float64) SampleRatio {
 	var total, weight float64
 	arms := 0
 	for i, w := range weights {
-		if !(w > 0) { //nolint:staticcheck // written so that NaN counts as no weight
+		if !(w > 0) { // written so that NaN counts as no weight
 			if users[i] > 0 {
 				return SampleRatio{PValue: 0, Mismatch: true}
 			}
