@@ -43,10 +43,10 @@ func RunChild(args []string) (handled bool, code int) {
 // endWithParent kills this process when the parent is gone and the engine does not end: a hang must not outlive us.
 func endWithParent() {
 	pipe := os.NewFile(parentPipe, "parent")
-	_, _ = io.Copy(io.Discard, pipe) // any end of the pipe is the end of the parent
+	_, _ = io.Copy(io.Discard, pipe) //nolint:errcheck // any end of the pipe is the end of the parent
 	timer := time.NewTimer(engineEndGrace)
 	<-timer.C
-	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // cannot fail for ourselves
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) //nolint:errcheck // cannot fail for ourselves
 }
 
 // runEngine loads the library args[0] and runs clickhouse-local with the other arguments.
@@ -86,7 +86,7 @@ func runEngine(args []string) error {
 func cStrings(args []string) []*byte {
 	argv := make([]*byte, 0, len(args)+1)
 	for _, arg := range args {
-		argv = append(argv, unsafe.SliceData(append([]byte(arg), 0)))
+		argv = append(argv, unsafe.SliceData(append([]byte(arg), 0))) //nolint:gosec // C wants pointers; the caller keeps argv alive
 	}
 	return append(argv, nil)
 }

@@ -94,7 +94,7 @@ func (c *clickhouse) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open ClickHouse client: %w", err)
 	}
-	defer func() { _ = conn.Close() }() // the ping is all we wanted
+	defer conn.Close() //nolint:errcheck // the ping is all we wanted
 	ctx, cancel := context.WithTimeout(ctx, clickhouseReady)
 	defer cancel()
 	for {
@@ -180,7 +180,7 @@ func (c *clickhouse) launch() (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = logFile.Close() }() // the child has its own descriptor
+	defer logFile.Close() //nolint:errcheck // the child has its own descriptor
 	size, err := logFile.Seek(0, io.SeekEnd)
 	if err != nil {
 		return nil, fmt.Errorf("open ClickHouse log: %w", err)
@@ -189,7 +189,7 @@ func (c *clickhouse) launch() (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create ClickHouse pipe: %w", err)
 	}
-	defer func() { _ = watched.Close() }() // the child has its own descriptor
+	defer watched.Close() //nolint:errcheck // the child has its own descriptor
 	cmd, err := c.command()
 	if err != nil {
 		return nil, errors.Join(err, alive.Close())
@@ -262,7 +262,7 @@ func (c *clickhouse) kill() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.child != nil {
-		_ = c.child.cmd.Process.Kill() // it may have ended by itself just now
+		_ = c.child.cmd.Process.Kill() //nolint:errcheck // it may have ended by itself just now
 	}
 }
 
@@ -300,7 +300,7 @@ func (c *clickhouse) logText(from int64) string {
 	if err != nil {
 		return "no log"
 	}
-	defer func() { _ = file.Close() }() // only read
+	defer file.Close() //nolint:errcheck // only read
 	content, err := io.ReadAll(io.NewSectionReader(file, from, most))
 	if err != nil {
 		return "no log"
@@ -311,6 +311,6 @@ func (c *clickhouse) logText(from int64) string {
 // end closes our ends of the pipes; closing twice is harmless.
 func (r *child) end() {
 	for _, pipe := range r.pipes {
-		_ = pipe.Close() // already closed is what we want
+		_ = pipe.Close() //nolint:errcheck // already closed is what we want
 	}
 }

@@ -52,18 +52,18 @@ type Config struct {
 // Stack is a set of running servers. Its methods may be called from several goroutines.
 type Stack struct {
 	// NATSURL is the address for nats.Connect.
-	NATSURL string
+	NATSURL string `json:"nats_url"`
 	// TemporalAddress is the host:port of the Temporal frontend.
-	TemporalAddress string
+	TemporalAddress string `json:"temporal_address"`
 	// UIURL is the address of the Temporal Web UI; empty with Config.NoUI.
-	UIURL string
+	UIURL string `json:"ui_url"`
 	// ClickHouseAddr is the host:port of the native protocol. The users are default (all rights) and analyst
 	// (read only, with limits), both without a password.
-	ClickHouseAddr string
+	ClickHouseAddr string `json:"clickhouse_addr"`
 	// ClickHouseHTTPURL is the address of the HTTP interface; /play is a query page.
-	ClickHouseHTTPURL string
+	ClickHouseHTTPURL string `json:"clickhouse_http_url"`
 	// Dir is the absolute path of the data folder.
-	Dir string
+	Dir string `json:"dir"`
 
 	parts parts
 }

@@ -165,6 +165,7 @@ func insertRows(t *testing.T, conn driver.Conn) {
 		`CREATE TABLE IF NOT EXISTS events (id UInt32, body JSON) ENGINE = MergeTree ORDER BY id`))
 	batch, err := conn.PrepareBatch(t.Context(), "INSERT INTO events")
 	require.NoError(t, err)
+	defer func() { require.NoError(t, batch.Close()) }()
 	for i := range 3 {
 		require.NoError(t, batch.Append(uint32(i), `{"n": 1}`))
 	}

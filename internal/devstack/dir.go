@@ -46,17 +46,17 @@ func openDir(path string) (*dataDir, error) {
 // acquire takes DIR/lock without waiting and leaves our process id in it. The system frees the lock when we die.
 func (d *dataDir) acquire() error {
 	name := filepath.Join(d.path, "lock")
-	lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the folder the developer named
 	if err != nil {
 		return fmt.Errorf("open the lock of the data folder %s: %w", d.path, err)
 	}
 	content, readErr := io.ReadAll(lock)
 	if err := tryFlock(lock); err != nil {
-		_ = lock.Close() // nothing was written
+		_ = lock.Close() //nolint:errcheck // nothing was written
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return fmt.Errorf("lock %s: %w", name, err)
 		}
-		pid, _ := strconv.Atoi(strings.TrimSpace(string(content))) // 0 says unknown
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(content))) //nolint:errcheck // 0 says unknown
 		return &DirInUseError{Dir: d.path, PID: pid}
 	}
 	d.lock, d.unclean = lock, len(content) > 0
@@ -87,7 +87,7 @@ func (d *dataDir) release() error {
 }
 
 func tryFlock(f *os.File) error {
-	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // a descriptor fits an int
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 }
 
 // waitFlock takes an exclusive lock on the file, waiting for other processes.

@@ -108,7 +108,7 @@ func cachedLibrary(ctx context.Context, cfg Config, pkg enginePackage) (string, 
 
 // complete says whether the folder holds a verified library of the right size.
 func complete(folder string, pkg enginePackage) bool {
-	marker, err := os.ReadFile(filepath.Join(folder, markerName))
+	marker, err := os.ReadFile(filepath.Join(folder, markerName)) //nolint:gosec // in our own cache
 	if err != nil || string(marker) != pkg.sha256 {
 		return false
 	}
@@ -142,19 +142,20 @@ func lockCache(ctx context.Context, cache string) (unlock func(), err error) {
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return nil, unwritable(err)
 	}
-	lock, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // in our own cache
 	if err != nil {
 		return nil, unwritable(err)
 	}
 	if err := waitFlock(ctx, lock); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock the engine cache: %w", err), lock.Close())
 	}
-	return func() { _ = lock.Close() }, nil // closing frees the lock
+	return func() { _ = lock.Close() }, nil //nolint:errcheck // closing frees the lock
 }
 
 // folderSize adds up the files of a folder that is changing while we look.
 func folderSize(folder string) (total int64) {
-	_ = filepath.WalkDir(folder, func(_ string, entry fs.DirEntry, err error) error { // a vanished file is no error
+	//nolint:errcheck // a vanished file is no error
+	_ = filepath.WalkDir(folder, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return nil //nolint:nilerr // it only feeds a progress bar
 		}

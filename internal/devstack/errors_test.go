@@ -68,14 +68,14 @@ func TestNoEngine(t *testing.T) {
 	requireEngineError(t, devstack.Config{EngineCache: t.TempDir()}, "install npm")
 }
 
-func TestNpmWithoutNetwork(t *testing.T) {
+func TestNpmWithoutNetwork(t *testing.T) { //nolint:paralleltest // sets PATH
 	fakeNpm(t, "echo 'npm error code ENOTFOUND' >&2; exit 1")
 	cache := t.TempDir()
 	requireEngineError(t, devstack.Config{EngineCache: cache}, "run once with network")
 	requireOnlyLock(t, cache)
 }
 
-func TestEngineChecksum(t *testing.T) {
+func TestEngineChecksum(t *testing.T) { //nolint:paralleltest // sets PATH
 	// npm pack NAME --pack-destination FOLDER
 	fakeNpm(t, `echo not the engine > "$4/package.tgz"`)
 	cache := t.TempDir()
@@ -83,7 +83,7 @@ func TestEngineChecksum(t *testing.T) {
 	requireOnlyLock(t, cache)
 }
 
-func TestEngineCacheUnwritable(t *testing.T) {
+func TestEngineCacheUnwritable(t *testing.T) { //nolint:paralleltest // sets PATH
 	fakeNpm(t, "exit 1")
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))

@@ -50,8 +50,8 @@ func runHelper(dir string) {
 
 // helperReport is what the helper says on standard output when it is ready.
 type helperReport struct {
-	Stack    *devstack.Stack
-	ChildPID int
+	Stack    *devstack.Stack `json:"stack"`
+	ChildPID int             `json:"child_pid"`
 }
 
 func exitOn(err error) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strings"
 
 	serverlog "go.temporal.io/server/common/log"
 	"go.temporal.io/server/common/log/tag"
@@ -22,7 +23,7 @@ func openLog(name string) (*os.File, error) {
 	if info, err := os.Stat(name); err == nil && info.Size() > logLimit {
 		flags |= os.O_TRUNC
 	}
-	file, err := os.OpenFile(name, flags, 0o600)
+	file, err := os.OpenFile(name, flags, 0o600) //nolint:gosec // in the data folder
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
@@ -55,11 +56,11 @@ func (l temporalLogger) Panic(msg string, tags ...tag.Tag) {
 // Fatal reports the reason and ends the calling goroutine.
 func (l temporalLogger) Fatal(msg string, tags ...tag.Tag) {
 	l.write(slog.LevelError, msg, tags)
-	detail := ""
+	var detail strings.Builder
 	for _, t := range tags {
-		detail += fmt.Sprintf(" %s=%v", t.Key(), t.Value())
+		fmt.Fprintf(&detail, " %s=%v", t.Key(), t.Value())
 	}
-	l.fatal(fmt.Errorf("temporal server: %s%s", msg, detail))
+	l.fatal(fmt.Errorf("temporal server: %s%s", msg, detail.String()))
 	runtime.Goexit()
 }
 

@@ -15,17 +15,17 @@ type requestCounts struct{ byOperation sync.Map }
 
 func (c *requestCounts) counter(operation string) *atomic.Int64 {
 	if found, ok := c.byOperation.Load(operation); ok {
-		return found.(*atomic.Int64) //nolint:forcetypeassert // only counter stores
+		return found.(*atomic.Int64) //nolint:errcheck,forcetypeassert // only counter stores
 	}
 	stored, _ := c.byOperation.LoadOrStore(operation, new(atomic.Int64))
-	return stored.(*atomic.Int64) //nolint:forcetypeassert // only counter stores
+	return stored.(*atomic.Int64) //nolint:errcheck,forcetypeassert // only counter stores
 }
 
 func (c *requestCounts) snapshot() (total int64, byOperation map[string]int64) {
 	byOperation = map[string]int64{}
 	c.byOperation.Range(func(key, value any) bool {
-		n := value.(*atomic.Int64).Load() //nolint:forcetypeassert // only counter stores
-		byOperation[key.(string)] = n     //nolint:forcetypeassert // only counter stores
+		n := value.(*atomic.Int64).Load() //nolint:errcheck,forcetypeassert // only counter stores
+		byOperation[key.(string)] = n     //nolint:errcheck,forcetypeassert // only counter stores
 		total += n
 		return true
 	})

@@ -53,7 +53,7 @@ func checkPorts(ctx context.Context, cfg Config, unclean bool) error {
 	return ctx.Err()
 }
 
-// portFree binds the port and lets it go again. A cancelled context counts as taken.
+// portFree binds the port and lets it go again. A canceled context counts as taken.
 func portFree(ctx context.Context, port int) bool {
 	listener, err := listen(ctx, port)
 	if err != nil {
@@ -107,7 +107,7 @@ func (b *portBook) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, conn := range b.held {
-		_ = conn.Close() // nothing was sent
+		_ = conn.Close() //nolint:errcheck // nothing was sent
 	}
 	b.held = nil
 }

@@ -88,7 +88,7 @@ func (t *temporalServer) startWithRetries(ctx context.Context, store *config.SQL
 	var err error
 	for attempt := range temporalStarts {
 		if attempt > 0 {
-			cfg.Logger.Warn("temporal did not start, trying again with other ports", slog.Any("error", err))
+			cfg.Logger.WarnContext(ctx, "temporal did not start, trying again with other ports", slog.Any("error", err))
 		}
 		if err = t.startOnce(ctx, store, cfg); err == nil || ctx.Err() != nil {
 			return err
@@ -210,7 +210,7 @@ func assertWAL(ctx context.Context, file string) error {
 	if err != nil {
 		return fmt.Errorf("open Temporal database: %w", err)
 	}
-	defer func() { _ = db.Close() }() // only read
+	defer db.Close() //nolint:errcheck // only read
 	var mode string
 	if err := db.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
 		return fmt.Errorf("read journal mode of %s: %w", file, err)

@@ -46,7 +46,7 @@ func choosePorts(ctx context.Context, book *portBook, frontend int) (p temporalP
 
 // hosts is the whole membership: with static hosts there is no ring to join, and no host of a crashed run is waited for.
 func (p temporalPorts) hosts() map[primitives.ServiceName]static.Hosts {
-	return map[primitives.ServiceName]static.Hosts{
+	return map[primitives.ServiceName]static.Hosts{ //nolint:exhaustive // those of temporal.DefaultServices
 		primitives.FrontendService: static.SingleLocalHost(hostPort(p.frontend)),
 		primitives.HistoryService:  static.SingleLocalHost(hostPort(p.history)),
 		primitives.MatchingService: static.SingleLocalHost(hostPort(p.matching)),

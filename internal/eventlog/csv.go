@@ -82,10 +82,7 @@ func (f *file) bindCSV(header []string) (*csvColumns, error) {
 	}
 	m, err := f.mapping.columns(f.name, names, true)
 	if err != nil {
-		if len(names) == 1 && strings.ContainsAny(names[0], ";\t|,") {
-			err = fmt.Errorf("%w (is the delimiter %q right? set it with --delimiter)", err, m.Delimiter)
-		}
-		return nil, err
+		return nil, hintDelimiter(err, names, m.Delimiter)
 	}
 	f.useColumns(m)
 	var problems []error
@@ -125,6 +122,14 @@ func (f *file) bindCSV(header []string) (*csvColumns, error) {
 	}
 	c.properties, c.traits = bind(m.Properties), bind(m.Traits)
 	return c, errors.Join(problems...)
+}
+
+// hintDelimiter adds to the error of a header what is probably wrong with it: another delimiter leaves one column.
+func hintDelimiter(err error, names []string, delimiter string) error {
+	if len(names) == 1 && strings.ContainsAny(names[0], ";\t|,") {
+		return fmt.Errorf("%w (is the delimiter %q right? set it with --delimiter)", err, delimiter)
+	}
+	return err
 }
 
 // keyOf returns a JSON key: the name, without one the column.

@@ -1,7 +1,6 @@
 package eventlog_test
 
 import (
-	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -76,7 +75,8 @@ func TestReadCSV(t *testing.T) {
 		{"long value", header + "u1,a,1700000000," + strings.Repeat("x", 40000) + ",\n", all, []string{"2 !value_too_long"}},
 		{
 			"event ids", "user_id,event,time,id\nu1,a,1700000000,e1\nu1,a,1700000000,\nu1,a,1700000000," + strings.Repeat("e", 101) + "\n",
-			eventlog.Mapping{EventID: "id"}, []string{"2 u1 a", "3 u1 a", "4 !bad_event_id"},
+			eventlog.Mapping{EventID: "id"},
+			[]string{"2 u1 a", "3 u1 a", "4 !bad_event_id"},
 		},
 	}
 	for _, c := range cases {
@@ -141,7 +141,7 @@ func TestRejectSaysWhatToMend(t *testing.T) {
 	require.Equal(t, "bad_event_name", l.rejects[4].Reason)
 }
 
-func TestReadCSVBoundsMemory(t *testing.T) {
+func TestReadCSVBoundsMemory(t *testing.T) { //nolint:paralleltest // it measures the memory of the process
 	const header = "user_id,event,time\n"
 	const good = "u1,a,1700000000\n"
 	long := strings.Repeat("x", 8<<20)
@@ -155,7 +155,7 @@ func TestReadCSVBoundsMemory(t *testing.T) {
 		{"open quote before blank lines", header + "u1,\"a,1" + strings.Repeat("\n", 2<<20) + good, 1, 2 + 2<<20},
 		{"at the limit", header + `u1,a,"1700000000` + strings.Repeat(" ", eventlog.MaxLine-len(`u1,a,"1700000000"`)) + "\"\n", 1, 2},
 	}
-	for _, c := range cases {
+	for _, c := range cases { //nolint:paralleltest // as above
 		t.Run(c.name, func(t *testing.T) {
 			path := write(t, "log.csv", []byte(c.in))
 			var before, after runtime.MemStats
@@ -173,7 +173,7 @@ func TestReadCSVBoundsMemory(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, c.records, counts.Records)
 			require.Equal(t, c.line, line)
-			require.Less(t, peak, uint64(24<<20), fmt.Sprintf("%d MiB", peak>>20))
+			require.Less(t, peak, uint64(24<<20), "%d MiB", peak>>20)
 		})
 	}
 }

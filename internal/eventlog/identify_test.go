@@ -1,9 +1,9 @@
 package eventlog_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +63,7 @@ func TestIdentifyTellsApart(t *testing.T) {
 	}
 	eventlog.Identify(same)
 	for i, id := range idsOf(same) {
-		require.Equal(t, strings.TrimSuffix(same[0].Event.EventID, "1")+fmt.Sprint(i+1), id)
+		require.Equal(t, strings.TrimSuffix(same[0].Event.EventID, "1")+strconv.Itoa(i+1), id)
 	}
 	other := []eventlog.Record{
 		record("u", "a", at, ``), record("u", "b", at, ``), record("ua", "", at, ``), record("", "ua", at, ``), record("v", "a", at, ``),

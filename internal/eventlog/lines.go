@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // MaxLine bounds a line of JSON and a row of CSV, in bytes without the line break.
@@ -92,8 +93,8 @@ func (ls *lines) next() (line, error) {
 
 // giveBack makes next return these lines again.
 func (ls *lines) giveBack(again []line) {
-	for i := len(again) - 1; i >= 0; i-- {
-		ls.returned = append(ls.returned, again[i])
+	for _, l := range slices.Backward(again) {
+		ls.returned = append(ls.returned, l)
 	}
 }
 
