@@ -42,14 +42,20 @@ func BenchmarkInsert(b *testing.B) {
 	store := openStore(b)
 	total := 0
 	for b.Loop() {
-		batch, err := store.Conn().PrepareBatch(b.Context(), "INSERT INTO events (event_id, event_name, user_token, occurred_at, received_at, sequence, lateness, properties)")
-		require.NoError(b, err)
-		now := time.Now()
-		for i := range benchRows {
-			require.NoError(b, batch.Append(fmt.Sprint("e", total+i), "feature_viewed", fmt.Sprint("user ", i%997), now, now, uint64(total+i), "on_time", `{"feature":"reports"}`)) //nolint:gosec // small numbers
-		}
-		require.NoError(b, batch.Send())
+		insertBatch(b, store, total)
 		total += benchRows
 	}
 	b.ReportMetric(float64(total)/b.Elapsed().Seconds(), "events/s")
+}
+
+func insertBatch(b *testing.B, store *outcome.Store, first int) {
+	b.Helper()
+	batch, err := store.Conn().PrepareBatch(b.Context(), "INSERT INTO events (event_id, event_name, user_token, occurred_at, received_at, sequence, lateness, properties)")
+	require.NoError(b, err)
+	defer func() { require.NoError(b, batch.Close()) }()
+	now := time.Now()
+	for i := range benchRows {
+		require.NoError(b, batch.Append(fmt.Sprint("e", first+i), "feature_viewed", fmt.Sprint("user ", i%997), now, now, uint64(first+i), "on_time", `{"feature":"reports"}`))
+	}
+	require.NoError(b, batch.Send())
 }

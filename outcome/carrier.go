@@ -78,7 +78,7 @@ func (c *carrier[R]) run(ctx, work context.Context) error {
 	}
 	helpers.Wait()
 	for _, d := range c.inbox.all() {
-		_ = d.msg.Nak() // redelivery after AckWait does the same, later
+		_ = d.msg.Nak() //nolint:errcheck // redelivery after AckWait does the same, later
 	}
 	c.inbox.settle(c.inbox.len())
 	return failed
@@ -94,7 +94,7 @@ func (c *carrier[R]) next(ctx, work context.Context) error {
 		return err
 	}
 	for _, d := range batch {
-		_ = d.msg.Ack() // a lost acknowledgement brings the message again, and its row is counted once
+		_ = d.msg.Ack() //nolint:errcheck // a lost acknowledgement brings the message again, and its row is counted once
 	}
 	c.inbox.settle(len(batch))
 	return nil
@@ -174,7 +174,7 @@ func (c *carrier[R]) persist(ctx context.Context, doing string, do func(context.
 			}
 			return nil
 		}
-		if _, ok := blamesRow(err); ok {
+		if _, ok := blamesRow(err); ok { //nolint:errcheck // the exception is err itself
 			return err
 		}
 		c.retries.Add(1)
@@ -191,7 +191,7 @@ func (c *carrier[R]) persist(ctx context.Context, doing string, do func(context.
 func (c *carrier[R]) heartbeat(ctx context.Context) {
 	for pause(ctx, c.cfg.AckWait/3) {
 		for _, d := range c.inbox.all() {
-			_ = d.msg.InProgress() // settled meanwhile, or no connection: redelivery is harmless
+			_ = d.msg.InProgress() //nolint:errcheck // settled meanwhile, or no connection: redelivery is harmless
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 func BatchToken(created time.Time, sequences ...uint64) string {
 	batch := make([]delivery, len(sequences))
 	for i, s := range sequences {
-		batch[i] = delivery{sequence: s, received: created.Add(time.Duration(s))} //nolint:gosec // small numbers
+		batch[i] = delivery{sequence: s, received: created.Add(time.Duration(s))}
 	}
 	return token("archive", batch)
 }
@@ -20,7 +20,7 @@ func BatchToken(created time.Time, sequences ...uint64) string {
 func (s *Store) InsertOutcomes(ctx context.Context, token string, sequence uint64, outcomes []schema.Outcome) error {
 	rows := make([]outcomeRow, len(outcomes))
 	for i, o := range outcomes {
-		rows[i] = outcomeRow{Outcome: o, sequence: sequence + uint64(i)} //nolint:gosec // not negative
+		rows[i] = outcomeRow{Outcome: o, sequence: sequence + uint64(i)}
 	}
 	return s.insertOutcomes(ctx, token, rows)
 }

@@ -22,47 +22,47 @@ import (
 var workspaceKey = []byte("a key for tests only")
 
 // database names a database of the test's own.
-func database(t testing.TB) string {
-	t.Helper()
+func database(tb testing.TB) string {
+	tb.Helper()
 	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '_'
-	}, t.Name())
+	}, tb.Name())
 	return "t_" + name[:min(len(name), 50)]
 }
 
-func openStore(t testing.TB) *outcome.Store {
-	t.Helper()
+func openStore(tb testing.TB) *outcome.Store {
+	tb.Helper()
 	var store *outcome.Store
-	require.Eventually(t, func() bool { // another test may just have killed the server
+	require.Eventually(tb, func() bool { // another test may just have killed the server
 		var err error
-		store, err = outcome.Open(t.Context(), outcome.Config{Addr: clickHouse(t).ClickHouseAddr, Database: database(t)})
-		require.True(t, err == nil || schema.CodeOf(err) == schema.CodeUnavailable, "%v", err)
+		store, err = outcome.Open(tb.Context(), outcome.Config{Addr: clickHouse(tb).ClickHouseAddr, Database: database(tb)})
+		require.True(tb, err == nil || schema.CodeOf(err) == schema.CodeUnavailable, "%v", err)
 		return err == nil
 	}, 30*time.Second, 50*time.Millisecond)
-	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	tb.Cleanup(func() { require.NoError(tb, store.Close()) })
 	return store
 }
 
 // jetStream starts a NATS server of the test's own, with the streams as ingest makes them.
-func jetStream(t testing.TB) jetstream.JetStream {
-	t.Helper()
-	js, _ := restartableJetStream(t)
+func jetStream(tb testing.TB) jetstream.JetStream {
+	tb.Helper()
+	js, _ := restartableJetStream(tb)
 	return js
 }
 
-func restartableJetStream(t testing.TB) (js jetstream.JetStream, restart func()) {
-	t.Helper()
-	options := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true}
-	srv := startNATS(t, options)
-	options.Port = srv.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a test
+func restartableJetStream(tb testing.TB) (js jetstream.JetStream, restart func()) {
+	tb.Helper()
+	options := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: tb.TempDir(), NoSigs: true, NoLog: true}
+	srv := startNATS(tb, options)
+	options.Port = srv.Addr().(*net.TCPAddr).Port
 	conn, err := nats.Connect(srv.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	js, err = jetstream.New(conn)
-	require.NoError(t, err)
-	t.Cleanup(func() {
+	require.NoError(tb, err)
+	tb.Cleanup(func() {
 		conn.Close()
 		srv.Shutdown()
 		srv.WaitForShutdown()
@@ -70,35 +70,35 @@ func restartableJetStream(t testing.TB) (js jetstream.JetStream, restart func())
 	for stream, subjects := range map[string]string{
 		schema.EventsStream: schema.EventsSubjects, schema.OutcomesStream: schema.OutcomesSubjects, schema.DeadLettersStream: schema.DeadLettersSubjects,
 	} {
-		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: stream, Subjects: []string{subjects}, Discard: jetstream.DiscardNew})
-		require.NoError(t, err)
+		_, err := js.CreateStream(tb.Context(), jetstream.StreamConfig{Name: stream, Subjects: []string{subjects}, Discard: jetstream.DiscardNew})
+		require.NoError(tb, err)
 	}
 	return js, func() {
 		srv.Shutdown()
 		srv.WaitForShutdown()
-		srv = startNATS(t, options)
-		require.Eventually(t, conn.IsConnected, 10*time.Second, 10*time.Millisecond)
+		srv = startNATS(tb, options)
+		require.Eventually(tb, conn.IsConnected, 10*time.Second, 10*time.Millisecond)
 	}
 }
 
-func startNATS(t testing.TB, options *server.Options) *server.Server {
-	t.Helper()
+func startNATS(tb testing.TB, options *server.Options) *server.Server {
+	tb.Helper()
 	srv, err := server.NewServer(options)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	srv.Start()
-	require.True(t, srv.ReadyForConnections(10*time.Second))
+	require.True(tb, srv.ReadyForConnections(10*time.Second))
 	return srv
 }
 
 // runSink runs a sink until stop is called, which checks that it ended well.
-func runSink(t testing.TB, js jetstream.JetStream, store *outcome.Store, cfg outcome.SinkConfig) (sink *outcome.Sink, stop func()) {
-	t.Helper()
+func runSink(tb testing.TB, js jetstream.JetStream, store *outcome.Store, cfg outcome.SinkConfig) (sink *outcome.Sink, stop func()) {
+	tb.Helper()
 	cfg.WorkspaceKey = workspaceKey
 	if cfg.Logger == nil && testing.Verbose() {
-		cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+		cfg.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
 	}
 	sink = outcome.NewSink(js, store, cfg)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(tb.Context())
 	done := make(chan error, 1)
 	go func() { done <- sink.Run(ctx) }()
 	stopped := false
@@ -110,43 +110,43 @@ func runSink(t testing.TB, js jetstream.JetStream, store *outcome.Store, cfg out
 		cancel()
 		select {
 		case err := <-done:
-			require.NoError(t, err)
+			require.NoError(tb, err)
 		case <-time.After(30 * time.Second):
-			require.Fail(t, "the sink did not stop")
+			require.Fail(tb, "the sink did not stop")
 		}
 	}
-	t.Cleanup(stop)
+	tb.Cleanup(stop)
 	return sink, stop
 }
 
-func publishEvent(t testing.TB, js jetstream.JetStream, source string, e schema.Event, opts ...jetstream.PublishOpt) uint64 {
-	t.Helper()
+func publishEvent(tb testing.TB, js jetstream.JetStream, source string, e schema.Event, opts ...jetstream.PublishOpt) uint64 {
+	tb.Helper()
 	raw, err := json.Marshal(e)
-	require.NoError(t, err)
-	return publishRaw(t, js, schema.EventSubject(source), raw, opts...)
+	require.NoError(tb, err)
+	return publishRaw(tb, js, schema.EventSubject(source), raw, opts...)
 }
 
-func publishRaw(t testing.TB, js jetstream.JetStream, subject string, body []byte, opts ...jetstream.PublishOpt) uint64 {
-	t.Helper()
-	ack, err := js.Publish(t.Context(), subject, body, opts...)
-	require.NoError(t, err)
+func publishRaw(tb testing.TB, js jetstream.JetStream, subject string, body []byte, opts ...jetstream.PublishOpt) uint64 {
+	tb.Helper()
+	ack, err := js.Publish(tb.Context(), subject, body, opts...)
+	require.NoError(tb, err)
 	return ack.Sequence
 }
 
-func publishOutcome(t testing.TB, js jetstream.JetStream, o schema.Outcome) {
-	t.Helper()
+func publishOutcome(tb testing.TB, js jetstream.JetStream, o schema.Outcome) {
+	tb.Helper()
 	raw, err := json.Marshal(o)
-	require.NoError(t, err)
-	publishRaw(t, js, schema.OutcomeSubject(o.Kind), raw)
+	require.NoError(tb, err)
+	publishRaw(tb, js, schema.OutcomeSubject(o.Kind), raw)
 }
 
 // eventually polls until the query's single value is want.
-func eventually[V comparable](t testing.TB, store *outcome.Store, want V, query string, args ...any) {
-	t.Helper()
+func eventually[V comparable](tb testing.TB, store *outcome.Store, want V, query string, args ...any) {
+	tb.Helper()
 	var got V
 	var err error
-	require.Eventually(t, func() bool {
-		err = store.Conn().QueryRow(t.Context(), query, args...).Scan(&got)
+	require.Eventually(tb, func() bool {
+		err = store.Conn().QueryRow(tb.Context(), query, args...).Scan(&got)
 		return err == nil && got == want
 	}, 60*time.Second, 25*time.Millisecond, "%s", lazy(func() string { return fmt.Sprintf("%s: got %v (error %v), want %v", query, got, err, want) }))
 }
@@ -155,41 +155,41 @@ type lazy func() string
 
 func (l lazy) String() string { return l() }
 
-func value[V any](t testing.TB, store *outcome.Store, query string, args ...any) V {
-	t.Helper()
+func value[V any](tb testing.TB, store *outcome.Store, query string, args ...any) V {
+	tb.Helper()
 	var got V
-	require.NoError(t, store.Conn().QueryRow(t.Context(), query, args...).Scan(&got), query)
+	require.NoError(tb, store.Conn().QueryRow(tb.Context(), query, args...).Scan(&got), query)
 	return got
 }
 
 // rowsOf returns the rows of a query as text, in order.
-func rowsOf(t testing.TB, store *outcome.Store, query string) []string {
-	t.Helper()
-	rows, err := store.Conn().Query(t.Context(), "SELECT toString(tuple(*)) FROM ("+query+")")
-	require.NoError(t, err, query)
-	defer func() { require.NoError(t, rows.Close()) }()
+func rowsOf(tb testing.TB, store *outcome.Store, query string) []string {
+	tb.Helper()
+	rows, err := store.Conn().Query(tb.Context(), "SELECT toString(tuple(*)) FROM ("+query+")")
+	require.NoError(tb, err, query)
+	defer func() { require.NoError(tb, rows.Close()) }()
 	var all []string
 	for rows.Next() {
 		var text string
-		require.NoError(t, rows.Scan(&text))
+		require.NoError(tb, rows.Scan(&text))
 		all = append(all, text)
 	}
-	require.NoError(t, rows.Err())
+	require.NoError(tb, rows.Err())
 	return all
 }
 
 // settled waits until the consumers have nothing left to do.
-func settled(t testing.TB, js jetstream.JetStream) {
-	t.Helper()
+func settled(tb testing.TB, js jetstream.JetStream) {
+	tb.Helper()
 	for stream, name := range map[string]string{
 		schema.EventsStream: schema.ArchiveConsumer, schema.OutcomesStream: schema.OutcomesConsumer, schema.DeadLettersStream: schema.DeadLettersConsumer,
 	} {
-		require.Eventually(t, func() bool {
-			consumer, err := js.Consumer(t.Context(), stream, name)
+		require.Eventually(tb, func() bool {
+			consumer, err := js.Consumer(tb.Context(), stream, name)
 			if err != nil {
 				return false
 			}
-			info, err := consumer.Info(t.Context())
+			info, err := consumer.Info(tb.Context())
 			return err == nil && info.NumPending == 0 && info.NumAckPending == 0
 		}, 60*time.Second, 25*time.Millisecond, "consumer %s has not settled", name)
 	}

@@ -3,6 +3,7 @@ package outcome
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/onramphq/onramp/schema"
@@ -24,9 +25,9 @@ func decodeOutcome(d delivery) (outcomeRow, error) {
 	}
 	switch {
 	case row.OutcomeID == "":
-		return outcomeRow{}, fmt.Errorf("decode outcome: outcome_id is missing")
+		return outcomeRow{}, errors.New("decode outcome: outcome_id is missing")
 	case row.Kind == "":
-		return outcomeRow{}, fmt.Errorf("decode outcome: kind is missing")
+		return outcomeRow{}, errors.New("decode outcome: kind is missing")
 	}
 	if err := schema.CheckToken(row.UserToken); err != nil {
 		return outcomeRow{}, fmt.Errorf("decode outcome: user_token: %w", err)

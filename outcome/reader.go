@@ -52,7 +52,7 @@ func (c *carrier[R]) read(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		delivered, err := c.readOnce(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // told to stop
 		}
 		if errors.Is(err, jetstream.ErrConnectionClosed) || c.js.Conn().IsClosed() {
 			return &schema.Error{Code: schema.CodeUnavailable, Message: "read stream " + c.stream, Err: err}

@@ -27,7 +27,7 @@ func (e *Experiment) write(p *page) {
 	}{
 		{e.Control, e.ControlUsers, e.ControlConverted, e.ControlRate}, {e.Treatment, e.TreatmentUsers, e.TreatmentConverted, e.TreatmentRate},
 	} {
-		of := fmt.Sprintf("%s of %s", count(uint64(max(a.converted, 0))), count(uint64(max(a.users, 0)))) //nolint:gosec // not negative
+		of := fmt.Sprintf("%s of %s", count(uint64(max(a.converted, 0))), count(uint64(max(a.users, 0))))
 		filled := 0.0
 		if most > 0 {
 			filled = a.rate / most

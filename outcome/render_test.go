@@ -23,8 +23,13 @@ func sample() *outcome.Report {
 		Users: 8312, Events: 124_380, DeadLetters: 3,
 		EventsByName: map[string]uint64{"signed_up": 8312, "feature_viewed": 90_112, "activated": 2575, "\x1b[31mevil\u009b31m\u202e": 1, strings.Repeat("long_", 20): 40},
 		Funnel: []outcome.FunnelStep{
-			{"onboarding", "enrolled", 8312}, {"onboarding", "welcome", 8312}, {"onboarding", "checklist_or_tour", 8000},
-			{"onboarding", "nudge", 3120}, {"onboarding", "converted", 2575}, {"win_back", "enrolled", 1040}, {"win_back", "converted", 3},
+			{"onboarding", "enrolled", 8312},
+			{"onboarding", "welcome", 8312},
+			{"onboarding", "checklist_or_tour", 8000},
+			{"onboarding", "nudge", 3120},
+			{"onboarding", "converted", 2575},
+			{"win_back", "enrolled", 1040},
+			{"win_back", "converted", 3},
 		},
 		Segments: []outcome.SegmentSize{{"at_risk", 512, 1907}, {"engaged_newcomer", 2101, 2575}},
 		Actions: []outcome.ActionCounts{

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func token(user string) string { return schema.UserToken(workspaceKey, user) }
 func (h *history) add(user string, minute int, kind schema.OutcomeKind, set func(*schema.Outcome)) {
 	at := h.base.Add(time.Duration(minute) * time.Minute).UnixMilli()
 	o := schema.Outcome{
-		OutcomeID: schema.OutcomeID(kind, user, fmt.Sprint(len(h.outcomes))), Kind: kind, UserToken: token(user), At: at, RecordedAt: at + 20,
+		OutcomeID: schema.OutcomeID(kind, user, strconv.Itoa(len(h.outcomes))), Kind: kind, UserToken: token(user), At: at, RecordedAt: at + 20,
 		Playbook: "p1", Journey: "onboarding", JourneyVersion: "v1", EnrollmentID: "enrollment of " + user,
 	}
 	if set != nil {

@@ -60,11 +60,11 @@ func ourLeaks() string {
 
 // clickHouse returns the servers, and skips the test where there is no ClickHouse to be had, unless ONRAMP_E2E is 1. With 0
 // it always skips.
-func clickHouse(t testing.TB) *devstack.Stack {
-	t.Helper()
+func clickHouse(tb testing.TB) *devstack.Stack {
+	tb.Helper()
 	gate := os.Getenv("ONRAMP_E2E")
 	if gate == "0" {
-		t.Skip("ONRAMP_E2E is 0")
+		tb.Skip("ONRAMP_E2E is 0")
 	}
 	stack.once.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // the first time it fetches the engine
@@ -73,8 +73,8 @@ func clickHouse(t testing.TB) *devstack.Stack {
 	})
 	_, noEngine := errors.AsType[*devstack.EngineError](stack.err)
 	if gate != "1" && (noEngine || errors.Is(stack.err, devstack.ErrNotBuilt)) {
-		t.Skip(stack.err)
+		tb.Skip(stack.err)
 	}
-	require.NoError(t, stack.err)
+	require.NoError(tb, stack.err)
 	return stack.servers
 }

@@ -42,7 +42,7 @@ func (s *Sink) Run(ctx context.Context) error {
 	}
 	if err := s.EnsureConsumers(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to stop before it began
+			return nil // told to stop before it began
 		}
 		return err
 	}
