@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -44,7 +45,7 @@ func Compile(b Bundle) (*Playbook, error) {
 		if !ok {
 			continue
 		}
-		c.file = s.file
+		c.file, c.source = s.file, b.Files[s.file]
 		c.section(name, s.node)
 	}
 	c.finish(found)
@@ -83,6 +84,7 @@ func (c *compiler) sections(b Bundle) map[string]section {
 
 func (c *compiler) document(text string) (*yaml.Node, bool) {
 	if len(text) > MaxFileBytes {
+		c.unread = true
 		c.fail(nil, "the file has %d bytes; at most %d are read", len(text), MaxFileBytes)
 		return nil, false
 	}
@@ -96,20 +98,34 @@ func (c *compiler) document(text string) (*yaml.Node, bool) {
 		return nil, false
 	}
 	var second yaml.Node
-	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
+	switch err := dec.Decode(&second); {
+	case errors.Is(err, io.EOF):
+	case err != nil:
+		c.syntax(err)
+	default:
 		c.fail(&second, "one YAML document a file: a second one follows")
 	}
+	c.noAliases(&doc)
 	return doc.Content[0], true
 }
 
+// parserError matches the errors whose line the YAML package counts from 0.
+var parserError = regexp.MustCompile(`did not find expected (<document start>|node content|'-' indicator|',' or|key$)`)
+
 // syntax reports a YAML error at the line its text names.
 func (c *compiler) syntax(err error) {
+	c.unread = true
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	p := Problem{File: c.file, Line: 1, Column: 1, Message: "is not YAML: " + text}
+	p := Problem{File: c.file, Line: 1, Column: 1}
 	var line int
 	if _, scanErr := fmt.Sscanf(text, "line %d:", &line); scanErr == nil {
 		p.Line = line
+		if parserError.MatchString(text) {
+			p.Line++
+		}
+		_, text, _ = strings.Cut(text, ": ")
 	}
+	p.Message = "is not YAML: " + text
 	c.problems = append(c.problems, p)
 }
 
@@ -127,7 +143,9 @@ func (c *compiler) section(name string, node *yaml.Node) {
 		c.experiments(node)
 	case "consent":
 		for _, p := range c.mapping(node, "consent") {
-			c.playbook.Consent[c.key(p.key, "consent category")] = c.rule(p.value, "consent")
+			rule := c.condition(p.value)
+			c.note(nil, rule)
+			c.playbook.Consent[c.key(p.key, "consent category")] = rule
 		}
 	case "limit":
 		f := c.fields(node, "limit", "actions", "per")
@@ -237,7 +255,8 @@ func (c *compiler) experiments(node *yaml.Node) {
 			e.HashVersion = c.integer(f["hash_version"], "hash_version", 1, 2)
 		}
 		if f["coverage"] != nil {
-			if err := f["coverage"].Decode(&e.Coverage); err != nil {
+			if err := f["coverage"].Decode(&e.Coverage); err != nil || !(e.Coverage > 0 && e.Coverage <= 1) { //nolint:staticcheck // written so that NaN is refused too
+				e.Coverage = 1
 				c.fail(f["coverage"], "coverage must be a number in (0, 1]")
 			}
 		}
@@ -287,7 +306,7 @@ func (c *compiler) actions(node *yaml.Node) {
 func (c *compiler) finish(found map[string]section) {
 	p := c.playbook
 	for _, name := range []string{"name", "events"} {
-		if _, ok := found[name]; !ok {
+		if _, ok := found[name]; !ok && !c.unread {
 			c.file = "playbook"
 			c.fail(nil, "the playbook has no %s", name)
 		}

@@ -2,6 +2,7 @@ package playbook
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
@@ -245,6 +246,9 @@ func (s *stepper) action(step *Step, f map[string]*yaml.Node) {
 	if err := f["with"].Decode(&step.With); err != nil {
 		s.fail(f["with"], "with must be a mapping of names to values")
 	}
+	if _, err := json.Marshal(step.With); err != nil {
+		s.fail(f["with"], "with must hold values that JSON has: texts, numbers, true, false, lists and mappings of names")
+	}
 	for _, reference := range References(step.With) {
 		if _, ok := s.playbook.Plan.Traits[reference]; !ok {
 			s.fail(f["with"], "${traits.%s} is not a declared trait", reference)
@@ -334,42 +338,59 @@ var reference = regexp.MustCompile(`\$\{traits\.([a-z][a-z0-9_]*)\}`)
 // References returns the traits that the texts of with name.
 func References(with map[string]any) []string {
 	var found []string
-	for _, v := range with {
+	var visit func(v any)
+	visit = func(v any) {
 		switch v := v.(type) {
 		case string:
 			for _, m := range reference.FindAllStringSubmatch(v, -1) {
 				found = append(found, m[1])
 			}
+		case []any:
+			for _, item := range v {
+				visit(item)
+			}
 		case map[string]any:
-			found = append(found, References(v)...)
+			for _, item := range v {
+				visit(item)
+			}
 		}
 	}
+	visit(with)
 	slices.Sort(found)
 	return slices.Compact(found)
 }
 
 // Fill returns with, its references replaced by the user's traits. A text that is one reference keeps the trait's type; a
-// trait without a value becomes an empty text.
+// trait without a value is null alone and empty within a text.
 func Fill(with, traits map[string]any) map[string]any {
 	filled := make(map[string]any, len(with))
 	for k, v := range with {
-		switch v := v.(type) {
-		case string:
-			if m := reference.FindStringSubmatch(v); m != nil && m[0] == v {
-				filled[k] = traits[m[1]]
-				continue
-			}
-			filled[k] = reference.ReplaceAllStringFunc(v, func(match string) string {
-				if value, ok := traits[reference.FindStringSubmatch(match)[1]]; ok {
-					return fmt.Sprint(value)
-				}
-				return ""
-			})
-		case map[string]any:
-			filled[k] = Fill(v, traits)
-		default:
-			filled[k] = v
-		}
+		filled[k] = fill(v, traits)
 	}
 	return filled
+}
+
+func fill(v any, traits map[string]any) any {
+	switch v := v.(type) {
+	case string:
+		if m := reference.FindStringSubmatch(v); m != nil && m[0] == v {
+			return traits[m[1]]
+		}
+		return reference.ReplaceAllStringFunc(v, func(match string) string {
+			if value, ok := traits[reference.FindStringSubmatch(match)[1]]; ok {
+				return fmt.Sprint(value)
+			}
+			return ""
+		})
+	case []any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = fill(v[i], traits)
+		}
+		return list
+	case map[string]any:
+		return Fill(v, traits)
+	default:
+		return v
+	}
 }

@@ -17,6 +17,8 @@ import (
 type compiler struct {
 	playbook *Playbook
 	file     string
+	source   string // text of file
+	unread   bool   // a file could not be read: what is missing may stand there
 	problems Problems
 }
 
@@ -31,9 +33,19 @@ func (c *compiler) fail(node *yaml.Node, format string, args ...any) {
 // pair is one entry of a mapping.
 type pair struct{ key, value *yaml.Node }
 
-// mapping returns node's entries in order; it reports a node that is none, an alias, and a key that stands twice.
+// noAliases reports anchors, aliases and merge keys wherever they stand. What reads them afterwards says nothing more.
+func (c *compiler) noAliases(node *yaml.Node) {
+	if node.Kind == yaml.AliasNode || node.Anchor != "" || node.Tag == "!!merge" {
+		c.fail(node, "anchors, aliases and merge keys are not read: write the value out")
+	}
+	for _, child := range node.Content {
+		c.noAliases(child)
+	}
+}
+
+// mapping returns node's entries in order; it reports a node that is none, and a key that stands twice.
 func (c *compiler) mapping(node *yaml.Node, what string) []pair {
-	if node.Kind == yaml.ScalarNode && node.Tag == "!!null" {
+	if node.Kind == yaml.AliasNode || (node.Kind == yaml.ScalarNode && node.Tag == "!!null") {
 		return nil
 	}
 	if node.Kind != yaml.MappingNode {
@@ -45,8 +57,10 @@ func (c *compiler) mapping(node *yaml.Node, what string) []pair {
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, value := node.Content[i], node.Content[i+1]
 		switch {
-		case value.Kind == yaml.AliasNode || key.Kind != yaml.ScalarNode || key.Tag == "!!merge":
-			c.fail(key, "anchors, aliases and merge keys are not read: write the value out")
+		case value.Kind == yaml.AliasNode || key.Kind == yaml.AliasNode || key.Tag == "!!merge":
+			continue // reported
+		case key.Kind != yaml.ScalarNode:
+			c.fail(key, "a key in %s must be a text", what)
 			continue
 		case seen[key.Value]:
 			c.fail(key, "%s stands twice in %s", key.Value, what)
@@ -72,7 +86,7 @@ func (c *compiler) fields(node *yaml.Node, what string, allowed ...string) map[s
 }
 
 func (c *compiler) text(node *yaml.Node, what string) string {
-	if node == nil {
+	if node == nil || node.Kind == yaml.AliasNode {
 		return ""
 	}
 	if node.Kind != yaml.ScalarNode || node.Tag == "!!null" {
@@ -153,17 +167,11 @@ func (c *compiler) rule(node *yaml.Node, what string) *segment.Rule {
 	return rule
 }
 
-// locate turns a place in a rule's text into a place in the file. In a block scalar the text begins on the next line.
+// locate turns a place in a rule's text into a place in the file; where it cannot, the rule's beginning has to do.
 func (c *compiler) locate(node *yaml.Node, e *segment.RuleError) Problem {
-	p := Problem{File: c.file, Line: node.Line + e.Line - 1, Column: e.Column, Message: e.Message}
-	switch {
-	case node.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
-		p.Line++
-		p.Column += 2
-	case e.Line == 1 && node.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0:
-		p.Column += node.Column
-	case e.Line == 1:
-		p.Column += node.Column - 1
+	p := Problem{File: c.file, Line: node.Line, Column: node.Column, Message: e.Message}
+	if line, column, ok := place(c.source, node, e.Line, e.Column); ok {
+		p.Line, p.Column = line, column
 	}
 	return p
 }
@@ -180,7 +188,9 @@ func (c *compiler) eventList(node *yaml.Node, what string) []string {
 	nodes := c.texts(node, what)
 	list := make([]string, 0, len(nodes))
 	for _, n := range nodes {
-		list = append(list, c.event(n))
+		if n.Kind == yaml.ScalarNode { // everything else is reported
+			list = append(list, c.event(n))
+		}
 	}
 	return list
 }

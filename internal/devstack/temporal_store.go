@@ -41,7 +41,7 @@ func sqliteStore(file string) *config.SQL {
 		ConnectAttributes: map[string]string{
 			"mode": "rwc", "journal_mode": "wal", "synchronous": "1", "cache_size": "-65536", "wal_autocheckpoint": "8000", "temp_store": "2",
 		},
-		MaxConns:          1,
+		MaxConns: 1,
 	}
 }
 
