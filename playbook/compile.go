@@ -106,6 +106,7 @@ func (c *compiler) document(text string) (*yaml.Node, bool) {
 		c.fail(&second, "one YAML document a file: a second one follows")
 	}
 	c.noAliases(&doc)
+	c.unread = c.unread || doc.Content[0].Kind == yaml.SequenceNode
 	return doc.Content[0], true
 }
 

@@ -205,10 +205,14 @@ func kindKeys() map[string][]string {
 }
 
 func (s *stepper) step(item *yaml.Node, key, next string) {
+	if item.Kind != yaml.MappingNode {
+		s.mapping(item, "a step")
+		return
+	}
 	kind := ""
-	for _, p := range s.mapping(item, "a step") {
-		if _, ok := kindKeys()[p.key.Value]; ok && kind == "" {
-			kind = p.key.Value
+	for i := 0; i+1 < len(item.Content) && kind == ""; i += 2 {
+		if _, ok := kindKeys()[item.Content[i].Value]; ok {
+			kind = item.Content[i].Value
 		}
 	}
 	if kind == "" {
