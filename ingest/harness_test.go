@@ -3,7 +3,6 @@ package ingest_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
@@ -232,7 +231,7 @@ func publishMany(t *testing.T, js jetstream.JetStream, userID string, from, to i
 
 func eventually(t *testing.T, what func() bool, format string, args ...any) {
 	t.Helper()
-	require.Eventually(t, what, patience, poll, fmt.Sprintf(format, args...))
+	require.Eventually(t, what, patience, poll, append([]any{format}, args...)...)
 }
 
 // letters reads all dead letters, oldest first.

@@ -128,7 +128,7 @@ func (i *Ingest) consumer(ctx context.Context) (jetstream.Consumer, error) {
 		info := old.CachedInfo()
 		cfg.DeliverPolicy, cfg.OptStartSeq = info.Config.DeliverPolicy, info.Config.OptStartSeq
 		if i.cfg.Exclusive && info.NumAckPending > 0 {
-			i.logger.Info("consumer goes back to its floor", slog.Int("in_hand", info.NumAckPending), slog.Uint64("floor", info.AckFloor.Stream))
+			i.logger.InfoContext(ctx, "consumer goes back to its floor", slog.Int("in_hand", info.NumAckPending), slog.Uint64("floor", info.AckFloor.Stream))
 			if err := i.js.DeleteConsumer(ctx, schema.EventsStream, schema.IngestConsumer); err != nil {
 				return nil, fmt.Errorf("delete consumer %s: %w", schema.IngestConsumer, err)
 			}

@@ -278,7 +278,7 @@ func bad() map[schema.Reason]string {
 		keys[i] = fmt.Sprintf(`"k%d":1`, i)
 	}
 	in := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
-	return map[schema.Reason]string{
+	return map[schema.Reason]string{ //nolint:exhaustive // undeliverable is no property of the message
 		schema.ReasonMalformedJSON: `{"user_id":`,
 		schema.ReasonTrailingData:  `{` + ok + `} {}`,
 		schema.ReasonNotAnObject:   `[]`,
@@ -335,7 +335,7 @@ func TestBadMessagesBecomeOneDeadLetterEach(t *testing.T) {
 		assert.Equal(t, "1", letter.Header.Get(schema.HeaderAttempts), reason)
 		assert.Contains(t, letter.Header.Get(schema.HeaderMessage), string(reason)+": ", reason)
 		_, err := time.Parse(time.RFC3339Nano, letter.Header.Get(schema.HeaderReceived))
-		assert.NoError(t, err, reason)
+		require.NoError(t, err, reason)
 		if len(raw) <= 64<<10 {
 			assert.Equal(t, raw, string(letter.Data), reason)
 			assert.Empty(t, letter.Header.Get(schema.HeaderSHA256), reason)

@@ -50,7 +50,7 @@ func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg) {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		i.logger.Error("page not settled", slog.Any("error", err)) // no task returns one; see send
+		i.logger.ErrorContext(ctx, "page not settled", slog.Any("error", err)) // no task returns one; see send
 	}
 }
 
@@ -66,7 +66,7 @@ func (i *Ingest) renew(ctx context.Context) {
 		case <-ticker.C:
 			for _, message := range i.held.all() {
 				if err := message.InProgress(); err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
-					i.logger.Warn("message not renewed", slog.Any("error", err))
+					i.logger.WarnContext(ctx, "message not renewed", slog.Any("error", err))
 					break
 				}
 			}
@@ -81,7 +81,7 @@ func (i *Ingest) awaitPlaybook(ctx context.Context) (Playbook, error) {
 		if err == nil {
 			return current, nil
 		}
-		i.logger.Warn("events wait", slog.Any("error", err))
+		i.logger.WarnContext(ctx, "events wait", slog.Any("error", err))
 		select {
 		case <-ctx.Done():
 			return Playbook{}, ctx.Err()
@@ -197,7 +197,7 @@ func (i *Ingest) persist(ctx context.Context, user schema.JourneyStart, batch sc
 		if err == nil || schema.CodeOf(err) == schema.CodeInvalid || ctx.Err() != nil {
 			return err
 		}
-		i.logger.Warn("signal not taken, trying again", slog.String("user_token", user.UserToken),
+		i.logger.WarnContext(ctx, "signal not taken, trying again", slog.String("user_token", user.UserToken),
 			slog.Uint64("sequence", batch.Events[0].Sequence), slog.Duration("delay", delay), slog.Any("error", err))
 		select {
 		case <-ctx.Done():
@@ -227,15 +227,15 @@ func (i *Ingest) bury(ctx context.Context, message jetstream.Msg, cause error) {
 		_, err = i.js.PublishMsg(ctx, letter)
 	}
 	if err != nil {
-		i.logger.Error("dead letter not written", slog.String("reason", string(rejection.Reason)), slog.Uint64("sequence", sequence), slog.Any("error", err))
+		i.logger.ErrorContext(ctx, "dead letter not written", slog.String("reason", string(rejection.Reason)), slog.Uint64("sequence", sequence), slog.Any("error", err))
 		i.held.release(message) // before it comes again
 		if err := message.NakWithDelay(time.Second); err != nil {
-			i.logger.Warn("message not returned", slog.Uint64("sequence", sequence), slog.Any("error", err))
+			i.logger.WarnContext(ctx, "message not returned", slog.Uint64("sequence", sequence), slog.Any("error", err))
 		}
 		return
 	}
 	i.stats.rejected.Add(1)
-	i.logger.Warn("event refused", slog.String("reason", string(rejection.Reason)), slog.String("field", rejection.Field),
+	i.logger.WarnContext(ctx, "event refused", slog.String("reason", string(rejection.Reason)), slog.String("field", rejection.Field),
 		slog.Uint64("sequence", sequence), slog.String("subject", schema.Clean(message.Subject())))
 	i.ack(message)
 }

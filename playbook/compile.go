@@ -255,12 +255,7 @@ func (c *compiler) experiments(node *yaml.Node) {
 		if f["hash_version"] != nil {
 			e.HashVersion = c.integer(f["hash_version"], "hash_version", 1, 2)
 		}
-		if f["coverage"] != nil {
-			if err := f["coverage"].Decode(&e.Coverage); err != nil || !(e.Coverage > 0 && e.Coverage <= 1) { //nolint:staticcheck // written so that NaN is refused too
-				e.Coverage = 1
-				c.fail(f["coverage"], "coverage must be a number in (0, 1]")
-			}
-		}
+		c.coverage(f["coverage"], e)
 		if f["variants"] == nil {
 			c.fail(p.key, "experiment %s needs variants, such as {control: 0.5, treatment: 0.5}", key)
 			continue
@@ -276,6 +271,16 @@ func (c *compiler) experiments(node *yaml.Node) {
 			c.fail(p.key, "experiment %s: %v", key, err)
 		}
 		c.playbook.Experiments[key] = e
+	}
+}
+
+func (c *compiler) coverage(node *yaml.Node, e *Experiment) {
+	if node == nil {
+		return
+	}
+	if err := node.Decode(&e.Coverage); err != nil || !(e.Coverage > 0 && e.Coverage <= 1) { // written so that NaN is refused too
+		e.Coverage = 1
+		c.fail(node, "coverage must be a number in (0, 1]")
 	}
 }
 

@@ -1,11 +1,10 @@
 package playbook_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,17 +24,17 @@ func bundle(files ...string) playbook.Bundle {
 	return b
 }
 
-func compile(t testing.TB, files ...string) *playbook.Playbook {
-	t.Helper()
+func compile(tb testing.TB, files ...string) *playbook.Playbook {
+	tb.Helper()
 	p, err := playbook.Compile(bundle(files...))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return p
 }
 
-func example(t testing.TB, name string) string {
-	t.Helper()
+func example(tb testing.TB, name string) string {
+	tb.Helper()
 	raw, err := os.ReadFile(filepath.Join("..", "examples", name, "playbook.yaml"))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return string(raw)
 }
 
@@ -60,10 +59,8 @@ func TestExamplesCompile(t *testing.T) {
 	require.NotNil(t, p.Consent["marketing"])
 	require.Equal(t, playbook.ReenterAfterExit, p.Journey("comeback").Reentry)
 	require.Equal(t, playbook.ReenterNever, p.Journey("onboarding").Reentry)
-	require.Equal(t, []playbook.Exit{{Events: []string{"account_closed"}, Reason: "account_closed"}}, noNil(p.Journey("onboarding").Exits))
+	require.Equal(t, []playbook.Exit{{Events: []string{"account_closed"}, Reason: "account_closed"}}, p.Journey("onboarding").Exits)
 }
-
-func noNil(exits []playbook.Exit) []playbook.Exit { return slices.Clone(exits) }
 
 // head begins most cases: two events.
 const head = "name: x\nevents:\n  a: {}\n  b: {properties: {p: string}}\n"
@@ -75,6 +72,7 @@ func journey(steps string) string {
 
 // marked takes the marks § out of text and returns where they stood as line:column, in characters.
 func marked(text string) (clean string, places []string) {
+	var b strings.Builder
 	line, column := 1, 1
 	for _, r := range text {
 		switch r {
@@ -85,9 +83,9 @@ func marked(text string) (clean string, places []string) {
 			line, column = line+1, 0
 		}
 		column++
-		clean += string(r)
+		b.WriteRune(r)
 	}
-	return clean, places
+	return b.String(), places
 }
 
 func TestMistakes(t *testing.T) {
@@ -263,7 +261,7 @@ func TestRuleProblemsPointIntoTheFile(t *testing.T) {
 func TestAllProblemsAtOnce(t *testing.T) {
 	t.Parallel()
 	first, places := marked("name: x\nevents: {a: {}}\ntraits: {t: §text}\nsegments:\n  s: {when: did(§\"c\")}\n  r: {when: did(§\"d\")}\n")
-	second, more := marked("journeys:\n  j:\n    enter: {on: §b}\n    steps:\n      - delay: §soon\n      - action: §send\n§nmae: y\n")
+	second, more := marked("journeys:\n  j:\n    enter: {on: §b}\n    steps:\n      - delay: §soon\n      - action: §send\n§naem: y\n")
 	_, err := playbook.Compile(bundle(first, second))
 	var want []string
 	for _, place := range places {
@@ -311,7 +309,7 @@ func TestFiles(t *testing.T) {
 		t.Parallel()
 		b := bundle(head)
 		for i := range playbook.MaxFiles {
-			b.Files[fmt.Sprint(i)] = ""
+			b.Files[strconv.Itoa(i)] = ""
 		}
 		require.Contains(t, problems(b), "this one has 65")
 	})
@@ -389,7 +387,7 @@ func TestLayoutOfSteps(t *testing.T) {
 		"s4":              {playbook.StepWait, "last", "last"}, // no steps for the timeout: on it goes
 		"last":            {playbook.StepAction, "", ""},
 	}, got)
-	require.Equal(t, []string{"first", "choose", "fork", "s4", "last", "control", "inner", "other", "inner_timeout_1", "out"}, sortedLike(j.Order))
+	require.Equal(t, []string{"first", "choose", "control", "fork", "inner", "inner_timeout_1", "out", "other", "s4", "last"}, j.Order)
 	require.Equal(t, map[string]string{"c": "control", "d": "fork"}, j.Steps["choose"].Variants)
 	fork := j.Steps["fork"].Branches
 	require.Len(t, fork, 2)
@@ -404,14 +402,6 @@ func TestLayoutOfSteps(t *testing.T) {
 	require.Equal(t, 2*time.Hour, j.Steps["control"].Expire)
 	require.Equal(t, map[string]any{"n": 1}, j.Steps["control"].With)
 	require.Equal(t, []string{"a", "b"}, j.Enter.Events)
-}
-
-// sortedLike brings the order into one that does not depend on how deep lists are read.
-func sortedLike(order []string) []string {
-	rank := []string{"first", "choose", "fork", "s4", "last", "control", "inner", "other", "inner_timeout_1", "out"}
-	sorted := slices.Clone(order)
-	slices.SortFunc(sorted, func(a, b string) int { return slices.Index(rank, a) - slices.Index(rank, b) })
-	return sorted
 }
 
 func TestSegmentsStandBehindThoseTheyAskAbout(t *testing.T) {
@@ -527,7 +517,7 @@ func FuzzCompile(f *testing.F) {
 			return
 		}
 		var problems playbook.Problems
-		require.True(t, errors.As(err, &problems))
+		require.ErrorAs(t, err, &problems)
 		require.NotEmpty(t, problems)
 		lines := strings.Count(text, "\n") + strings.Count(text, "\r") + strings.Count(text, "\u2028") + strings.Count(text, "\u2029") + strings.Count(text, "\u0085") + 1
 		for _, p := range problems {

@@ -188,7 +188,6 @@ func (s *stepper) stepKey(item *yaml.Node, place string) string {
 		s.fail(item, "a step with id %s stands already in journey %s", key, s.journey.Key)
 	}
 	s.journey.Steps[key] = &Step{Key: key}
-	s.journey.Order = append(s.journey.Order, key)
 	return key
 }
 
@@ -205,6 +204,7 @@ func kindKeys() map[string][]string {
 }
 
 func (s *stepper) step(item *yaml.Node, key, next string) {
+	s.journey.Order = append(s.journey.Order, key)
 	if item.Kind != yaml.MappingNode {
 		s.mapping(item, "a step")
 		return

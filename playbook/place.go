@@ -3,8 +3,6 @@ package playbook
 import (
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -22,7 +20,7 @@ func place(source string, node *yaml.Node, line, column int) (placedLine, placed
 		return 0, 0, false
 	}
 	for _, want := range node.Value[:offset] {
-		if unicode.IsSpace(want) {
+		if isSpace(want) {
 			continue
 		}
 		at.skipSpace()
@@ -30,11 +28,24 @@ func place(source string, node *yaml.Node, line, column int) (placedLine, placed
 			return 0, 0, false
 		}
 	}
-	if next, _ := utf8.DecodeRuneInString(node.Value[offset:]); offset < len(node.Value) && !unicode.IsSpace(next) {
+	if next, _ := first(node.Value[offset:]); offset < len(node.Value) && !isSpace(next) {
 		at.skipSpace()
 	}
 	return at.line, at.column, true
 }
+
+// first returns the first character of s and its size.
+func first(s string) (r rune, size int) {
+	for i, c := range s {
+		if i > 0 {
+			return r, i
+		}
+		r = c
+	}
+	return r, len(s)
+}
+
+func isSpace(r rune) bool { return strings.ContainsRune(" \t\n\v\f\r\u0085\u00a0\u2028\u2029", r) }
 
 // offsetOf turns line and column within text into an offset; a column behind the line's end is its end.
 func offsetOf(text string, line, column int) (int, bool) {
@@ -47,7 +58,7 @@ func offsetOf(text string, line, column int) (int, bool) {
 		offset += length + 1
 	}
 	for ; column > 1 && offset < len(text) && text[offset] != '\n'; column-- {
-		_, size := utf8.DecodeRuneInString(text[offset:])
+		_, size := first(text[offset:])
 		offset += size
 	}
 	return offset, line == 1 && column >= 1
@@ -70,8 +81,8 @@ func startOf(source string, node *yaml.Node) (*cursor, bool) {
 		at.step()
 	}
 	for at.peek() == '&' || at.peek() == '!' {
-		at.skip(func(r rune) bool { return !unicode.IsSpace(r) })
-		at.skip(unicode.IsSpace)
+		at.skip(func(r rune) bool { return !isSpace(r) })
+		at.skip(isSpace)
 	}
 	switch r := at.peek(); {
 	case node.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
@@ -84,12 +95,12 @@ func startOf(source string, node *yaml.Node) (*cursor, bool) {
 }
 
 func (c *cursor) peek() rune {
-	r, _ := utf8.DecodeRuneInString(c.rest)
+	r, _ := first(c.rest)
 	return r
 }
 
 func (c *cursor) step() {
-	r, size := utf8.DecodeRuneInString(c.rest)
+	r, size := first(c.rest)
 	c.rest = c.rest[size:]
 	c.column++
 	if r == '\n' {
@@ -105,11 +116,11 @@ func (c *cursor) skip(while func(r rune) bool) {
 
 // skipSpace skips white space, that which is written as an escape included.
 func (c *cursor) skipSpace() {
-	c.skip(unicode.IsSpace)
+	c.skip(isSpace)
 	for c.quote == '"' && len(c.rest) > 1 && c.rest[0] == '\\' && strings.IndexByte("nrtvfNLP_ \t\r\n", c.rest[1]) >= 0 {
 		c.step()
 		c.step()
-		c.skip(unicode.IsSpace)
+		c.skip(isSpace)
 	}
 }
 
@@ -126,7 +137,7 @@ func (c *cursor) take() rune {
 		if digits := map[rune]int{'x': 2, 'u': 4, 'U': 8}[r]; digits > 0 && digits <= len(c.rest) {
 			n, err := strconv.ParseUint(c.rest[:digits], 16, 32)
 			if err != nil {
-				return utf8.RuneError
+				return -1
 			}
 			for range digits {
 				c.step()

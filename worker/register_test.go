@@ -28,9 +28,8 @@ func (n *names) RegisterWorkflowWithOptions(_ any, options workflow.RegisterOpti
 
 // RegisterActivity notes what the SDK registers for a struct: each exported method under its own name.
 func (n *names) RegisterActivity(a any) {
-	t := reflect.TypeOf(a)
-	for i := range t.NumMethod() {
-		*n = append(*n, "activity "+t.Method(i).Name)
+	for method := range reflect.TypeOf(a).Methods() {
+		*n = append(*n, "activity "+method.Name)
 	}
 }
 
