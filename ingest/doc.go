@@ -3,7 +3,7 @@
 //	ONRAMP_EVENTS ──▶ page (all that waits, at most Config.Page)
 //	                    ├─ does not read ──▶ dead letter with its reason ──▶ ack
 //	                    ├─ no rule reads ──▶ ack (the archive has a consumer of its own)
-//	                    └─ by user ────────▶ signal-with-start, one per user ──▶ ack
+//	                    └─ mailbox of its user ──▶ signal-with-start, one call a user at a time ──▶ ack
 //
 // A page is small when little comes, so an event travels at once, and large when much waits, so a user's events share one
 // signal. A message is acknowledged only when its signal is durable. Where Temporal is away the page is kept and tried again

@@ -97,6 +97,8 @@ func (i *Ingest) Run(ctx context.Context) error {
 		return i.pump(iterator, messages)
 	})
 	group.Go(func() error {
+		boxes := newMailboxes(i)
+		defer boxes.carriers.Wait()
 		for {
 			page := gather(messages, i.cfg.Page)
 			if len(page) == 0 {
@@ -105,7 +107,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 			if ctx.Err() != nil {
 				continue // left unacknowledged: the next process gets them
 			}
-			i.settlePage(ctx, page)
+			i.settlePage(ctx, page, boxes)
 		}
 	})
 	return group.Wait()

@@ -151,7 +151,8 @@ func TestEventReachesTheWorkflow(t *testing.T) {
 	require.Equal(t, ingest.Stats{Received: 1, Signaled: 1, Signals: 1}, in.Stats())
 }
 
-// waiting publishes while the sender holds the first page, so that all that follows is there when it lets go.
+// waiting publishes while the sender holds the only call that may be in flight, so that all that follows is there when it
+// lets go.
 func waiting(t *testing.T, cfg ingest.Config, fill func(js jetstream.JetStream) int) (*sender, *ingest.Ingest, jetstream.JetStream) {
 	t.Helper()
 	js := streams(t)
@@ -166,6 +167,7 @@ func waiting(t *testing.T, cfg ingest.Config, fill func(js jetstream.JetStream) 
 		}
 		return nil
 	}}
+	cfg.Concurrency = 1
 	in, _ := run(t, js, s, cfg)
 	publish(t, js, "plug", "plug1", "feature_used")
 	eventually(t, func() bool { return s.attempts() == 1 }, "the first page is not taken")
@@ -213,13 +215,30 @@ func TestEventsOfAUserTravelInOrder(t *testing.T) {
 		})
 		require.Equal(t, [][]string{{"a1", "a2"}, {"a3"}, {"a4"}, {"a5", "a6"}}, s.of("a"))
 	})
-	t.Run("a page has at most Page messages", func(t *testing.T) {
+	t.Run("a slow user holds up nobody else", func(t *testing.T) {
 		t.Parallel()
-		s, _, _ := waiting(t, ingest.Config{Page: 2}, func(js jetstream.JetStream) int {
-			publishMany(t, js, "a", 1, 5)
-			return 5
-		})
-		require.Equal(t, [][]string{{"a1", "a2"}, {"a3", "a4"}, {"a5"}}, s.of("a"))
+		js := streams(t)
+		gate := make(chan struct{})
+		s := &sender{behave: func(ctx context.Context, _ int, user schema.JourneyStart, _ schema.EventBatch) error {
+			if user.UserID == "slow" {
+				select {
+				case <-gate:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			return nil
+		}}
+		run(t, js, s, ingest.Config{})
+		publish(t, js, "slow", "slow1", "feature_used")
+		eventually(t, func() bool { return s.attempts() == 1 }, "the slow call has not begun")
+		ids := publishMany(t, js, "quick", 1, 3)
+		publishMany(t, js, "slow", 2, 4)
+		eventually(t, func() bool { return len(slices.Concat(s.of("quick")...)) == 3 }, "the quick user waits for the slow one")
+		require.Equal(t, ids, slices.Concat(s.of("quick")...))
+		close(gate)
+		eventually(t, func() bool { return s.count() == 7 }, "not all events arrive")
+		require.Equal(t, [][]string{{"slow1"}, {"slow2", "slow3", "slow4"}}, s.of("slow"), "what gathered meanwhile shares the next call")
 	})
 	t.Run("one call a user, many users at once", func(t *testing.T) {
 		t.Parallel()

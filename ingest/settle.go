@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/onramphq/onramp/schema"
 )
@@ -26,31 +26,94 @@ type queued struct {
 	event   schema.UserEvent
 }
 
-// mailbox is what a page holds for one user, in stream order.
+// mailbox is what waits for one user, in stream order. While it exists, exactly one carrier works on it.
 type mailbox struct {
-	user   schema.JourneyStart
-	events []queued
+	user    schema.JourneyStart
+	current Playbook
+	events  []queued
 }
 
-// settlePage brings every message of the page to its end: signaled, skipped or dead, and acknowledged. It returns early only
-// when ctx ends; what is unsettled then is delivered again.
-func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg) {
+// mailboxes let every user's events travel in order, one call at a time, while users do not wait for each other: a call that
+// takes long holds up its own user, whose events gather meanwhile and share the next call.
+type mailboxes struct {
+	ingest   *Ingest
+	slots    chan struct{} // one for each call in flight
+	carriers sync.WaitGroup
+	mu       sync.Mutex
+	byToken  map[string]*mailbox
+}
+
+func newMailboxes(i *Ingest) *mailboxes {
+	return &mailboxes{ingest: i, slots: make(chan struct{}, i.cfg.Concurrency), byToken: make(map[string]*mailbox)}
+}
+
+// put adds an event to its user's mailbox, with a carrier if it had none.
+func (m *mailboxes) put(ctx context.Context, user schema.JourneyStart, q queued, current Playbook) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	box := m.byToken[user.UserToken]
+	if box != nil {
+		box.events, box.current = append(box.events, q), current
+		return
+	}
+	m.byToken[user.UserToken] = &mailbox{user: user, current: current, events: []queued{q}}
+	m.carriers.Go(func() { m.carry(ctx, user) })
+}
+
+// carry empties one mailbox, batch by batch, and takes it away when it is empty.
+func (m *mailboxes) carry(ctx context.Context, user schema.JourneyStart) {
+	select {
+	case m.slots <- struct{}{}:
+		defer func() { <-m.slots }()
+	case <-ctx.Done():
+		return // left unacknowledged: the next process gets them
+	}
+	for ctx.Err() == nil {
+		batch, current := m.take(user.UserToken)
+		if len(batch) == 0 {
+			return
+		}
+		m.ingest.send(ctx, user, batch, current)
+	}
+}
+
+func (m *mailboxes) take(token string) ([]queued, Playbook) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	box := m.byToken[token]
+	if len(box.events) == 0 {
+		delete(m.byToken, token)
+		return nil, Playbook{}
+	}
+	n := m.ingest.batchSize(box.events)
+	batch := box.events[:n]
+	box.events = box.events[n:]
+	return batch, box.current
+}
+
+// settlePage sends every message of the page on its way: to its user's mailbox, to the dead letters, or straight to its
+// acknowledgment.
+func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg, boxes *mailboxes) {
 	i.stats.received.Add(int64(len(page)))
 	current, err := i.awaitPlaybook(ctx)
 	if err != nil {
 		return
 	}
-	boxes, order := i.sort(ctx, page, current)
-	var group errgroup.Group
-	group.SetLimit(i.cfg.Concurrency)
-	for _, token := range order {
-		group.Go(func() error {
-			i.send(ctx, boxes[token], current)
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		i.logger.ErrorContext(ctx, "page not settled", slog.Any("error", err)) // no task returns one; see send
+	for _, message := range page {
+		userID, event, err := decode(message)
+		if err == nil {
+			err = i.exhausted(message)
+		}
+		switch {
+		case err != nil:
+			i.bury(ctx, message, err)
+		case !current.Reads(event.EventName, len(event.Traits) > 0):
+			i.stats.skipped.Add(1)
+			i.ack(message)
+		default:
+			user := schema.JourneyStart{UserID: userID, UserToken: schema.UserToken(i.cfg.WorkspaceKey, userID)}
+			boxes.put(ctx, user, queued{message, event}, current)
+		}
 	}
 }
 
@@ -90,35 +153,6 @@ func (i *Ingest) awaitPlaybook(ctx context.Context) (Playbook, error) {
 	}
 }
 
-func (i *Ingest) sort(ctx context.Context, page []jetstream.Msg, current Playbook) (map[string]*mailbox, []string) {
-	boxes := make(map[string]*mailbox)
-	var order []string
-	for _, message := range page {
-		userID, event, err := decode(message)
-		if err == nil {
-			err = i.exhausted(message)
-		}
-		if err != nil {
-			i.bury(ctx, message, err)
-			continue
-		}
-		if !current.Reads(event.EventName, len(event.Traits) > 0) {
-			i.stats.skipped.Add(1)
-			i.ack(message)
-			continue
-		}
-		token := schema.UserToken(i.cfg.WorkspaceKey, userID)
-		box := boxes[token]
-		if box == nil {
-			box = &mailbox{user: schema.JourneyStart{UserID: userID, UserToken: token}}
-			boxes[token] = box
-			order = append(order, token)
-		}
-		box.events = append(box.events, queued{message, event})
-	}
-	return boxes, order
-}
-
 // exhausted refuses a message that was delivered more than MaxDeliver times: each time a process died with it in hand.
 func (i *Ingest) exhausted(message jetstream.Msg) error {
 	meta, err := message.Metadata()
@@ -152,30 +186,25 @@ func decode(message jetstream.Msg) (string, schema.UserEvent, error) {
 	}, nil
 }
 
-// send hands a user's events over in order, batch by batch, and acknowledges each batch when it is durable.
-func (i *Ingest) send(ctx context.Context, box *mailbox, current Playbook) {
-	for rest := box.events; len(rest) > 0; {
-		n := i.batchSize(rest)
-		batch := schema.EventBatch{Playbook: current.Hash, Revision: current.Revision, Events: make([]schema.UserEvent, n)}
-		for k := range n {
-			batch.Events[k] = rest[k].event
+// send hands one batch of a user's events over and acknowledges it when it is durable.
+func (i *Ingest) send(ctx context.Context, user schema.JourneyStart, events []queued, current Playbook) {
+	batch := schema.EventBatch{Playbook: current.Hash, Revision: current.Revision, Events: make([]schema.UserEvent, len(events))}
+	for k := range events {
+		batch.Events[k] = events[k].event
+	}
+	err := i.persist(ctx, user, batch)
+	switch {
+	case err == nil:
+		i.stats.signals.Add(1)
+		i.stats.signaled.Add(int64(len(events)))
+		for _, q := range events {
+			i.ack(q.message)
 		}
-		err := i.persist(ctx, box.user, batch)
-		switch {
-		case err == nil:
-			i.stats.signals.Add(1)
-			i.stats.signaled.Add(int64(n))
-			for _, q := range rest[:n] {
-				i.ack(q.message)
-			}
-		case ctx.Err() != nil:
-			return
-		default:
-			for _, q := range rest[:n] {
-				i.bury(ctx, q.message, &schema.Rejection{Reason: schema.ReasonUndeliverable, Message: err.Error()})
-			}
+	case ctx.Err() != nil: // left unacknowledged: the next process gets them
+	default:
+		for _, q := range events {
+			i.bury(ctx, q.message, &schema.Rejection{Reason: schema.ReasonUndeliverable, Message: err.Error()})
 		}
-		rest = rest[n:]
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 type evaluation struct {
 	rule  *Rule
 	scope Scope
+	until int64 // when the first of the terms that were asked changes by time alone
 }
 
 // ResolveName implements interpreter.Activation. A variable without a value is an error to CEL, which && and || absorb
@@ -25,8 +26,11 @@ func (e *evaluation) ResolveName(name string) (any, bool) {
 		return e.rule.set.plan.Traits[trait].coerceJSON(value.Value)
 	}
 	for i := range e.rule.terms {
-		if e.rule.terms[i].variable == name {
-			return e.rule.terms[i].value(e.rule.set, e.scope)
+		if t := &e.rule.terms[i]; t.variable == name {
+			if at := t.until(e.rule.set, e.scope); at > e.scope.Now && (e.until == 0 || at < e.until) {
+				e.until = at
+			}
+			return t.value(e.rule.set, e.scope)
 		}
 	}
 	return nil, false

@@ -220,7 +220,8 @@ type Result struct {
 func (r *Rule) Eval(scope Scope) Result {
 	evaluation := evaluation{rule: r, scope: scope}
 	out, _, err := r.program.Eval(&evaluation)
-	result := Result{Until: r.until(scope)}
+	// What a short circuit skipped cannot change the answer while the terms that were asked stay as they are.
+	result := Result{Until: evaluation.until}
 	if err != nil {
 		result.Why = plainEval(err.Error(), r)
 		return result
@@ -234,16 +235,6 @@ func (r *Rule) Eval(scope Scope) Result {
 		result.Truth = False
 	}
 	return result
-}
-
-func (r *Rule) until(scope Scope) int64 {
-	var until int64
-	for i := range r.terms {
-		if at := r.terms[i].until(r.set, scope); at > scope.Now && (until == 0 || at < until) {
-			until = at
-		}
-	}
-	return until
 }
 
 // plainEval says which input is missing in the writer's own words.

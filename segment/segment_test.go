@@ -83,6 +83,8 @@ func TestEval(t *testing.T) {
 		{"window ends at the moment", `events("signed_up").within("3d").count() > 0`, t0 + 3*day, []schema.UserEvent{event("signed_up", t0)}, segment.False, 0},
 		{"inactive a millisecond before", `inactive_for("72h")`, t0 + 72*hour - 1, []schema.UserEvent{event("signed_up", t0)}, segment.False, t0 + 72*hour},
 		{"inactive at the moment", `inactive_for("72h")`, t0 + 72*hour, []schema.UserEvent{event("signed_up", t0)}, segment.True, 0},
+		{"time that is not asked about wakes nobody", `!did("onboarding_completed") && inactive_for("72h")`, t0 + hour, []schema.UserEvent{event("onboarding_completed", t0)}, segment.False, 0},
+		{"time that is asked about does", `!did("onboarding_completed") && inactive_for("72h")`, t0 + hour, []schema.UserEvent{event("signed_up", t0)}, segment.False, t0 + 72*hour},
 		{"inactive without any event", `inactive_for("72h")`, t0, nil, segment.Unknown, 0},
 		{"seen for", `seen_for(duration("1d"))`, t0 + day, []schema.UserEvent{event("signed_up", t0)}, segment.True, 0},
 		{"time to", `time_to("onboarding_completed") < duration("72h")`, t0, []schema.UserEvent{event("signed_up", t0), event("onboarding_completed", t0+72*hour-1)}, segment.True, 0},

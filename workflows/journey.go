@@ -57,6 +57,7 @@ type journeyRun struct {
 	wakeAt     int64           // what the last decision asked for; 0: nothing
 	timerAt    int64           // when the armed timer fires; 0: none is armed
 	timer      workflow.Future // nil: none is armed
+	disarm     workflow.CancelFunc
 	deliveries map[string]schema.DeliverInput
 	failed     []schema.Outcome // deliveries that were given up, not recorded yet
 	shown      shown
@@ -209,14 +210,22 @@ func (r *journeyRun) wait(ctx workflow.Context) error {
 	return err
 }
 
-// arm keeps one timer, for the earliest moment that time alone changes something. A timer that turns out too early is left
-// to fire, which costs less than replacing it whenever an event moves the moment on.
+// arm keeps one timer, for the earliest moment that time alone changes something. It is replaced in the task that moved the
+// moment, which costs two history events; left to fire too early it would cost a task of its own.
 func (r *journeyRun) arm(ctx workflow.Context) {
-	if r.wakeAt == 0 || (r.timer != nil && r.timerAt <= r.wakeAt) {
+	if r.timerAt == r.wakeAt {
+		return
+	}
+	if r.timer != nil {
+		r.disarm()
+		r.timer, r.timerAt = nil, 0
+	}
+	if r.wakeAt == 0 {
 		return
 	}
 	_, what := journey.NextChange(&r.state)
-	r.timerAt = r.wakeAt
-	r.timer = workflow.NewTimerWithOptions(ctx, max(time.UnixMilli(r.wakeAt).Sub(workflow.Now(ctx)), time.Millisecond),
+	timerCtx, disarm := workflow.WithCancel(ctx)
+	r.disarm, r.timerAt = disarm, r.wakeAt
+	r.timer = workflow.NewTimerWithOptions(timerCtx, max(time.UnixMilli(r.wakeAt).Sub(workflow.Now(ctx)), time.Millisecond),
 		workflow.TimerOptions{Summary: what})
 }

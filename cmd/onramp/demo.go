@@ -25,20 +25,18 @@ const (
 	plantedLift    = 0.15
 )
 
-// demoDay is how long a day of the playbook takes in the demo.
-const demoDay = 3 * time.Second
-
 type demoCommand struct {
-	Users int    `default:"1000" help:"Number of simulated sign-ups."`
-	Seed  uint64 `default:"1" help:"Seed of the population: the same seed, the same users, variants and final segments."`
-	Keep  bool   `help:"Leave everything running at the end, to look around, until told to stop."`
-	JSON  bool   `name:"json" help:"Print the report as one JSON document."`
+	Users int           `default:"300" help:"Number of simulated sign-ups."`
+	Seed  uint64        `default:"1" help:"Seed of the population: the same seed, the same users, variants and final segments."`
+	Day   time.Duration `default:"4s" help:"How long a day of the playbook takes; the whole takes fifteen of them. More users want a longer day."`
+	Keep  bool          `help:"Leave everything running at the end, to look around, until told to stop."`
+	JSON  bool          `name:"json" help:"Print the report as one JSON document."`
 }
 
 // Help is shown by onramp demo --help.
 func (*demoCommand) Help() string {
 	return "Example: onramp demo --users 500 --seed 7 --keep\n\n" +
-		"Starts the whole engine with fresh servers, lets a simulated population sign up and behave, a day in 3 seconds, and reports from ClickHouse what an analyst would see. The personalized flow raises activation by 15 %: the report shows what the experiment found beside it."
+		"Starts the whole engine with fresh servers, lets a simulated population sign up and behave, a day in four seconds, and reports from ClickHouse what an analyst would see. The personalized flow raises activation by 15 %: the report shows what the experiment found beside it."
 }
 
 // demoReport is the report with what only the demo knows.
@@ -56,7 +54,10 @@ func (c *demoCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) er
 		return usagef("--users is %d; it must lie in 2 to 100000", c.Users)
 	}
 	began := time.Now()
-	bundle, err := example(float64(demoDay) / float64(24*time.Hour))
+	if c.Day < 200*time.Millisecond || c.Day > time.Hour {
+		return usagef("--day is %s; it must lie in 200ms to 1h", c.Day)
+	}
+	bundle, err := example(c.Day.Hours() / 24)
 	if err != nil {
 		return err
 	}
@@ -101,10 +102,10 @@ func (c *demoCommand) play(ctx context.Context, l *local, current worker.Current
 	events := simulate.Population(simulate.Config{Users: c.Users, Seed: c.Seed, Lift: plantedLift, Personalized: func(id string) bool {
 		return x.Assign(schema.UserToken(key, id)).Variant == demoTreatment
 	}})
-	show := newProgress(io.err, fmt.Sprintf("%d users, a day in %s", c.Users, demoDay), int64(simulate.Horizon/time.Hour))
+	show := newProgress(io.err, fmt.Sprintf("%d users, a day in %s", c.Users, c.Day), int64(simulate.Horizon/time.Hour))
 	start := time.Now().Add(200 * time.Millisecond)
 	for i, e := range events {
-		at := start.Add(scaled(e.At))
+		at := start.Add(c.scaled(e.At))
 		if err := waitUntil(ctx, at); err != nil {
 			return nil, err
 		}
@@ -115,8 +116,8 @@ func (c *demoCommand) play(ctx context.Context, l *local, current worker.Current
 			show.set(int64(e.At / time.Hour))
 		}
 	}
-	for left := time.Until(start.Add(scaled(simulate.Horizon))); left > 0; left = time.Until(start.Add(scaled(simulate.Horizon))) {
-		show.set(int64(time.Since(start).Hours() * float64(24*time.Hour) / float64(demoDay)))
+	for left := time.Until(start.Add(c.scaled(simulate.Horizon))); left > 0; left = time.Until(start.Add(c.scaled(simulate.Horizon))) {
+		show.set(int64(time.Since(start).Hours() / c.Day.Hours() * 24))
 		if err := waitUntil(ctx, time.Now().Add(min(left, 250*time.Millisecond))); err != nil {
 			return nil, err
 		}
@@ -136,8 +137,9 @@ func (c *demoCommand) play(ctx context.Context, l *local, current worker.Current
 	return &demoReport{Seed: c.Seed, Published: len(events), Report: report, Links: links}, err
 }
 
-func scaled(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * float64(demoDay) / float64(24*time.Hour))
+// scaled is how long a time of the playbook takes here.
+func (c *demoCommand) scaled(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * c.Day.Hours() / 24)
 }
 
 func waitUntil(ctx context.Context, at time.Time) error {
