@@ -40,8 +40,8 @@ fuzz: ## Run every fuzz target for FUZZTIME (30s) each
 	bash .ci/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: ## Run the benchmarks
-	go test -run '^$$' -bench . -benchmem $(LIGHT)
+bench: ## Measure the path against bare SDK loops on the same embedded servers: ratios
+	go run ./cmd/onramp bench
 
 .PHONY: generate-check
 generate-check: ## Fail where generated files differ from what is committed

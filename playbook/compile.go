@@ -326,7 +326,23 @@ func (c *compiler) finish(found map[string]section) {
 	for _, slot := range p.Set.Slots() {
 		p.reads[slot.Event] = true
 	}
+	c.file = found["segments"].file
 	for i := range p.Segments {
-		p.anyEvent = p.anyEvent || (p.Segments[i].Rule != nil && p.Segments[i].Rule.AnyEvent)
+		rule := p.Segments[i].Rule
+		if rule == nil {
+			continue
+		}
+		p.anyEvent = p.anyEvent || rule.AnyEvent
+		c.checkExperiments(keyNode(found["segments"].node, p.Segments[i].Key), rule)
 	}
+}
+
+// keyNode finds a key of a mapping; nil where it is not.
+func keyNode(mapping *yaml.Node, key string) *yaml.Node {
+	for i := 0; i < len(mapping.Content); i += 2 {
+		if mapping.Content[i].Value == key {
+			return mapping.Content[i]
+		}
+	}
+	return nil
 }

@@ -92,6 +92,15 @@ func (c *compiler) checkRule(node *yaml.Node, rule *segment.Rule) {
 			c.fail(node, "the rule asks about segment %q, which is not defined", key)
 		}
 	}
+	c.checkExperiments(node, rule)
+}
+
+func (c *compiler) checkExperiments(node *yaml.Node, rule *segment.Rule) {
+	for _, key := range rule.Experiments {
+		if c.playbook.Experiments[key] == nil {
+			c.fail(node, "the rule asks for the variant of experiment %q, which is not defined", key)
+		}
+	}
 }
 
 func (c *compiler) condition(node *yaml.Node) *segment.Rule {

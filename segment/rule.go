@@ -25,6 +25,8 @@ type Rule struct {
 	Events   []string // the events whose arrival can change the answer; sorted
 	Traits   []string // likewise; sorted
 	Segments []string // the segments it asks about; sorted
+
+	Experiments []string // the experiments whose variant it asks about; sorted
 	AnyEvent bool     // every declared event can change the answer (inactive_for, seen_for)
 
 	AsksVariant bool // meeting an experiment can change the answer
@@ -92,6 +94,7 @@ func (b *builder) rule(source string, checked *cel.Ast, program cel.Program) *Ru
 			r.Segments = append(r.Segments, t.name)
 		case termVariant:
 			r.AsksVariant = true
+			r.Experiments = append(r.Experiments, t.name)
 		}
 	}
 	for _, reference := range checked.NativeRep().ReferenceMap() {
@@ -99,7 +102,7 @@ func (b *builder) rule(source string, checked *cel.Ast, program cel.Program) *Ru
 			r.Traits = append(r.Traits, name)
 		}
 	}
-	for _, list := range []*[]string{&r.Events, &r.Traits, &r.Segments} {
+	for _, list := range []*[]string{&r.Events, &r.Traits, &r.Segments, &r.Experiments} {
 		slices.Sort(*list)
 		*list = slices.Compact(*list)
 	}
@@ -120,7 +123,7 @@ func plain(message string) string {
 	switch {
 	case strings.Contains(message, "undeclared reference to 'events'"):
 		return "events(…) needs an ending such as .count(), .first() or .last()"
-	case strings.Contains(message, "undeclared reference to 'traits."):
+	case strings.Contains(message, "undeclared reference to 'traits"):
 		return message + ": declare the trait under traits in the playbook"
 	case strings.Contains(message, "undeclared reference to 'now"):
 		return "there is no now(): time enters through windows, such as .within(\"7d\") or inactive_for(\"3d\")"
