@@ -27,7 +27,7 @@ type Rule struct {
 	Segments []string // the segments it asks about; sorted
 
 	Experiments []string // the experiments whose variant it asks about; sorted
-	AnyEvent bool     // every declared event can change the answer (inactive_for, seen_for)
+	AnyEvent    bool     // every declared event can change the answer (inactive_for, seen_for)
 
 	AsksVariant bool // meeting an experiment can change the answer
 

@@ -40,7 +40,7 @@ func TestDemo(t *testing.T) {
 		got := onramp(t.Context(), "demo", "--users", "40", "--seed", "7", "--day", "1s", "--json")
 		require.Equal(t, exitDone, got.code, got.err)
 		decoder := json.NewDecoder(strings.NewReader(got.out))
-		require.NoError(t, decoder.Decode(&runs[i]))
+		require.NoError(t, decoder.Decode(&runs[i])) //nolint:musttag // single words need none
 		require.False(t, decoder.More(), "one document")
 	}
 	first := runs[0]
@@ -83,7 +83,7 @@ func TestReplay(t *testing.T) {
 			"--rejects", filepath.Join(dir, "rejects.jsonl"), "--json")
 		require.Equal(t, exitDone, got.code, got.err)
 		var d document
-		require.NoError(t, json.Unmarshal([]byte(got.out), &d))
+		require.NoError(t, json.Unmarshal([]byte(got.out), &d)) //nolint:musttag // single words need none
 		return d, got
 	}
 	first, _ := replayed()

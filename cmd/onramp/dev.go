@@ -79,7 +79,7 @@ func (l *local) run(ctx context.Context) error {
 		return err
 	case err := <-l.stack.Failed():
 		cancel(err)
-		<-done
+		<-done //nolint:errcheck // what the roles say of it follows from the server that failed
 		return err
 	}
 }

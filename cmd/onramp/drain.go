@@ -49,8 +49,10 @@ func drain(ctx context.Context, js jetstream.JetStream) error {
 func atRest(ctx context.Context, js jetstream.JetStream) (idle bool, outcomes uint64, err error) {
 	idle = true
 	for _, c := range [][2]string{
-		{schema.EventsStream, schema.IngestConsumer}, {schema.EventsStream, schema.ArchiveConsumer},
-		{schema.OutcomesStream, schema.OutcomesConsumer}, {schema.DeadLettersStream, schema.DeadLettersConsumer},
+		{schema.EventsStream, schema.IngestConsumer},
+		{schema.EventsStream, schema.ArchiveConsumer},
+		{schema.OutcomesStream, schema.OutcomesConsumer},
+		{schema.DeadLettersStream, schema.DeadLettersConsumer},
 	} {
 		consumer, err := js.Consumer(ctx, c[0], c[1])
 		if err != nil {

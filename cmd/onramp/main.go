@@ -120,7 +120,7 @@ func profileTo(path string) (stop func(), err error) {
 	if path == "" {
 		return func() {}, nil
 	}
-	file, err := os.Create(path)
+	file, err := os.Create(path) //nolint:gosec // the caller names the file
 	if err != nil {
 		return nil, fmt.Errorf("cpuprofile: %w", err)
 	}

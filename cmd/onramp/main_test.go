@@ -58,8 +58,10 @@ type process struct {
 // startDev starts the program on a data folder and waits until it tells where it listens.
 func startDev(t *testing.T, dir string, more ...string) *process {
 	t.Helper()
-	args := append([]string{asOnramp, "dev", "--data", dir, "--json", "--nats-port", "0", "--temporal-port", "0", "--ui-port", "0",
-		"--clickhouse-port", "0", "--clickhouse-http-port", "0", "--api-addr", "127.0.0.1:0"}, more...)
+	args := append([]string{
+		asOnramp, "dev", "--data", dir, "--json", "--nats-port", "0", "--temporal-port", "0", "--ui-port", "0",
+		"--clickhouse-port", "0", "--clickhouse-http-port", "0", "--api-addr", "127.0.0.1:0",
+	}, more...)
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

@@ -21,7 +21,7 @@ func readBundle(path string, scale float64) (playbook.Bundle, error) {
 		return playbook.Bundle{}, usagef("playbook %s: %w", path, errors.Unwrap(err))
 	}
 	if !info.IsDir() {
-		text, err := os.ReadFile(path)
+		text, err := os.ReadFile(path) //nolint:gosec // the caller names the file
 		if err != nil {
 			return playbook.Bundle{}, fmt.Errorf("read playbook: %w", err)
 		}

@@ -11,11 +11,12 @@ import (
 func printAddresses(io stdio, l *local, current worker.Current, asJSON bool) {
 	apiURL := "http://" + l.listen.Addr().String()
 	if asJSON {
-		//nolint:errcheck // the values are plain texts: this fails only where the writer does, and then nobody reads the error either
-		json.NewEncoder(io.out).Encode(map[string]string{
+		if err := json.NewEncoder(io.out).Encode(map[string]string{
 			"nats": l.stack.NATSURL, "temporal": l.stack.TemporalAddress, "ui": l.stack.UIURL, "clickhouse": l.stack.ClickHouseAddr,
 			"clickhouse_http": l.stack.ClickHouseHTTPURL, "api": apiURL, "data": l.stack.Dir, "playbook": current.Hash,
-		})
+		}); err != nil {
+			l.logger.Warn("addresses not printed")
+		}
 		return
 	}
 	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)

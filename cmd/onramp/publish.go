@@ -71,7 +71,7 @@ func (c *replayCommand) settle(ctx context.Context, js jetstream.JetStream, futu
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-future.Err():
+	case <-future.Err(): //nolint:errcheck // tried again below, and that error counts
 	}
 	message, err := c.message(r)
 	if err != nil {

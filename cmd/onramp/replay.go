@@ -210,10 +210,10 @@ func (c *replayCommand) connect(ctx context.Context, io stdio, logger *slog.Logg
 	runCtx, cancel := context.WithCancel(ctx)
 	running := make(chan error, 1)
 	go func() { running <- l.run(runCtx) }()
-	return l.engine, func() error {
+	return l.engine, func() error { //nolint:contextcheck // ctx may be over; stopping has a deadline of its own
 		cancel()
 		err := <-running
-		l.close() //nolint:contextcheck // ctx may be over; stopping has a deadline of its own
+		l.close()
 		return err
 	}, nil
 }

@@ -15,7 +15,7 @@ func readWebhooks(path string) (map[string]*activities.Webhook, error) {
 	if path == "" {
 		return map[string]*activities.Webhook{}, nil
 	}
-	file, err := os.Open(path)
+	file, err := os.Open(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		return nil, usagef("webhooks: %w", err)
 	}
