@@ -2,6 +2,6 @@
 // outcomes. An activity decides nothing. Each can run more than once, so each carries an identity that its receiver knows
 // again: the action id of a delivery, the outcome id of a record.
 //
-//	Delivery.DeliverAction   one action to NATS or to a webhook   remote: retried for days, visible in the Temporal UI
+//	Delivery.DeliverAction   one action: to NATS, local; to a webhook, remote and retried for days
 //	Record.CommitDecision    outcomes and profile to JetStream    local: costs no further transaction
 package activities
