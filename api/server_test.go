@@ -30,7 +30,7 @@ func filled(t *testing.T, more ...schema.Profile) *api.Mirror {
 	t.Helper()
 	js := newBroker(t).connect(t)
 	makeStream(t, js)
-	for _, profile := range append([]schema.Profile{profileOf("user-a", 3)}, more...) {
+	for _, profile := range append([]schema.Profile{profileOf("ann", 3)}, more...) {
 		publish(t, js, profile)
 	}
 	m := api.NewMirror(js, quiet())
@@ -102,7 +102,7 @@ func TestUser(t *testing.T) {
 		require.Equal(t, "private, no-cache", w.Header().Get("Cache-Control"))
 		var got schema.Profile
 		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &got))
-		require.Equal(t, profileOf("user-a", 3), got)
+		require.Equal(t, profileOf("ann", 3), got)
 	})
 	t.Run("ids of every shape", func(t *testing.T) {
 		t.Parallel()
@@ -303,7 +303,7 @@ func TestAccessLog(t *testing.T) {
 	get(t, server.Handler(), "/v1/users/ann?q=secret", "X-Request-Id", "r1", "User-Agent", "agent")
 	get(t, server.Handler(), "/private-path-of-ann")
 	text := log.String()
-	for _, want := range []string{`"route":"/v1/users/{id}"`, `"user_token":"` + tokenOf("user-a"), `"status":200`, `"request_id":"r1"`, `"status":404`, `"route":"none"`} {
+	for _, want := range []string{`"route":"/v1/users/{id}"`, `"user_token":"` + tokenOf("ann"), `"status":200`, `"request_id":"r1"`, `"status":404`, `"route":"none"`} {
 		require.Contains(t, text, want)
 	}
 	for _, never := range []string{"/ann", "of-ann", "secret", "agent"} {
