@@ -76,6 +76,9 @@ func attributes() map[string]enumspb.IndexedValueType {
 	}
 }
 
+// sinkAckWait is how long rows that a dying sink had in hand wait for the next one. A living one renews them long before.
+const sinkAckWait = 10 * time.Second
+
 // open connects to what the roles need and makes sure that streams, tables and search attributes are there. It opens all or
 // nothing; the error names the server and the setting that says where it is.
 func (e *engine) open(ctx context.Context) error {
@@ -186,6 +189,7 @@ func (e *engine) assemble(context.Context) error {
 	if e.roles.sink {
 		e.sink = outcome.NewSink(e.js, e.store, outcome.SinkConfig{
 			WorkspaceKey: []byte(e.servers.WorkspaceKey), Logger: e.logger.With(slog.String("role", "sink")),
+			AckWait: sinkAckWait,
 		})
 	}
 	logger := e.logger.With(slog.String("role", "api"))

@@ -31,7 +31,9 @@ func TestKill(t *testing.T) {
 	acked := map[string]bool{}
 	p := startDev(t, dir)
 	js := p.js(t)
-	send := func(js jetstream.JetStream, from, to int) {
+	// send publishes until the stream does not answer; once so many are acknowledged, kill is called, and it goes on.
+	send := func(js jetstream.JetStream, from, to, enough int, kill func()) {
+		had := len(acked)
 		names := []string{"signed_up", "profile_completed", "feature_viewed", "feature_used", "teammate_invited", "onboarding_completed", "activated"}
 		for n := from; n < to; n++ {
 			e := schema.Event{EventID: fmt.Sprint("kill-", n), EventName: names[rng.IntN(len(names))], UserID: fmt.Sprint("user-", rng.IntN(60))}
@@ -44,22 +46,24 @@ func TestKill(t *testing.T) {
 				return // unknown fate: may be there or not
 			}
 			acked[e.EventID] = true
+			if len(acked) == had+enough {
+				go kill()
+			}
 		}
 	}
 	for round := range 2 {
 		killed := make(chan struct{})
-		time.AfterFunc(time.Duration(300+400*round)*time.Millisecond, func() {
+		send(js, 10_000*round, 10_000*round+5_000, 150+100*round, func() {
 			_ = p.cmd.Process.Kill() // the point of the test
 			close(killed)
 		})
-		send(js, 10_000*round, 10_000*round+5_000)
 		<-killed
 		_ = p.cmd.Wait() // killed: the error says so
 		p = startDev(t, dir)
 		js = p.js(t)
 	}
-	send(js, 90_000, 90_100)
-	require.Greater(t, len(acked), 200)
+	send(js, 90_000, 90_100, 100, func() {})
+	require.GreaterOrEqual(t, len(acked), 500)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	restarted := time.Now()
