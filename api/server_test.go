@@ -87,7 +87,7 @@ func refusalOf(t *testing.T, w *httptest.ResponseRecorder) refusal {
 
 func TestUser(t *testing.T) {
 	t.Parallel()
-	hostile := []string{"a/b", "..", "../../etc/passwd", "a b+c%41", "ü\U0001F600", "*", ">", "a.b", "?x=1#y", "ann@example.org", `"><script>`}
+	hostile := []string{"a/b", "..", "../../etc/passwd", "a b+c%41", "ü\U0001F600", "*", ">", "a.b", "?x=1#y", "user@example.org", `"><script>`}
 	var more []schema.Profile
 	for _, id := range hostile {
 		more = append(more, profileOf(id, 1))
