@@ -232,8 +232,8 @@ func TestEventsOfAUserTravelInOrder(t *testing.T) {
 		run(t, js, s, ingest.Config{})
 		publish(t, js, "slow", "slow1", "feature_used")
 		eventually(t, func() bool { return s.attempts() == 1 }, "the slow call has not begun")
+		publishMany(t, js, "slow", 2, 4) // before the quick ones, so they are in the mailbox when those arrive
 		ids := publishMany(t, js, "quick", 1, 3)
-		publishMany(t, js, "slow", 2, 4)
 		eventually(t, func() bool { return len(slices.Concat(s.of("quick")...)) == 3 }, "the quick user waits for the slow one")
 		require.Equal(t, ids, slices.Concat(s.of("quick")...))
 		close(gate)
