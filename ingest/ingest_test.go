@@ -174,6 +174,7 @@ func waiting(t *testing.T, cfg ingest.Config, fill func(js jetstream.JetStream) 
 	n := fill(js)
 	publish(t, js, "tail", "tail1", "feature_used") // the tail is the proof that all before it stand in the queue
 	eventually(t, func() bool { return in.InHand() == n+2 }, "not all messages are taken over")
+	eventually(t, func() bool { return in.Stats().Received == int64(n+2) }, "not all messages are in their mailboxes")
 	close(gate)
 	eventually(t, func() bool { return s.count() == n+2 }, "not all events arrive")
 	settled(t, js)

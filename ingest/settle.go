@@ -94,7 +94,6 @@ func (m *mailboxes) take(token string) ([]queued, Playbook) {
 // settlePage sends every message of the page on its way: to its user's mailbox, to the dead letters, or straight to its
 // acknowledgment.
 func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg, boxes *mailboxes) {
-	i.stats.received.Add(int64(len(page)))
 	current, err := i.awaitPlaybook(ctx)
 	if err != nil {
 		return
@@ -115,6 +114,7 @@ func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg, boxes *ma
 			boxes.put(ctx, user, queued{message, event}, current)
 		}
 	}
+	i.stats.received.Add(int64(len(page))) // counted when all are on their way
 }
 
 // renew tells the server what is still in hand, the messages that wait behind the page included: those would be delivered
