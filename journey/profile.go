@@ -127,8 +127,10 @@ func NextChange(s *State) (at int64, what string) {
 
 // Explain writes the user's standing as a page of Markdown: where the user is, which segments and why, and what happens
 // next and when. It is what a support person reads in the Temporal UI.
-func Explain(books Books, s *State) string {
-	p := Profile(books, s)
+func Explain(books Books, s *State) string { return Page(Profile(books, s), s) }
+
+// Page is Explain for a caller that has the profile of s already.
+func Page(p schema.Profile, s *State) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "### %s\n\n", p.Stage)
 	if p.NextAt != 0 {

@@ -154,13 +154,14 @@ func (r *journeyRun) next(ctx workflow.Context, in journey.Input, all *journey.D
 func (r *journeyRun) execute(ctx workflow.Context, decision journey.Decision) error {
 	outcomes := slices.Concat(decision.Outcomes, r.failed)
 	r.failed = nil
-	r.show(ctx)
+	profile := journey.Profile(r.books, &r.state)
+	r.show(ctx, profile)
 	if len(outcomes) == 0 {
 		return nil
 	}
 	var record *activities.Record // names the activity; never called through this
 	_, err := callLocal(ctx, record.CommitDecision, commitOptions(), schema.CommitInput{
-		Outcomes: outcomes, Profile: journey.Profile(r.books, &r.state),
+		Outcomes: outcomes, Profile: profile,
 	})
 	if err != nil {
 		return fmt.Errorf("commit decision of %s: %w", r.in.UserToken, err)

@@ -19,12 +19,11 @@ type shown struct {
 
 // show brings the Temporal UI up to date: current details for the person who opens the workflow, search attributes for the
 // one who looks for it.
-func (r *journeyRun) show(ctx workflow.Context) {
+func (r *journeyRun) show(ctx workflow.Context, profile schema.Profile) {
 	if r.state.Playbook == "" {
 		return
 	}
-	workflow.SetCurrentDetails(ctx, journey.Explain(r.books, &r.state))
-	profile := journey.Profile(r.books, &r.state)
+	workflow.SetCurrentDetails(ctx, journey.Page(profile, &r.state))
 	now := shown{stage: profile.Stage, playbook: profile.Playbook, segments: []string{}, variants: []string{}}
 	for _, m := range profile.Segments {
 		if m.In {
