@@ -79,7 +79,7 @@ const archiveRows = 60_000
 func archiveRate(ctx context.Context, l *local) (benchResult, error) {
 	start := time.Now()
 	for n := range archiveRows {
-		if err := publishEvent(l.js, schema.Event{EventID: fmt.Sprint("archive-", n), EventName: "page_seen", UserID: fmt.Sprint("archive-", n%1000)}); err != nil {
+		if err := publishEvent(l.js, benchSource, schema.Event{EventID: fmt.Sprint("archive-", n), EventName: "page_seen", UserID: fmt.Sprint("archive-", n%1000)}); err != nil {
 			return benchResult{}, err
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/onramphq/onramp/schema"
@@ -25,6 +24,9 @@ func (*benchCommand) Help() string {
 	return "Example: onramp bench --users 300\n\n" +
 		"Measures the path on the embedded servers against bare loops of the same SDKs on the same servers in the same run. Read the ratios: the rates are this machine's."
 }
+
+// benchSource is the last token of the subject of measured events.
+const benchSource = "bench"
 
 // benchResult is one line: what was measured, its rate, the baseline's, and what it cost Temporal.
 type benchResult struct {
@@ -170,7 +172,7 @@ func benchRound(ctx context.Context, l *local, watch *profileWatch, users []stri
 			if k == n-1 {
 				name = last
 			}
-			if err := publishEvent(l.js, schema.Event{EventID: fmt.Sprintf("%s-%d", user, first+k), EventName: name, UserID: user}); err != nil {
+			if err := publishEvent(l.js, benchSource, schema.Event{EventID: fmt.Sprintf("%s-%d", user, first+k), EventName: name, UserID: user}); err != nil {
 				return err
 			}
 		}
@@ -188,20 +190,6 @@ func benchRound(ctx context.Context, l *local, watch *profileWatch, users []stri
 func (l *local) writes() int64 {
 	_, by := l.stack.PersistenceRequests()
 	return by["UpdateWorkflowExecution"] + by["CreateWorkflowExecution"] + by["ConflictResolveWorkflowExecution"]
-}
-
-func publishEvent(js jetstream.JetStream, e schema.Event) error {
-	body, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("encode event %s: %w", e.EventID, err)
-	}
-	message := nats.NewMsg(schema.EventSubject("bench"))
-	message.Data = body
-	message.Header.Set(jetstream.MsgIDHeader, e.EventID)
-	if _, err := js.PublishMsgAsync(message); err != nil {
-		return fmt.Errorf("publish event %s: %w", e.EventID, err)
-	}
-	return nil
 }
 
 // profileWatch follows every profile and remembers when it first included an event.
@@ -277,7 +265,7 @@ func lightLoad(ctx context.Context, l *local, watch *profileWatch) (map[string]f
 		if err := waitUntil(ctx, due[n]); err != nil {
 			return nil, err
 		}
-		if err := publishEvent(l.js, schema.Event{EventID: fmt.Sprint("light-", n), EventName: "signed_up", UserID: fmt.Sprint("light-", n)}); err != nil {
+		if err := publishEvent(l.js, benchSource, schema.Event{EventID: fmt.Sprint("light-", n), EventName: "signed_up", UserID: fmt.Sprint("light-", n)}); err != nil {
 			return nil, err
 		}
 	}

@@ -9,9 +9,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/onramphq/onramp/internal/simulate"
 	"github.com/onramphq/onramp/outcome"
 	"github.com/onramphq/onramp/schema"
@@ -109,7 +106,9 @@ func (c *demoCommand) play(ctx context.Context, l *local, current worker.Current
 		if err := waitUntil(ctx, at); err != nil {
 			return nil, err
 		}
-		if err := publishSimulated(l.js, e, at); err != nil {
+		if err := publishEvent(l.js, "demo", schema.Event{
+			EventID: e.ID, EventName: e.Name, UserID: e.UserID, OccurredAt: at, Properties: e.Properties, Traits: e.Traits,
+		}); err != nil {
 			return nil, err
 		}
 		if i%16 == 0 {
@@ -151,20 +150,6 @@ func waitUntil(ctx context.Context, at time.Time) error {
 	case <-timer.C:
 		return nil
 	}
-}
-
-func publishSimulated(js jetstream.JetStream, e simulate.Event, at time.Time) error {
-	body, err := json.Marshal(schema.Event{EventID: e.ID, EventName: e.Name, UserID: e.UserID, OccurredAt: at, Properties: e.Properties, Traits: e.Traits})
-	if err != nil {
-		return fmt.Errorf("encode event %s: %w", e.ID, err)
-	}
-	message := nats.NewMsg(schema.EventSubject("demo"))
-	message.Data = body
-	message.Header.Set(jetstream.MsgIDHeader, e.ID)
-	if _, err := js.PublishMsgAsync(message); err != nil {
-		return fmt.Errorf("publish event %s: %w", e.ID, err)
-	}
-	return nil
 }
 
 // links picks two users worth looking at: one who was brought through by the personalized flow, one who dropped off.

@@ -84,14 +84,36 @@ func (c *replayCommand) settle(ctx context.Context, js jetstream.JetStream, futu
 }
 
 func (c *replayCommand) message(r *eventlog.Record) (*nats.Msg, error) {
-	body, err := json.Marshal(r.Event)
+	message, err := eventMessage(c.Source, r.Event)
 	if err != nil {
-		return nil, fmt.Errorf("encode %s:%d: %w", r.File, r.Line, err)
+		return nil, fmt.Errorf("%s:%d: %w", r.File, r.Line, err)
 	}
-	message := nats.NewMsg(schema.EventSubject(c.Source))
-	message.Data = body
-	message.Header.Set(jetstream.MsgIDHeader, r.Event.EventID)
 	return message, nil
+}
+
+// eventMessage is an event as any service would publish it: its id also as the message id, so that the stream drops what is
+// sent twice in a row.
+func eventMessage(source string, e schema.Event) (*nats.Msg, error) {
+	body, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("encode event %s: %w", e.EventID, err)
+	}
+	message := nats.NewMsg(schema.EventSubject(source))
+	message.Data = body
+	message.Header.Set(jetstream.MsgIDHeader, e.EventID)
+	return message, nil
+}
+
+// publishEvent sends an event on its way without waiting for the stream.
+func publishEvent(js jetstream.JetStream, source string, e schema.Event) error {
+	message, err := eventMessage(source, e)
+	if err != nil {
+		return err
+	}
+	if _, err := js.PublishMsgAsync(message); err != nil {
+		return fmt.Errorf("publish event %s: %w", e.EventID, err)
+	}
+	return nil
 }
 
 // rejectKeeper writes refused lines to a file that comes into being with the first of them.

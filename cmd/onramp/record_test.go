@@ -48,7 +48,7 @@ func TestRecordHistories(t *testing.T) { //nolint:paralleltest // alone, so that
 	send := func(user, name string) {
 		n++
 		e := schema.Event{EventID: fmt.Sprint("record-", n), EventName: name, UserID: user, Traits: json.RawMessage(`{"industry":"finance","marketing_consent":true}`)}
-		require.NoError(t, publishEvent(l.js, e))
+		require.NoError(t, publishEvent(l.js, "record", e))
 	}
 	for _, name := range []string{"signed_up", "feature_viewed", "profile_completed", "onboarding_completed", "activated"} {
 		send("straight-through", name)
