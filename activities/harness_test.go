@@ -2,12 +2,9 @@ package activities_test
 
 import (
 	"log/slog"
-	"net"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/log"
@@ -16,42 +13,17 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/onramphq/onramp/activities"
+	"github.com/onramphq/onramp/internal/testenv"
 	"github.com/onramphq/onramp/schema"
 )
 
-func TestMain(m *testing.M) {
-	// The NATS client's own: where a connection ends before this one has asked for its changes, it waits for ever.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testenv.LeakOptions()...) }
 
-const patience = 20 * time.Second
+const patience = testenv.Patience
 
 var clock = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 
 func now() time.Time { return clock }
-
-// startNATS starts a real server on disk; it ends with the test.
-func startNATS(t *testing.T) (*server.Server, *nats.Conn, jetstream.JetStream) {
-	t.Helper()
-	srv, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-	})
-	require.NoError(t, err)
-	go srv.Start()
-	require.True(t, srv.ReadyForConnections(patience))
-	t.Cleanup(func() {
-		srv.Shutdown()
-		srv.WaitForShutdown()
-	})
-	_, ok := srv.Addr().(*net.TCPAddr)
-	require.True(t, ok)
-	nc, err := nats.Connect(srv.ClientURL(), nats.MaxReconnects(-1))
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	require.NoError(t, err)
-	return srv, nc, js
-}
 
 // streams makes the streams that activities write to, as ingest makes them.
 func streams(t *testing.T, js jetstream.JetStream) {

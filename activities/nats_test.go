@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onramphq/onramp/activities"
+	"github.com/onramphq/onramp/internal/testenv"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -17,7 +18,7 @@ func TestDeliverActionOverNATS(t *testing.T) {
 	t.Parallel()
 	t.Run("twice is once", func(t *testing.T) {
 		t.Parallel()
-		_, _, js := startNATS(t)
+		js := testenv.NewBroker(t).Connect(t)
 		streams(t, js)
 		delivery := activities.NewDelivery(js, nil, now)
 		env := environment(t, delivery)
@@ -52,7 +53,7 @@ func TestDeliverActionOverNATS(t *testing.T) {
 	})
 	t.Run("nobody stores it: unavailable, and nothing is recorded", func(t *testing.T) {
 		t.Parallel()
-		_, _, js := startNATS(t)
+		js := testenv.NewBroker(t).Connect(t)
 		streams(t, js)
 		require.NoError(t, js.DeleteStream(t.Context(), schema.ActionsStream))
 		delivery := activities.NewDelivery(js, nil, now)
@@ -62,7 +63,7 @@ func TestDeliverActionOverNATS(t *testing.T) {
 	})
 	t.Run("delivered but not recorded: tried again, and the receiver sees it once", func(t *testing.T) {
 		t.Parallel()
-		_, _, js := startNATS(t)
+		js := testenv.NewBroker(t).Connect(t)
 		streams(t, js)
 		outcomes, err := js.Stream(t.Context(), schema.OutcomesStream)
 		require.NoError(t, err)
@@ -103,7 +104,7 @@ func TestCommitDecision(t *testing.T) {
 	t.Parallel()
 	t.Run("outcomes and profile, twice is once", func(t *testing.T) {
 		t.Parallel()
-		_, _, js := startNATS(t)
+		js := testenv.NewBroker(t).Connect(t)
 		streams(t, js)
 		record := activities.NewRecord(js, now)
 		env := environment(t, record)
@@ -134,7 +135,7 @@ func TestCommitDecision(t *testing.T) {
 	})
 	t.Run("nothing decided still publishes the profile", func(t *testing.T) {
 		t.Parallel()
-		_, _, js := startNATS(t)
+		js := testenv.NewBroker(t).Connect(t)
 		streams(t, js)
 		in := commit()
 		in.Outcomes = nil
@@ -145,14 +146,14 @@ func TestCommitDecision(t *testing.T) {
 	})
 	t.Run("no streams", func(t *testing.T) {
 		t.Parallel()
-		_, _, js := startNATS(t)
+		js := testenv.NewBroker(t).Connect(t)
 		record := activities.NewRecord(js, now)
 		_, err := environment(t, record).ExecuteActivity(record.CommitDecision, commit())
 		failure(t, err, schema.CodeUnavailable, true, 0)
 	})
 	t.Run("a full stream", func(t *testing.T) {
 		t.Parallel()
-		_, _, js := startNATS(t)
+		js := testenv.NewBroker(t).Connect(t)
 		streams(t, js)
 		outcomes, err := js.Stream(t.Context(), schema.OutcomesStream)
 		require.NoError(t, err)
@@ -167,10 +168,10 @@ func TestCommitDecision(t *testing.T) {
 	})
 	t.Run("the server is away", func(t *testing.T) {
 		t.Parallel()
-		srv, _, js := startNATS(t)
+		srv := testenv.NewBroker(t)
+		js := srv.Connect(t)
 		streams(t, js)
-		srv.Shutdown()
-		srv.WaitForShutdown()
+		srv.Stop()
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
 		_, err := activities.NewRecord(js, now).CommitDecision(ctx, commit())
@@ -178,8 +179,8 @@ func TestCommitDecision(t *testing.T) {
 	})
 	t.Run("the connection is closed", func(t *testing.T) {
 		t.Parallel()
-		_, nc, js := startNATS(t)
-		nc.Close()
+		js := testenv.NewBroker(t).Connect(t)
+		js.Conn().Close()
 		_, err := activities.NewRecord(js, now).CommitDecision(t.Context(), commit())
 		failure(t, err, schema.CodeUnavailable, true, 0)
 	})

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onramphq/onramp/activities"
+	"github.com/onramphq/onramp/internal/testenv"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -69,7 +70,7 @@ func webhook(t *testing.T, url string) *activities.Webhook {
 
 func TestDeliverActionOverWebhook(t *testing.T) {
 	t.Parallel()
-	_, _, js := startNATS(t)
+	js := testenv.NewBroker(t).Connect(t)
 	streams(t, js)
 	var attempts atomic.Int64
 	url, requests := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -156,7 +157,7 @@ func TestAnswersOfAReceiver(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, _, js := startNATS(t)
+			js := testenv.NewBroker(t).Connect(t)
 			streams(t, js)
 			url, requests := receiver(t, c.answer)
 			delivery := activities.NewDelivery(js, map[string]*activities.Webhook{"crm": webhook(t, url)}, now)

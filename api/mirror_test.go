@@ -5,76 +5,27 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net"
 	"runtime"
 	"strconv"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/onramphq/onramp/api"
+	"github.com/onramphq/onramp/internal/testenv"
 	"github.com/onramphq/onramp/schema"
 )
 
-func TestMain(m *testing.M) {
-	// The NATS client's own: where a connection ends before this one has asked for its changes, it waits for ever.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testenv.LeakOptions()...) }
 
 const (
-	poll     = 10 * time.Millisecond
-	patience = 20 * time.Second
+	poll     = testenv.Poll
+	patience = testenv.Patience
 )
-
-// broker is a real NATS server on disk that a test can take away and bring back.
-type broker struct {
-	dir  string
-	port int
-	srv  *server.Server
-}
-
-func newBroker(t *testing.T) *broker {
-	t.Helper()
-	b := &broker{dir: t.TempDir(), port: server.RANDOM_PORT}
-	b.start(t)
-	t.Cleanup(func() { b.stop() })
-	return b
-}
-
-func (b *broker) start(t *testing.T) {
-	t.Helper()
-	srv, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: b.port, JetStream: true, StoreDir: b.dir, NoSigs: true, NoLog: true,
-	})
-	require.NoError(t, err)
-	go srv.Start()
-	require.True(t, srv.ReadyForConnections(patience))
-	addr, ok := srv.Addr().(*net.TCPAddr)
-	require.True(t, ok)
-	b.srv, b.port = srv, addr.Port
-}
-
-func (b *broker) stop() {
-	b.srv.Shutdown()
-	b.srv.WaitForShutdown()
-}
-
-func (b *broker) connect(t *testing.T) jetstream.JetStream {
-	t.Helper()
-	nc, err := nats.Connect(b.srv.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond),
-		nats.ReconnectJitter(0, 0), nats.RetryOnFailedConnect(true))
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	require.NoError(t, err)
-	return js
-}
 
 // makeStream makes the stream as ingest.EnsureStreams does.
 func makeStream(t *testing.T, js jetstream.JetStream) {
@@ -162,7 +113,7 @@ func TestMirror(t *testing.T) {
 	t.Parallel()
 	t.Run("ready at once where the stream is empty", func(t *testing.T) {
 		t.Parallel()
-		js := newBroker(t).connect(t)
+		js := testenv.NewBroker(t).Connect(t)
 		makeStream(t, js)
 		m := api.NewMirror(js, quiet())
 		require.False(t, m.Ready())
@@ -172,7 +123,7 @@ func TestMirror(t *testing.T) {
 	})
 	t.Run("reads in what is there, then every change", func(t *testing.T) {
 		t.Parallel()
-		js := newBroker(t).connect(t)
+		js := testenv.NewBroker(t).Connect(t)
 		makeStream(t, js)
 		for i := range 500 {
 			publish(t, js, profileOf(fmt.Sprint("user ", i), 1))
@@ -192,7 +143,7 @@ func TestMirror(t *testing.T) {
 	})
 	t.Run("an older sequence is ignored", func(t *testing.T) {
 		t.Parallel()
-		js := newBroker(t).connect(t)
+		js := testenv.NewBroker(t).Connect(t)
 		makeStream(t, js)
 		m := api.NewMirror(js, quiet())
 		run(t, m)
@@ -205,7 +156,7 @@ func TestMirror(t *testing.T) {
 	})
 	t.Run("what cannot be read leaves the older profile", func(t *testing.T) {
 		t.Parallel()
-		js := newBroker(t).connect(t)
+		js := testenv.NewBroker(t).Connect(t)
 		makeStream(t, js)
 		m := api.NewMirror(js, quiet())
 		run(t, m)
@@ -221,7 +172,7 @@ func TestMirror(t *testing.T) {
 	})
 	t.Run("an empty message ends a user", func(t *testing.T) {
 		t.Parallel()
-		js := newBroker(t).connect(t)
+		js := testenv.NewBroker(t).Connect(t)
 		makeStream(t, js)
 		m := api.NewMirror(js, quiet())
 		run(t, m)
@@ -246,7 +197,7 @@ func TestMirrorOutages(t *testing.T) {
 	t.Parallel()
 	t.Run("waits for a stream that is not there yet", func(t *testing.T) {
 		t.Parallel()
-		js := newBroker(t).connect(t)
+		js := testenv.NewBroker(t).Connect(t)
 		m := api.NewMirror(js, quiet())
 		stop := run(t, m)
 		makeStream(t, js)
@@ -256,17 +207,17 @@ func TestMirrorOutages(t *testing.T) {
 	})
 	t.Run("goes on after the server was away", func(t *testing.T) {
 		t.Parallel()
-		b := newBroker(t)
-		js := b.connect(t)
+		b := testenv.NewBroker(t)
+		js := b.Connect(t)
 		makeStream(t, js)
 		publish(t, js, profileOf("ann", 1))
 		m := api.NewMirror(js, quiet())
 		run(t, m)
 		ready(t, m)
-		b.stop()
+		b.Stop()
 		require.EqualValues(t, 1, sequenceOf(m, "ann"), "memory stays")
 		require.True(t, m.Ready())
-		b.start(t)
+		b.Start(t)
 		require.Eventually(t, func() bool {
 			body, err := json.Marshal(profileOf("ann", 2))
 			require.NoError(t, err)
@@ -277,7 +228,7 @@ func TestMirrorOutages(t *testing.T) {
 	})
 	t.Run("reads in again where the stream was made anew", func(t *testing.T) {
 		t.Parallel()
-		js := newBroker(t).connect(t)
+		js := testenv.NewBroker(t).Connect(t)
 		makeStream(t, js)
 		for i := range 20 {
 			publish(t, js, profileOf("ann", uint64(i)))
@@ -292,15 +243,15 @@ func TestMirrorOutages(t *testing.T) {
 	})
 	t.Run("ends while the server is away", func(t *testing.T) {
 		t.Parallel()
-		b := newBroker(t)
-		js := b.connect(t)
+		b := testenv.NewBroker(t)
+		js := b.Connect(t)
 		makeStream(t, js)
 		m := api.NewMirror(js, quiet())
 		stop := run(t, m)
 		ready(t, m)
-		b.stop()
+		b.Stop()
 		require.Less(t, stop(), 3*time.Second)
-		b.start(t) // for the clean-up, which stops it again
+		b.Start(t) // for the clean-up, which stops it again
 	})
 }
 
@@ -308,7 +259,7 @@ func TestMirrorOutages(t *testing.T) {
 //
 //nolint:paralleltest // it measures the heap
 func TestMirrorMemory(t *testing.T) {
-	js := newBroker(t).connect(t)
+	js := testenv.NewBroker(t).Connect(t)
 	makeStream(t, js)
 	const users = 5_000
 	var pending []jetstream.PubAckFuture
@@ -348,18 +299,8 @@ func heap() int64 {
 }
 
 func BenchmarkMirrorGet(b *testing.B) {
-	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: b.TempDir(), NoSigs: true, NoLog: true})
-	require.NoError(b, err)
-	go srv.Start()
-	require.True(b, srv.ReadyForConnections(patience))
-	defer srv.WaitForShutdown()
-	defer srv.Shutdown()
-	nc, err := nats.Connect(srv.ClientURL())
-	require.NoError(b, err)
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	require.NoError(b, err)
-	_, err = js.CreateStream(b.Context(), jetstream.StreamConfig{Name: schema.ProfilesStream, Subjects: []string{schema.ProfilesSubjects}})
+	js := testenv.NewBroker(b).Connect(b)
+	_, err := js.CreateStream(b.Context(), jetstream.StreamConfig{Name: schema.ProfilesStream, Subjects: []string{schema.ProfilesSubjects}})
 	require.NoError(b, err)
 	body, err := json.Marshal(profileOf("ann", 1))
 	require.NoError(b, err)

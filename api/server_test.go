@@ -22,13 +22,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onramphq/onramp/api"
+	"github.com/onramphq/onramp/internal/testenv"
 	"github.com/onramphq/onramp/schema"
 )
 
 // filled returns a mirror that holds ann and is ready.
 func filled(t *testing.T, more ...schema.Profile) *api.Mirror {
 	t.Helper()
-	js := newBroker(t).connect(t)
+	js := testenv.NewBroker(t).Connect(t)
 	makeStream(t, js)
 	for _, profile := range append([]schema.Profile{profileOf("ann", 3)}, more...) {
 		publish(t, js, profile)

@@ -4,81 +4,33 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"net"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/onramphq/onramp/ingest"
+	"github.com/onramphq/onramp/internal/testenv"
 	"github.com/onramphq/onramp/schema"
 )
 
-func TestMain(m *testing.M) {
-	// The NATS client's own: where a connection ends before this one has asked for its changes, it waits for ever.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testenv.LeakOptions()...) }
 
 const (
-	poll     = 10 * time.Millisecond
-	patience = 20 * time.Second
+	poll     = testenv.Poll
+	patience = testenv.Patience
 )
 
 var workspaceKey = []byte("a key for tests only")
 
-// broker is a real NATS server on disk that a test can take away and bring back.
-type broker struct {
-	options server.Options
-	srv     *server.Server
-}
-
-func newBroker(t *testing.T) *broker {
-	t.Helper()
-	b := &broker{options: server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-	}}
-	b.start(t)
-	t.Cleanup(b.stop)
-	return b
-}
-
-func (b *broker) start(t *testing.T) {
-	t.Helper()
-	options := b.options
-	srv, err := server.NewServer(&options)
-	require.NoError(t, err)
-	go srv.Start()
-	require.True(t, srv.ReadyForConnections(patience))
-	addr, ok := srv.Addr().(*net.TCPAddr)
-	require.True(t, ok)
-	b.srv, b.options.Port = srv, addr.Port
-}
-
-func (b *broker) stop() {
-	b.srv.Shutdown()
-	b.srv.WaitForShutdown()
-}
-
-func (b *broker) connect(t *testing.T) jetstream.JetStream {
-	t.Helper()
-	nc, err := nats.Connect(b.srv.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0))
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	require.NoError(t, err)
-	return js
-}
-
 // streams starts a server of the test's own with the streams made.
 func streams(t *testing.T) jetstream.JetStream {
 	t.Helper()
-	js := newBroker(t).connect(t)
+	js := testenv.NewBroker(t).Connect(t)
 	require.NoError(t, ingest.EnsureStreams(t.Context(), js, ingest.StreamsConfig{}))
 	return js
 }

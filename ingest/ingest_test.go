@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onramphq/onramp/ingest"
+	"github.com/onramphq/onramp/internal/testenv"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -27,7 +28,7 @@ func TestEnsureStreams(t *testing.T) {
 	t.Parallel()
 	t.Run("makes all, and twice is once", func(t *testing.T) {
 		t.Parallel()
-		js := newBroker(t).connect(t)
+		js := testenv.NewBroker(t).Connect(t)
 		for range 2 {
 			require.NoError(t, ingest.EnsureStreams(t.Context(), js, ingest.StreamsConfig{MaxBytes: 1 << 20, MaxAge: time.Hour}))
 		}
@@ -53,7 +54,7 @@ func TestEnsureStreams(t *testing.T) {
 	})
 	t.Run("a full stream refuses and keeps", func(t *testing.T) {
 		t.Parallel()
-		js := newBroker(t).connect(t)
+		js := testenv.NewBroker(t).Connect(t)
 		require.NoError(t, ingest.EnsureStreams(t.Context(), js, ingest.StreamsConfig{MaxBytes: 4 << 10}))
 		var err error
 		n := 0
@@ -68,7 +69,7 @@ func TestEnsureStreams(t *testing.T) {
 	})
 	t.Run("brings a stream that drops the oldest in line", func(t *testing.T) {
 		t.Parallel()
-		js := newBroker(t).connect(t)
+		js := testenv.NewBroker(t).Connect(t)
 		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
 			Name: schema.EventsStream, Subjects: []string{schema.EventsSubjects}, Discard: jetstream.DiscardOld,
 		})
@@ -85,7 +86,7 @@ func TestEnsureStreams(t *testing.T) {
 	for name, cfg := range refused {
 		t.Run("refuses "+name, func(t *testing.T) {
 			t.Parallel()
-			js := newBroker(t).connect(t)
+			js := testenv.NewBroker(t).Connect(t)
 			cfg.Name, cfg.Subjects = schema.EventsStream, []string{schema.EventsSubjects}
 			_, err := js.CreateStream(t.Context(), cfg)
 			require.NoError(t, err)
@@ -96,9 +97,9 @@ func TestEnsureStreams(t *testing.T) {
 	}
 	t.Run("a server that is away is unavailable", func(t *testing.T) {
 		t.Parallel()
-		b := newBroker(t)
-		js := b.connect(t)
-		b.stop()
+		b := testenv.NewBroker(t)
+		js := b.Connect(t)
+		b.Stop()
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		require.Equal(t, schema.CodeUnavailable, schema.CodeOf(ingest.EnsureStreams(ctx, js, ingest.StreamsConfig{})))
@@ -491,15 +492,15 @@ func TestSenderAway(t *testing.T) {
 
 func TestServerAway(t *testing.T) {
 	t.Parallel()
-	b := newBroker(t)
-	js := b.connect(t)
+	b := testenv.NewBroker(t)
+	js := b.Connect(t)
 	require.NoError(t, ingest.EnsureStreams(t.Context(), js, ingest.StreamsConfig{}))
 	s := &sender{}
 	run(t, js, s, ingest.Config{AckWait: time.Second})
 	publishMany(t, js, "a", 1, 3)
 	eventually(t, func() bool { return s.count() == 3 }, "the first events do not arrive")
-	b.stop()
-	b.start(t)
+	b.Stop()
+	b.Start(t)
 	eventually(t, func() bool {
 		_, err := js.Publish(t.Context(), schema.EventSubject("test"), []byte(`{"event_id":"a4","event_name":"x","user_id":"a"}`), jetstream.WithMsgID("a4"))
 		return err == nil

@@ -171,19 +171,11 @@ func decode(message jetstream.Msg) (string, schema.UserEvent, error) {
 	if err != nil {
 		return "", schema.UserEvent{}, fmt.Errorf("read message metadata: %w", err)
 	}
-	event, err := schema.DecodeEvent(message.Data())
+	event, err := schema.Receive(message.Data(), message.Headers().Get(jetstream.MsgIDHeader), meta.Sequence.Stream, meta.Timestamp)
 	if err != nil {
 		return "", schema.UserEvent{}, err
 	}
-	timing, err := schema.TimingOf(event, meta.Timestamp)
-	if err != nil {
-		return "", schema.UserEvent{}, err
-	}
-	return event.UserID, schema.UserEvent{
-		EventID:   schema.EventIDOf(event, message.Headers().Get(jetstream.MsgIDHeader), meta.Sequence.Stream),
-		EventName: event.EventName, Sequence: meta.Sequence.Stream, OccurredAt: timing.OccurredAt.UnixMilli(),
-		ReceivedAt: meta.Timestamp.UnixMilli(), Lateness: timing.Lateness, Properties: event.Properties, Traits: event.Traits,
-	}, nil
+	return event.UserID, event.UserEvent(), nil
 }
 
 // send hands one batch of a user's events over and acknowledges it when it is durable.

@@ -20,29 +20,23 @@ type eventRow struct {
 	properties, traits      string
 }
 
-// decodeEvent reads an event as ingest does, by the same functions and from the same facts, so that the archive holds
-// exactly the events that journeys saw.
 func decodeEvent(workspaceKey []byte, d delivery) (eventRow, error) {
-	event, err := schema.DecodeEvent(d.msg.Data())
-	if err != nil {
-		return eventRow{}, err
-	}
-	timing, err := schema.TimingOf(event, d.received)
+	event, err := schema.Receive(d.msg.Data(), d.msg.Headers().Get(jetstream.MsgIDHeader), d.sequence, d.received)
 	if err != nil {
 		return eventRow{}, err
 	}
 	source := strings.TrimPrefix(d.msg.Subject(), strings.TrimSuffix(schema.EventsSubjects, ">"))
 	return eventRow{
-		id:         schema.EventIDOf(event, d.msg.Headers().Get(jetstream.MsgIDHeader), d.sequence),
+		id:         event.ID,
 		name:       event.EventName,
 		token:      schema.UserToken(workspaceKey, event.UserID),
 		userID:     event.UserID,
-		occurred:   timing.OccurredAt.UnixMilli(),
-		received:   d.received.UnixMilli(),
-		sequence:   d.sequence,
-		lateness:   string(timing.Lateness),
+		occurred:   event.Timing.OccurredAt.UnixMilli(),
+		received:   event.ReceivedAt.UnixMilli(),
+		sequence:   event.Sequence,
+		lateness:   string(event.Lateness),
 		source:     source,
-		clamped:    timing.Clamped,
+		clamped:    event.Clamped,
 		properties: string(event.Properties),
 		traits:     string(event.Traits),
 	}, nil

@@ -5,16 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onramphq/onramp/internal/testenv"
 	"github.com/onramphq/onramp/outcome"
 	"github.com/onramphq/onramp/schema"
 )
@@ -55,18 +54,8 @@ func jetStream(tb testing.TB) jetstream.JetStream {
 
 func restartableJetStream(tb testing.TB) (js jetstream.JetStream, restart func()) {
 	tb.Helper()
-	options := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: tb.TempDir(), NoSigs: true, NoLog: true}
-	srv := startNATS(tb, options)
-	options.Port = srv.Addr().(*net.TCPAddr).Port
-	conn, err := nats.Connect(srv.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
-	require.NoError(tb, err)
-	js, err = jetstream.New(conn)
-	require.NoError(tb, err)
-	tb.Cleanup(func() {
-		conn.Close()
-		srv.Shutdown()
-		srv.WaitForShutdown()
-	})
+	broker := testenv.NewBroker(tb)
+	js = broker.Connect(tb)
 	for stream, subjects := range map[string]string{
 		schema.EventsStream: schema.EventsSubjects, schema.OutcomesStream: schema.OutcomesSubjects, schema.DeadLettersStream: schema.DeadLettersSubjects,
 	} {
@@ -74,20 +63,10 @@ func restartableJetStream(tb testing.TB) (js jetstream.JetStream, restart func()
 		require.NoError(tb, err)
 	}
 	return js, func() {
-		srv.Shutdown()
-		srv.WaitForShutdown()
-		srv = startNATS(tb, options)
-		require.Eventually(tb, conn.IsConnected, 10*time.Second, 10*time.Millisecond)
+		broker.Stop()
+		broker.Start(tb)
+		require.Eventually(tb, js.Conn().IsConnected, 10*time.Second, 10*time.Millisecond)
 	}
-}
-
-func startNATS(tb testing.TB, options *server.Options) *server.Server {
-	tb.Helper()
-	srv, err := server.NewServer(options)
-	require.NoError(tb, err)
-	srv.Start()
-	require.True(tb, srv.ReadyForConnections(10*time.Second))
-	return srv
 }
 
 // runSink runs a sink until stop is called, which checks that it ended well.

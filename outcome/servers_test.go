@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/onramphq/onramp/internal/devstack"
+	"github.com/onramphq/onramp/internal/testenv"
 )
 
 // stack is the servers all tests share; each test has a database of its own. Started by the first test that needs it.
@@ -46,8 +47,7 @@ func TestMain(m *testing.M) {
 // ourLeaks describes goroutines that were left behind, if any is ours or of a client we hold. The embedded Temporal server,
 // which these tests do not use, leaves others.
 func ourLeaks() string {
-	// The NATS client's own: where a connection ends before this one has asked for its changes, it waits for ever.
-	err := goleak.Find(goleak.IgnoreAnyFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
+	err := goleak.Find(testenv.LeakOptions()...)
 	if err == nil {
 		return ""
 	}

@@ -71,3 +71,35 @@ func EventIDOf(e *Event, messageID string, sequence uint64) string {
 		return "seq-" + strconv.FormatUint(sequence, 10)
 	}
 }
+
+// Received is an event with what its message adds: the id it goes by, its corrected time, its place in the stream.
+type Received struct {
+	Event
+	Timing
+
+	ID         string
+	Sequence   uint64
+	ReceivedAt time.Time
+}
+
+// Receive reads a message of ONRAMP_EVENTS. Every reader of the stream does it through this, from the same facts, so that
+// journeys and archive cannot disagree about an event. Errors are *Rejection.
+func Receive(raw []byte, messageID string, sequence uint64, receivedAt time.Time) (Received, error) {
+	event, err := DecodeEvent(raw)
+	if err != nil {
+		return Received{}, err
+	}
+	timing, err := TimingOf(event, receivedAt)
+	if err != nil {
+		return Received{}, err
+	}
+	return Received{*event, timing, EventIDOf(event, messageID, sequence), sequence, receivedAt}, nil
+}
+
+// UserEvent is the event as its user's workflow receives it.
+func (r *Received) UserEvent() UserEvent {
+	return UserEvent{
+		EventID: r.ID, EventName: r.EventName, Sequence: r.Sequence, OccurredAt: r.Timing.OccurredAt.UnixMilli(),
+		ReceivedAt: r.ReceivedAt.UnixMilli(), Lateness: r.Lateness, Properties: r.Properties, Traits: r.Traits,
+	}
+}

@@ -8,52 +8,23 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/onramphq/onramp/internal/testenv"
 	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
 	"github.com/onramphq/onramp/worker"
 )
 
-func TestMain(m *testing.M) {
-	// The NATS client's own: where a connection ends before this one has asked for its changes, it waits for ever.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testenv.LeakOptions()...) }
 
 const (
-	poll     = 10 * time.Millisecond
-	patience = 20 * time.Second
+	poll     = testenv.Poll
+	patience = testenv.Patience
 )
-
-func startNATS(t *testing.T) (*server.Server, jetstream.JetStream) {
-	t.Helper()
-	srv, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-	})
-	require.NoError(t, err)
-	go srv.Start()
-	require.True(t, srv.ReadyForConnections(patience))
-	t.Cleanup(func() {
-		srv.Shutdown()
-		srv.WaitForShutdown()
-	})
-	return srv, connect(t, srv)
-}
-
-func connect(t *testing.T, srv *server.Server) jetstream.JetStream {
-	t.Helper()
-	nc, err := nats.Connect(srv.ClientURL(), nats.MaxReconnects(-1))
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	require.NoError(t, err)
-	return js
-}
 
 func open(t *testing.T, js jetstream.JetStream) *worker.Library {
 	t.Helper()
@@ -97,7 +68,7 @@ func TestLibrary(t *testing.T) {
 	t.Parallel()
 	t.Run("nothing is published", func(t *testing.T) {
 		t.Parallel()
-		_, js := startNATS(t)
+		js := testenv.NewBroker(t).Connect(t)
 		library := open(t, js)
 		_, err := library.Current()
 		require.ErrorIs(t, err, worker.ErrNoPlaybook)
@@ -105,7 +76,7 @@ func TestLibrary(t *testing.T) {
 	})
 	t.Run("a revision for every change, none for a repetition", func(t *testing.T) {
 		t.Parallel()
-		_, js := startNATS(t)
+		js := testenv.NewBroker(t).Connect(t)
 		library := open(t, js)
 		require.Equal(t, uint64(1), publish(t, library, bundle("first")).Revision)
 		require.Equal(t, uint64(1), publish(t, library, bundle("first")).Revision)
@@ -117,7 +88,7 @@ func TestLibrary(t *testing.T) {
 	})
 	t.Run("another scale is another version", func(t *testing.T) {
 		t.Parallel()
-		_, js := startNATS(t)
+		js := testenv.NewBroker(t).Connect(t)
 		library := open(t, js)
 		fast := bundle("first")
 		fast.Scale = 0.001
@@ -128,12 +99,13 @@ func TestLibrary(t *testing.T) {
 	})
 	t.Run("older versions stay", func(t *testing.T) {
 		t.Parallel()
-		srv, js := startNATS(t)
+		srv := testenv.NewBroker(t)
+		js := srv.Connect(t)
 		library := open(t, js)
 		first := publish(t, library, bundle("first"))
 		publish(t, library, bundle("second"))
 		require.Same(t, first.Playbook, library.Playbook(first.Hash))
-		fresh := open(t, connect(t, srv))
+		fresh := open(t, srv.Connect(t))
 		require.Equal(t, "second", inForce(fresh))
 		book := fresh.Playbook(first.Hash)
 		require.NotNil(t, book)
@@ -146,7 +118,7 @@ func TestLibrary(t *testing.T) {
 	})
 	t.Run("what does not compile is refused", func(t *testing.T) {
 		t.Parallel()
-		_, js := startNATS(t)
+		js := testenv.NewBroker(t).Connect(t)
 		library := open(t, js)
 		publish(t, library, bundle("first"))
 		broken := playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": "name: second\nevnts: {}\n"}}
@@ -160,7 +132,7 @@ func TestLibrary(t *testing.T) {
 	})
 	t.Run("content under a wrong hash is refused", func(t *testing.T) {
 		t.Parallel()
-		_, js := startNATS(t)
+		js := testenv.NewBroker(t).Connect(t)
 		library := open(t, js)
 		publish(t, library, bundle("first"))
 		store, err := js.ObjectStore(t.Context(), schema.PlaybooksBucket)
@@ -184,21 +156,22 @@ func TestLibrary(t *testing.T) {
 	})
 	t.Run("a large playbook", func(t *testing.T) {
 		t.Parallel()
-		srv, js := startNATS(t)
+		srv := testenv.NewBroker(t)
+		js := srv.Connect(t)
 		large := bundle("large")
 		for _, name := range []string{"a.yaml", "b.yaml", "c.yaml"} {
 			large.Files[name] = "# " + strings.Repeat("x", 900<<10) + "\n"
 		}
 		publish(t, open(t, js), large)
-		require.Equal(t, "large", inForce(open(t, connect(t, srv))))
+		require.Equal(t, "large", inForce(open(t, srv.Connect(t))))
 	})
 	t.Run("the server is away", func(t *testing.T) {
 		t.Parallel()
-		srv, js := startNATS(t)
+		srv := testenv.NewBroker(t)
+		js := srv.Connect(t)
 		library := open(t, js)
 		first := publish(t, library, bundle("first"))
-		srv.Shutdown()
-		srv.WaitForShutdown()
+		srv.Stop()
 		started := time.Now()
 		require.Nil(t, library.Playbook("abcdef012345"))
 		require.Less(t, time.Since(started), time.Second) // Temporal takes a silent workflow for a deadlock
@@ -214,8 +187,9 @@ func TestFollow(t *testing.T) {
 	t.Parallel()
 	t.Run("sees what another process publishes", func(t *testing.T) {
 		t.Parallel()
-		srv, js := startNATS(t)
-		publisher, follower := open(t, js), open(t, connect(t, srv))
+		srv := testenv.NewBroker(t)
+		js := srv.Connect(t)
+		publisher, follower := open(t, js), open(t, srv.Connect(t))
 		follow(t, follower)
 		for _, name := range []string{"first", "second", "third"} {
 			want := publish(t, publisher, bundle(name))
@@ -227,16 +201,18 @@ func TestFollow(t *testing.T) {
 	})
 	t.Run("misses nothing between opening and following", func(t *testing.T) {
 		t.Parallel()
-		srv, js := startNATS(t)
-		publisher, follower := open(t, js), open(t, connect(t, srv))
+		srv := testenv.NewBroker(t)
+		js := srv.Connect(t)
+		publisher, follower := open(t, js), open(t, srv.Connect(t))
 		publish(t, publisher, bundle("first"))
 		follow(t, follower)
 		require.Eventually(t, func() bool { return inForce(follower) == "first" }, 5*time.Second, poll)
 	})
 	t.Run("stays with the last good one", func(t *testing.T) {
 		t.Parallel()
-		srv, js := startNATS(t)
-		publisher, follower := open(t, js), open(t, connect(t, srv))
+		srv := testenv.NewBroker(t)
+		js := srv.Connect(t)
+		publisher, follower := open(t, js), open(t, srv.Connect(t))
 		publish(t, publisher, bundle("first"))
 		follow(t, follower)
 		store, err := js.ObjectStore(t.Context(), schema.PlaybooksBucket)

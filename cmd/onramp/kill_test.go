@@ -103,14 +103,9 @@ func readLog(t *testing.T, js jetstream.JetStream) map[string][]schema.UserEvent
 			continue
 		}
 		require.NoError(t, err)
-		event, err := schema.DecodeEvent(message.Data)
+		event, err := schema.Receive(message.Data, message.Header.Get(jetstream.MsgIDHeader), seq, message.Time)
 		require.NoError(t, err)
-		timing, err := schema.TimingOf(event, message.Time)
-		require.NoError(t, err)
-		logs[event.UserID] = append(logs[event.UserID], schema.UserEvent{
-			EventID: event.EventID, EventName: event.EventName, Sequence: seq, OccurredAt: timing.OccurredAt.UnixMilli(),
-			ReceivedAt: message.Time.UnixMilli(), Lateness: timing.Lateness, Properties: event.Properties, Traits: event.Traits,
-		})
+		logs[event.UserID] = append(logs[event.UserID], event.UserEvent())
 	}
 	return logs
 }

@@ -1,0 +1,74 @@
+// Package testenv gives tests a real NATS server of their own, and looks for what they leave behind. For tests alone; the
+// linter keeps it out of the program.
+package testenv
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+// How often a test looks, and how long it waits, for something that should come.
+const (
+	Poll     = 10 * time.Millisecond
+	Patience = 20 * time.Second
+)
+
+// Broker is a real NATS server on disk. A test can take it away and bring it back on the same port with the same data.
+type Broker struct {
+	dir  string
+	port int
+	srv  *server.Server
+}
+
+// NewBroker starts a server that ends with the test.
+func NewBroker(tb testing.TB) *Broker {
+	tb.Helper()
+	b := &Broker{dir: tb.TempDir(), port: server.RANDOM_PORT}
+	b.Start(tb)
+	tb.Cleanup(b.Stop)
+	return b
+}
+
+// Start brings a stopped server back.
+func (b *Broker) Start(tb testing.TB) {
+	tb.Helper()
+	srv, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: b.port, JetStream: true, StoreDir: b.dir, NoSigs: true, NoLog: true,
+	})
+	require.NoError(tb, err)
+	go srv.Start()
+	require.True(tb, srv.ReadyForConnections(Patience))
+	addr, ok := srv.Addr().(*net.TCPAddr)
+	require.True(tb, ok)
+	b.srv, b.port = srv, addr.Port
+}
+
+// Stop takes the server away. Stopping a stopped one does nothing.
+func (b *Broker) Stop() {
+	b.srv.Shutdown()
+	b.srv.WaitForShutdown()
+}
+
+// Connect returns a connection that ends with the test and outlives the server's absence.
+func (b *Broker) Connect(tb testing.TB) jetstream.JetStream {
+	tb.Helper()
+	nc, err := nats.Connect(b.srv.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(2*Poll), nats.ReconnectJitter(0, 0))
+	require.NoError(tb, err)
+	tb.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(tb, err)
+	return js
+}
+
+// LeakOptions leave out of a search for leaked goroutines what is the NATS client's own: where a connection ends before this
+// one has asked for its changes, it waits for ever.
+func LeakOptions() []goleak.Option {
+	return []goleak.Option{goleak.IgnoreAnyFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect")}
+}
