@@ -19,8 +19,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testenv.LeakOptions()...) }
 
-const patience = testenv.Patience
-
 var clock = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 
 func now() time.Time { return clock }

@@ -61,22 +61,17 @@ func (c *benchCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) e
 	if _, err := l.library.Publish(ctx, bundle); err != nil {
 		return err
 	}
-	runCtx, stop := context.WithCancel(ctx)
-	running := make(chan error, 1)
-	go func() { running <- l.run(runCtx) }()
-	report, err := c.measure(ctx, l, io)
-	stop()
-	if runErr := <-running; err == nil {
-		err = runErr
-	}
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return writeJSON(io.out, report)
-	}
-	report.print(io)
-	return nil
+	return l.during(ctx, func(ctx context.Context) error {
+		report, err := c.measure(ctx, l, io)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return writeJSON(io.out, report)
+		}
+		report.print(io)
+		return nil
+	})
 }
 
 func (r *benchReport) print(io stdio) {

@@ -68,28 +68,19 @@ func (c *demoCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) er
 	if err != nil {
 		return err
 	}
-	runCtx, stop := context.WithCancel(ctx)
-	defer stop()
-	running := make(chan error, 1)
-	go func() { running <- l.run(runCtx) }()
-	report, err := c.play(ctx, l, current, io)
-	if err == nil {
-		report.Seconds = time.Since(began).Seconds()
-		err = c.print(io, report)
-	}
-	if err == nil && c.Keep {
-		say(io.err, "\nEverything keeps running; stop with Ctrl-C.\n  Temporal UI  %s\n  ClickHouse   %s/play\n  NATS         %s\n", l.stack.UIURL, l.stack.ClickHouseHTTPURL, l.stack.NATSURL)
-		select {
-		case <-ctx.Done():
-		case err := <-running:
+	return l.during(ctx, func(ctx context.Context) error {
+		report, err := c.play(ctx, l, current, io)
+		if err != nil {
 			return err
 		}
-	}
-	stop()
-	if runErr := <-running; err == nil {
-		err = runErr
-	}
-	return err
+		report.Seconds = time.Since(began).Seconds()
+		if err := c.print(io, report); err != nil || !c.Keep {
+			return err
+		}
+		say(io.err, "\nEverything keeps running; stop with Ctrl-C.\n  Temporal UI  %s\n  ClickHouse   %s/play\n  NATS         %s\n", l.stack.UIURL, l.stack.ClickHouseHTTPURL, l.stack.NATSURL)
+		<-ctx.Done()
+		return nil
+	})
 }
 
 // play publishes the population's life and waits until all of it has arrived in ClickHouse.

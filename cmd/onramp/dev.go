@@ -84,6 +84,25 @@ func (l *local) run(ctx context.Context) error {
 	}
 }
 
+// during runs the engine while work is done, and stops it after. Where the engine fails, work's context ends, and the engine's
+// error is the one that counts.
+func (l *local) during(ctx context.Context, work func(context.Context) error) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	running := make(chan error, 1)
+	go func() {
+		err := l.run(ctx)
+		stop(err)
+		running <- err
+	}()
+	err := work(ctx)
+	stop(nil)
+	if runErr := <-running; runErr != nil {
+		return runErr
+	}
+	return err
+}
+
 // stopTimeout leaves room for the roles, which have stopped by then, within the ten seconds that a person waits.
 const stopTimeout = 6 * time.Second
 
@@ -135,10 +154,11 @@ func (c *devCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) err
 	if err != nil {
 		return err
 	}
-	running := make(chan error, 1)
-	go func() { running <- l.run(ctx) }()
-	printAddresses(io, l, current, c.JSON)
-	err = <-running
+	err = l.during(ctx, func(ctx context.Context) error {
+		printAddresses(io, l, current, c.JSON)
+		<-ctx.Done()
+		return nil
+	})
 	if ctx.Err() != nil && !c.JSON {
 		say(io.err, "stopping …\n")
 	}

@@ -78,19 +78,14 @@ func (c *replayCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) 
 	if err != nil {
 		return err
 	}
-	target, stop, err := c.connect(ctx, io, logger)
-	if err != nil {
-		return err
-	}
-	report, err := c.replay(ctx, target, bundle, log, io)
-	if stopErr := stop(); err == nil {
-		err = stopErr
-	}
-	if err != nil {
-		return err
-	}
-	report.Seconds = time.Since(began).Seconds()
-	return c.print(io, report)
+	return c.with(ctx, io, logger, func(ctx context.Context, e *engine) error {
+		report, err := c.replay(ctx, e, bundle, log, io)
+		if err != nil {
+			return err
+		}
+		report.Seconds = time.Since(began).Seconds()
+		return c.print(io, report)
+	})
 }
 
 func (c *replayCommand) mapping() (eventlog.Mapping, error) {
@@ -186,36 +181,29 @@ func byUser(records []eventlog.Record) {
 	slices.SortStableFunc(records, func(a, b eventlog.Record) int { return first[a.Event.UserID] - first[b.Event.UserID] })
 }
 
-// connect reaches the running engine, or starts one for this replay. stop undoes it.
-func (c *replayCommand) connect(ctx context.Context, io stdio, logger *slog.Logger) (*engine, func() error, error) {
-	if !c.Embedded {
-		e := &engine{logger: logger, servers: servers{
-			NATSURL: c.NATSURL, NATSCreds: c.NATSCreds, ClickHouseAddr: c.ClickHouseAddr, ClickHouseDatabase: c.Database,
-			ClickHouseUser: c.CHUser, ClickHousePassword: c.CHPassword, Replicas: 1,
-		}}
-		if err := e.openNATS(ctx); err != nil {
-			return nil, nil, fmt.Errorf("%w; or bring up servers of its own with --embedded", err)
+// with does work with the engine that runs elsewhere, or with one that runs for this replay alone.
+func (c *replayCommand) with(ctx context.Context, io stdio, logger *slog.Logger, work func(context.Context, *engine) error) error {
+	if c.Embedded {
+		say(io.err, "starting NATS, Temporal, its Web UI, ClickHouse and Onramp …\n")
+		l, err := startLocal(ctx, freePorts(), c.Data, io.err, logger)
+		if err != nil {
+			return err
 		}
-		if err := e.openStore(ctx); err != nil {
-			e.close()
-			return nil, nil, err
-		}
-		return e, func() error { e.close(); return nil }, nil
+		defer l.close() //nolint:contextcheck // ctx may be over; stopping has a deadline of its own
+		return l.during(ctx, func(ctx context.Context) error { return work(ctx, l.engine) })
 	}
-	say(io.err, "starting NATS, Temporal, its Web UI, ClickHouse and Onramp …\n")
-	l, err := startLocal(ctx, freePorts(), c.Data, io.err, logger)
-	if err != nil {
-		return nil, nil, err
+	e := &engine{logger: logger, servers: servers{
+		NATSURL: c.NATSURL, NATSCreds: c.NATSCreds, ClickHouseAddr: c.ClickHouseAddr, ClickHouseDatabase: c.Database,
+		ClickHouseUser: c.CHUser, ClickHousePassword: c.CHPassword, Replicas: 1,
+	}}
+	defer e.close()
+	if err := e.openNATS(ctx); err != nil {
+		return fmt.Errorf("%w; or bring up servers of its own with --embedded", err)
 	}
-	runCtx, cancel := context.WithCancel(ctx)
-	running := make(chan error, 1)
-	go func() { running <- l.run(runCtx) }()
-	return l.engine, func() error { //nolint:contextcheck // ctx may be over; stopping has a deadline of its own
-		cancel()
-		err := <-running
-		l.close()
+	if err := e.openStore(ctx); err != nil {
 		return err
-	}, nil
+	}
+	return work(ctx, e)
 }
 
 func (c *replayCommand) replay(ctx context.Context, e *engine, bundle *playbook.Bundle, log *eventLog, io stdio) (*replayReport, error) {
