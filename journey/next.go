@@ -283,7 +283,13 @@ func (s *State) scope(at int64) segment.Scope {
 	return segment.Scope{
 		Facts: &s.Facts, Now: at,
 		InSegment: func(key string) bool { m := s.Members[key]; return m != nil && m.In },
-		Variant:   func(experiment string) string { return s.Assigned[experiment].Variant },
+		SegmentSince: func(key string) int64 {
+			if m := s.Members[key]; m != nil && m.In {
+				return m.Since
+			}
+			return 0
+		},
+		Variant: func(experiment string) string { return s.Assigned[experiment].Variant },
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // sections are the top-level keys, in the order in which they depend on each other. Each may stand in one file only, so
 // that a reader finds a thing in one place.
 func sections() []string {
-	return []string{"name", "events", "traits", "segments", "experiments", "consent", "limit", "actions", "journeys"}
+	return []string{"name", "events", "traits", "scores", "zone", "segments", "experiments", "consent", "limit", "actions", "journeys"}
 }
 
 // section is a top-level key with the file it stands in.
@@ -32,21 +32,25 @@ func Compile(b Bundle) (*Playbook, error) {
 	p := &Playbook{
 		Hash: b.Hash(), Scale: b.Scale, Experiments: make(map[string]*Experiment), Actions: make(map[string]*Action),
 		Consent: make(map[string]*segment.Rule), journeys: make(map[string]*Journey), reads: make(map[string]bool),
-		Plan: segment.Plan{Events: make(map[string]segment.Properties), Traits: make(segment.Properties)},
+		Plan: newPlan(),
 	}
 	if !(b.Scale > 0 && b.Scale <= 1) {
 		return nil, Problems{{File: "bundle", Line: 1, Column: 1, Message: fmt.Sprintf("the scale %g must lie in (0, 1]", b.Scale)}}
 	}
-	p.Set = segment.NewSet(p.Plan, b.Scale)
 	c := &compiler{playbook: p}
 	found := c.sections(b)
 	for _, name := range sections() {
-		s, ok := found[name]
-		if !ok {
-			continue
+		if s, ok := found[name]; ok && slices.Contains(planSections(), name) {
+			c.file, c.source = s.file, b.Files[s.file]
+			c.planSection(name, s.node)
 		}
-		c.file, c.source = s.file, b.Files[s.file]
-		c.section(name, s.node)
+	}
+	p.Set = segment.NewSet(p.Plan, b.Scale)
+	for _, name := range sections() {
+		if s, ok := found[name]; ok && !slices.Contains(planSections(), name) {
+			c.file, c.source = s.file, b.Files[s.file]
+			c.section(name, s.node)
+		}
 	}
 	c.finish(found)
 	if len(c.problems) > 0 {
@@ -134,10 +138,6 @@ func (c *compiler) section(name string, node *yaml.Node) {
 	switch name {
 	case "name":
 		c.playbook.Name = c.text(node, "name")
-	case "events":
-		c.events(node)
-	case "traits":
-		maps.Copy(c.playbook.Plan.Traits, c.properties(node, "traits"))
 	case "segments":
 		c.segments(node)
 	case "experiments":
@@ -159,34 +159,6 @@ func (c *compiler) section(name string, node *yaml.Node) {
 	case "journeys":
 		c.allJourneys(node)
 	}
-}
-
-func (c *compiler) events(node *yaml.Node) {
-	for _, p := range c.mapping(node, "events") {
-		name := p.key.Value
-		if name == "" || len(name) > 200 {
-			c.fail(p.key, "an event's name has 1 to 200 bytes")
-		}
-		f := c.fields(p.value, "event "+name, "description", "properties")
-		c.text(f["description"], "description")
-		declared := segment.Properties{}
-		if f["properties"] != nil {
-			declared = c.properties(f["properties"], "properties of "+name)
-		}
-		c.playbook.Plan.Events[name] = declared
-	}
-}
-
-func (c *compiler) properties(node *yaml.Node, what string) segment.Properties {
-	declared := make(segment.Properties)
-	for _, p := range c.mapping(node, what) {
-		t := segment.Type(c.text(p.value, "the type of "+p.key.Value))
-		if !slices.Contains(segment.Types(), t) {
-			c.fail(p.value, "%q is not a type; the types are: string, int, number, bool, timestamp, list", t)
-		}
-		declared[c.key(p.key, "name")] = t
-	}
-	return declared
 }
 
 func (c *compiler) segments(node *yaml.Node) {
