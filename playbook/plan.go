@@ -99,17 +99,6 @@ func (c *compiler) properties(node *yaml.Node, what string) []property {
 	return declared
 }
 
-func (c *compiler) boolean(node *yaml.Node, what string) bool {
-	var b bool
-	if node == nil {
-		return false
-	}
-	if err := node.Decode(&b); err != nil {
-		c.fail(node, "%s must be true or false", what)
-	}
-	return b
-}
-
 // scores declares scores: numbers that a service computes and sends as traits.
 func (c *compiler) scores(node *yaml.Node) {
 	for _, p := range c.mapping(node, "scores") {
