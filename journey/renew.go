@@ -49,10 +49,7 @@ func (t *turn) migrate(e *Enrollment) {
 // move takes an enrollment to a step of the new version. A wait or delay keeps the moment it began at, so that moving neither
 // starts it again nor cuts it short.
 func (t *turn) move(e *Enrollment, j *playbook.Journey) {
-	key, mapped := j.Migrate.Steps[e.Step]
-	if !mapped {
-		key = e.Step
-	}
+	key := j.Migrate.Target(e.Step)
 	step := j.Steps[key]
 	if step == nil {
 		t.end(e, EndedStepRemoved)
