@@ -159,7 +159,7 @@ func (t *turn) advance(until int64) {
 		t.event = nil
 		t.settle()
 	}
-	if t.renewed { // a new playbook and nothing due: ask its rules now
+	if t.renewed && t.state.Clock != 0 { // a new playbook and nothing due: ask its rules now; before the first event nobody is there
 		t.at = max(t.state.Clock, until)
 		t.settle()
 	}
