@@ -61,7 +61,7 @@ func (t *turn) journey(e *Enrollment) *playbook.Journey {
 
 // convert records the goal of an enrollment, open or ended, if the event is it and came within the window.
 func (t *turn) convert(e *Enrollment, j *playbook.Journey, event *schema.UserEvent) bool {
-	if event == nil || j.Goal == nil || e.Converted || event.EventName != j.Goal.Event || event.OccurredAt > e.GoalUntil {
+	if event == nil || j.Goal == nil || e.Converted || event.EventName != j.Goal.Event || event.OccurredAt > e.GoalUntil || !e.awaits(t.at) {
 		return false
 	}
 	e.Converted = true
@@ -77,6 +77,11 @@ func (t *turn) convert(e *Enrollment, j *playbook.Journey, event *schema.UserEve
 	passage.Converted = true
 	t.state.Passed[e.Journey] = passage
 	return true
+}
+
+// awaits reports whether a goal event can still come: one within the window may be late.
+func (e *Enrollment) awaits(at int64) bool {
+	return at <= e.GoalUntil+schema.HistoricAfter.Milliseconds()
 }
 
 func (t *turn) exit(e *Enrollment, j *playbook.Journey, event *schema.UserEvent) bool {

@@ -154,14 +154,21 @@ func (t *turn) advance(until int64) {
 		if due == 0 || due > until {
 			break
 		}
-		t.at = max(t.state.Clock, due)
-		t.state.Clock = t.at
-		t.event = nil
-		t.settle()
+		t.pass(due)
 	}
 	if t.renewed && t.state.Clock != 0 { // a new playbook and nothing due: ask its rules now; before the first event nobody is there
-		t.at = max(t.state.Clock, until)
-		t.settle()
+		t.pass(until)
+	}
+}
+
+// pass asks what time alone changes at a moment. The clock goes on only where something does: when a rule is asked again to no
+// effect is nothing that the moment of an event to come may depend on.
+func (t *turn) pass(at int64) {
+	before := len(t.decision.Outcomes)
+	t.event, t.at = nil, max(t.state.Clock, at)
+	t.settle()
+	if len(t.decision.Outcomes) > before {
+		t.state.Clock = t.at
 	}
 }
 
@@ -290,7 +297,7 @@ func (s *State) scope(at int64) segment.Scope {
 // tidy drops ended enrollments whose goal can no longer be met, and sends that no longer count.
 func (t *turn) tidy() {
 	t.state.Enrollments = slices.DeleteFunc(t.state.Enrollments, func(e *Enrollment) bool {
-		return e.Ended != "" && (e.Converted || e.GoalUntil <= t.at)
+		return e.Ended != "" && (e.Converted || !e.awaits(t.at))
 	})
 	if t.book.Limit == nil {
 		t.state.Sent = nil

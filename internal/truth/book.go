@@ -166,15 +166,17 @@ func (b *Book) restraint(w *writer) {
 		}
 		w.line("  %s: {%s}", a.Key, f)
 	}
-	if len(b.Limits) > 0 {
+	mark := "limit: "
+	if len(b.Limits) > 1 {
 		w.line("limit:")
+		mark = "  - "
 	}
 	for _, l := range b.Limits {
 		per := "day"
 		if l.Hours > 0 {
 			per = hours(l.Hours)
 		}
-		w.line("  - {actions: %d, per: %s%s}", l.Actions, per, given(", category: %s", l.Category))
+		w.line(mark+"{actions: %d, per: %s%s}", l.Actions, per, given(", category: %s", l.Category))
 	}
 	if b.Quiet != nil {
 		w.line(`quiet: {from: "%02d:00", to: "%02d:00"}`, b.Quiet.From, b.Quiet.To)

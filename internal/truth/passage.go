@@ -69,9 +69,14 @@ func (u *user) passes(e *enrollment, event *Event, names []string, where Expr) b
 	return where.eval(v) == true
 }
 
+// convert records the goal. The event must be of a time within the window; it may come up to 72 hours later than that.
 func (u *user) convert(e *enrollment, event *Event) bool {
 	goal := e.journey.Goal
-	if goal == nil || e.converted || !u.passes(e, event, []string{goal.On}, goal.Where) || event.At > e.started+int64(goal.Hours)*hour {
+	if goal == nil || e.converted || !u.passes(e, event, []string{goal.On}, goal.Where) {
+		return false
+	}
+	until := e.started + int64(goal.Hours)*hour
+	if event.At > until || u.at > until+72*hour {
 		return false
 	}
 	e.converted = true
