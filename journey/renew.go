@@ -15,9 +15,12 @@ const (
 
 // renew puts a newer playbook in force at a moment: what was due before it has happened under the old one.
 func (t *turn) renew(input Input, at int64) {
-	t.at, t.state.Clock = at, at
 	t.state.Playbook, t.state.Revision = input.Playbook, input.Revision
 	t.book = t.books.Playbook(input.Playbook)
+	if t.state.Clock == 0 {
+		return // nobody is there yet; the first event asks every rule
+	}
+	t.at, t.state.Clock = at, at
 	t.renewed = true
 	for _, e := range t.state.Enrollments {
 		if e.Ended == "" {
