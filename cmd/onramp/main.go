@@ -62,6 +62,7 @@ type cli struct {
 	Sink     sinkCommand     `cmd:"" help:"Run the role that writes ClickHouse."`
 	API      apiCommand      `cmd:"" name:"api" help:"Run the role that answers HTTP."`
 	Validate validateCommand `cmd:"" help:"Check a playbook and list every problem with file, line and column."`
+	Graph    graphCommand    `cmd:"" help:"Draw the journeys of a playbook, as Mermaid text or SVG."`
 	Health   healthCommand   `cmd:"" help:"Ask a running API whether it is ready; for container health checks."`
 	Bench    benchCommand    `cmd:"" help:"Measure the path against bare SDK loops on the same embedded servers."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
