@@ -194,7 +194,7 @@ func (p *Playbook) mermaid(b *strings.Builder, j *Journey, number int) {
 		open, end := mermaidShape(kind)
 		fmt.Fprintf(b, "    %s%s\"%s\"%s:::%s\n", id, open, mermaidText(texts), end, kind)
 	}
-	fmt.Fprintf(b, "  subgraph journey%d [\"%s\"]\n    direction TB\n", number, mermaidText([]caption{{text: j.Key}, {text: j.rules()}}))
+	fmt.Fprintf(b, "  subgraph journey%d [\"%s\"]\n    direction TB\n", number, mermaidText([]caption{{text: j.Key + ", " + j.rules()}}))
 	node(fmt.Sprintf("enter%d", number), kindEnter, append([]caption{{text: "enter"}}, j.Enter.texts()...)...)
 	fmt.Fprintf(b, "    enter%d --> %s\n", number, id(j.First))
 	completes := j.First == ""

@@ -361,7 +361,7 @@ journeys:
 	fmt.Println(text[:strings.Index(text, "  classDef")])
 	// Output:
 	// flowchart TD
-	//   subgraph journey1 ["welcome<br>priority 0 · reentry never"]
+	//   subgraph journey1 ["welcome, priority 0 · reentry never"]
 	//     direction TB
 	//     enter1(["enter<br>on signed_up"]):::enter
 	//     enter1 --> j1_first
