@@ -6,7 +6,6 @@ import (
 
 	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
-	"github.com/onramphq/onramp/segment"
 )
 
 // Books gives compiled playbooks by hash. It must hold the version of the input and every version in State.Versions; one it
@@ -51,34 +50,38 @@ type turn struct {
 	at       int64             // the moment of record
 	event    *schema.UserEvent // what caused this moment; nil: time alone
 	renewed  bool              // the playbook changed: ask every rule
+	exposed  bool              // an experiment was met at this moment: ask the rules that look at variants
+	owed     int64             // when the user should have reached the step that is being entered; 0: now
 	changed  map[string]bool   // segments that changed at this moment: entered or not
 	wanted   []want            // actions that steps of this moment ask for
+	decoded  map[string]any    // the event's properties, once somebody looked at them
 	decision Decision
 }
 
 // Next answers what an input means for a user. It takes state over: the caller goes on with the one returned. now is the
 // caller's clock in Unix milliseconds, read once per call.
 func Next(books Books, state State, input Input, now int64) (State, Decision) {
-	t := &turn{books: books, state: &state, now: now}
-	if input.Revision > state.Revision || state.Playbook == "" {
-		state.Playbook, state.Revision = input.Playbook, input.Revision
-		t.renewed = true
-	}
-	t.book = books.Playbook(state.Playbook)
-	if t.book == nil {
+	t := &turn{books: books, state: &state, now: now, book: books.Playbook(state.Playbook)}
+	newer := input.Revision > state.Revision || state.Playbook == ""
+	if newer && books.Playbook(input.Playbook) == nil || !newer && t.book == nil {
 		return state, t.decision
 	}
-	if t.renewed {
-		t.prune()
-	}
-	switch {
-	case input.Event == nil:
-		t.advance(now)
-	case t.repeats(input.Event):
+	if input.Event != nil && t.repeats(input.Event) {
 		t.decision.Duplicate = true
-	default:
-		moment := Moment(&state, input.Event)
+		t.decision.WakeAt = WakeAt(&state)
+		return state, t.decision
+	}
+	moment := now
+	if input.Event != nil {
+		moment = Moment(&state, input.Event)
+	}
+	if t.book != nil {
 		t.advance(moment)
+	}
+	if newer {
+		t.renew(input, max(state.Clock, moment))
+	}
+	if input.Event != nil {
 		t.apply(input.Event, moment)
 	}
 	t.decision.WakeAt = WakeAt(&state)
@@ -116,18 +119,17 @@ func (s *State) Versions() []string {
 }
 
 func earliest(state *State) int64 {
-	var due int64
+	due := state.earliestMember()
 	sooner := func(at int64) {
 		if at != 0 && (due == 0 || at < due) {
 			due = at
 		}
 	}
-	for _, m := range state.Members {
-		sooner(m.Until)
-	}
 	for _, e := range state.Enrollments {
-		if e.Ended == "" {
+		if e.Ended == "" && !e.Paused {
 			sooner(e.Due)
+		}
+		if e.Ended == "" {
 			sooner(e.Until)
 		}
 	}
@@ -159,10 +161,6 @@ func (t *turn) advance(until int64) {
 		t.event = nil
 		t.settle()
 	}
-	if t.renewed { // a new playbook and nothing due: ask its rules now
-		t.at = max(t.state.Clock, until)
-		t.settle()
-	}
 }
 
 func (t *turn) apply(event *schema.UserEvent, moment int64) {
@@ -181,17 +179,6 @@ func (t *turn) apply(event *schema.UserEvent, moment int64) {
 	t.settle()
 }
 
-// prune forgets the aggregates and segments that no playbook in use knows.
-func (t *turn) prune() {
-	var sets []*segment.Set
-	for _, hash := range t.state.Versions() {
-		if book := t.books.Playbook(hash); book != nil {
-			sets = append(sets, book.Set)
-		}
-	}
-	segment.Prune(&t.state.Facts, sets...)
-}
-
 // settle brings the user to rest at one moment: segments first, then enrollments, round by round while one moves the other;
 // at last the actions that all of it asked for.
 func (t *turn) settle() {
@@ -199,103 +186,25 @@ func (t *turn) settle() {
 	event := t.event
 	for range maxRounds {
 		moved := t.segments(event)
+		t.renewed = false
 		moved = t.enrollments(event) || moved
 		moved = t.entries(event) || moved
 		event = nil // later rounds follow from the first, not from the event
-		if !moved {
+		if moved {
+			continue
+		}
+		if t.act(); !t.exposed { // the first action can be an exposure, which rules may ask about
 			break
 		}
 	}
-	t.renewed = false
 	t.act()
 	t.tidy()
 }
 
-// segments asks the rules that this moment can have changed.
-func (t *turn) segments(event *schema.UserEvent) bool {
-	moved := false
-	if t.state.Members == nil {
-		t.state.Members = make(map[string]*Member)
-	}
-	if t.renewed {
-		moved = t.removedSegments()
-	}
-	for i := range t.book.Segments {
-		s := &t.book.Segments[i]
-		m := t.state.Members[s.Key]
-		if m != nil && !t.renewed && !t.affects(s.Rule, m, event) {
-			continue
-		}
-		if m == nil {
-			m = &Member{}
-			t.state.Members[s.Key] = m
-		}
-		moved = t.judge(s, m) || moved
-	}
-	return moved
-}
-
-func (t *turn) affects(rule *segment.Rule, m *Member, event *schema.UserEvent) bool {
-	if m.Until != 0 && m.Until <= t.at {
-		return true
-	}
-	if event != nil && t.book.Set.Declares(event.EventName) && (rule.AnyEvent || slices.Contains(rule.Events, event.EventName) ||
-		(len(rule.Traits) > 0 && len(event.Traits) > 0)) {
-		return true
-	}
-	return rule.AsksVariant || slices.ContainsFunc(rule.Segments, func(key string) bool { _, ok := t.changed[key]; return ok })
-}
-
-// judge evaluates one segment and records a change. An unknown answer leaves the membership as it was.
-func (t *turn) judge(s *playbook.Segment, m *Member) bool {
-	scope := t.scope()
-	result := s.Rule.Eval(scope)
-	m.Until, m.Known, m.Missing = result.Until, result.Truth != segment.Unknown, result.Why
-	in := result.Truth == segment.True
-	if !m.Known || in == m.In {
-		return false
-	}
-	m.In, m.Since = in, t.at
-	t.changed[s.Key] = in
-	t.segmentOutcome(s.Key, in, s.Rule.Explain(scope))
-	return true
-}
-
-func (t *turn) removedSegments() bool {
-	moved := false
-	for _, key := range sortedKeys(t.state.Members) {
-		if slices.ContainsFunc(t.book.Segments, func(s playbook.Segment) bool { return s.Key == key }) {
-			continue
-		}
-		if t.state.Members[key].In {
-			t.changed[key] = false
-			t.segmentOutcome(key, false, "the segment is no longer in the playbook")
-			moved = true
-		}
-		delete(t.state.Members, key)
-	}
-	return moved
-}
-
-func (t *turn) scope() segment.Scope { return t.state.scope(t.at) }
-
-func (s *State) scope(at int64) segment.Scope {
-	return segment.Scope{
-		Facts: &s.Facts, Now: at,
-		InSegment: func(key string) bool { m := s.Members[key]; return m != nil && m.In },
-		Variant:   func(experiment string) string { return s.Assigned[experiment].Variant },
-	}
-}
-
-// tidy drops ended enrollments whose goal can no longer be met, and sends that no longer count.
+// tidy drops ended enrollments whose goal can no longer be met, and sends that no limit can count any more.
 func (t *turn) tidy() {
 	t.state.Enrollments = slices.DeleteFunc(t.state.Enrollments, func(e *Enrollment) bool {
 		return e.Ended != "" && (e.Converted || e.GoalUntil <= t.at)
 	})
-	if t.book.Limit == nil {
-		t.state.Sent = nil
-		return
-	}
-	oldest := t.at - t.book.Limit.Per.Milliseconds()
-	t.state.Sent = slices.DeleteFunc(t.state.Sent, func(at int64) bool { return at <= oldest })
+	t.forgetSends()
 }

@@ -21,7 +21,7 @@ func Profile(books Books, s *State) schema.Profile {
 	if book == nil {
 		return p
 	}
-	scope := s.scope(s.Clock)
+	scope := s.scope(book, s.Clock)
 	for i := range book.Segments {
 		seg := &book.Segments[i]
 		m := s.Members[seg.Key]
@@ -36,7 +36,7 @@ func Profile(books Books, s *State) schema.Profile {
 	for _, e := range s.Enrollments {
 		p.Journeys = append(p.Journeys, schema.JourneyStatus{
 			Journey: e.Journey, EnrollmentID: e.ID, StartedAt: e.StartedAt, StepKey: e.Step, Waiting: waiting(books, e),
-			Deadline: e.Due, Ended: e.Ended, EndedAt: e.EndedAt, Converted: e.Converted,
+			Deadline: e.Due, Ended: e.Ended, EndedAt: e.EndedAt, Converted: e.Converted, Paused: e.Paused,
 		})
 	}
 	for _, key := range sortedKeys(s.Passed) {
@@ -88,12 +88,17 @@ func waiting(books Books, e *Enrollment) string {
 		return ""
 	case step.Kind == playbook.StepDelay:
 		return "the time"
+	case step.Kind == playbook.StepAction:
+		return "the end of quiet hours"
 	case step.Kind != playbook.StepWait:
 		return ""
 	}
 	var what []string
 	if len(step.Events) > 0 {
 		what = append(what, strings.Join(step.Events, " or "))
+	}
+	if step.Where != nil {
+		what[0] += " where " + step.Where.Source
 	}
 	if step.When != nil {
 		what = append(what, step.When.Source)
@@ -110,7 +115,7 @@ func NextChange(s *State) (at int64, what string) {
 	due := earliest(s)
 	var parts []string
 	for _, e := range s.Enrollments {
-		if e.Ended == "" && e.Due == due {
+		if e.Ended == "" && e.Due == due && !e.Paused {
 			parts = append(parts, fmt.Sprintf("journey %s leaves step %s", e.Journey, e.Step))
 		}
 		if e.Ended == "" && e.Until == due {
@@ -145,17 +150,44 @@ func Page(p schema.Profile, s *State) string {
 	b.WriteString("\n| Journey | Step | Waits for | Until | Ended |\n|---|---|---|---|---|\n")
 	for _, j := range p.Journeys {
 		ended := j.Ended
+		if j.Paused {
+			ended = "paused"
+		}
 		if j.Converted {
 			ended = strings.TrimPrefix(ended+", goal met", ", ")
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", j.Journey, j.StepKey, cell(j.Waiting), stamp(j.Deadline), ended)
 	}
+	writeTrails(&b, s)
 	for _, key := range sortedKeys(p.Variants) {
 		fmt.Fprintf(&b, "\nExperiment **%s**: variant **%s**\n", key, p.Variants[key])
 	}
 	fmt.Fprintf(&b, "\n%d events counted, %d repeated; playbook %s; as of %s\n",
 		s.Counts.Applied, s.Counts.Duplicates+s.Counts.Redelivered, s.Playbook, stamp(s.Clock))
 	return b.String()
+}
+
+// writeTrails tells each journey's steps with their reasons, and why journeys were not entered.
+func writeTrails(b *strings.Builder, s *State) {
+	write := func(title string, trail []Mark) {
+		fmt.Fprintf(b, "\n**%s**\n\n", title)
+		for _, m := range trail {
+			fmt.Fprintf(b, "- %s %s: %s\n", stamp(m.At), cmp.Or(m.Step, "—"), m.Why)
+		}
+	}
+	for _, e := range s.Enrollments {
+		if e.Ended == "" {
+			write(strings.TrimSpace("Journey "+e.Journey+" "+e.Key), e.Trail)
+		}
+	}
+	for _, key := range sortedKeys(s.Passed) {
+		if trail := s.Passed[key].Trail; len(trail) > 0 {
+			write("Journey "+key+", the last time", trail)
+		}
+	}
+	for _, key := range sortedKeys(s.Refused) {
+		fmt.Fprintf(b, "\n**Journey %s** was not entered at %s: %s\n", key, stamp(s.Refused[key].At), s.Refused[key].Why)
+	}
 }
 
 func mark(m schema.Membership) string {

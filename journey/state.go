@@ -26,9 +26,13 @@ type State struct {
 	Enrollments []*Enrollment         `json:"enrollments,omitempty"` // open, and ended ones whose goal can still be met
 	Passed      map[string]Passage    `json:"passed,omitempty"`      // by journey: the last passage that is over
 	Assigned    map[string]Assignment `json:"assigned,omitempty"`    // by experiment
-	Sent        []int64               `json:"sent,omitempty"`        // capped actions within the limit's period
+	Refused     map[string]Refusal    `json:"refused,omitempty"`     // by journey: why the last trigger let nobody in
+	Sent        []int64               `json:"sent,omitempty"`        // capped actions that a limit can still count
+	SentIn      map[string][]int64    `json:"sent_in,omitempty"`     // likewise by category
 	Seen        Seen                  `json:"seen"`
 	Counts      Counts                `json:"counts"`
+
+	agenda *agenda // when segments are to be asked again; made from Members where it is missing
 }
 
 // Counts tells what became of the events the user's workflow was handed.
@@ -63,14 +67,45 @@ type Enrollment struct {
 	Converted bool           `json:"converted,omitempty"`
 	Ended     string         `json:"ended,omitempty"`
 	EndedAt   int64          `json:"ended_at,omitempty"`
+
+	Key    string          `json:"key,omitempty"`    // the value it was entered for, where the journey is entered per value
+	Same   json.RawMessage `json:"same,omitempty"`   // the entry event's properties that the journey looks at; an object
+	Owed   int64           `json:"owed,omitempty"`   // an action held back: when the user reached it
+	Met    string          `json:"met,omitempty"`    // while paused: the event waited for that came all the same
+	Paused bool            `json:"paused,omitempty"` // the newest playbook pauses the journey
+	Trail  []Mark          `json:"trail,omitempty"`  // the latest steps and why, oldest first
+}
+
+// MarksKept bounds a trail; SameBytes the value of an entry property that is remembered.
+const (
+	MarksKept = 24
+	SameBytes = 256
+)
+
+// Mark is one thing that happened on the way through a journey.
+type Mark struct {
+	At   int64  `json:"at"`
+	Step string `json:"step"`
+	Why  string `json:"why"`
 }
 
 // Passage is what remains of an enrollment that is over.
 type Passage struct {
-	Times     int    `json:"times"`
-	Ended     string `json:"ended"`
-	EndedAt   int64  `json:"ended_at"`
-	Converted bool   `json:"converted,omitempty"`
+	Times     int              `json:"times"`
+	Ended     string           `json:"ended"`
+	EndedAt   int64            `json:"ended_at"`
+	Converted bool             `json:"converted,omitempty"`
+	Keys      map[string]int64 `json:"keys,omitempty"` // of journeys entered per value: when the latest values' enrollments ended
+	Trail     []Mark           `json:"trail,omitempty"`
+}
+
+// keysKept bounds the values that a journey entered per value remembers to have let in.
+const keysKept = 64
+
+// Refusal says why a trigger did not let the user in.
+type Refusal struct {
+	At  int64  `json:"at"`
+	Why string `json:"why"`
 }
 
 // Assignment is the variant a user met, and when.

@@ -18,7 +18,8 @@ import (
 // sections are the top-level keys, in the order in which they depend on each other. Each may stand in one file only, so
 // that a reader finds a thing in one place.
 func sections() []string {
-	return []string{"name", "events", "traits", "segments", "experiments", "consent", "limit", "actions", "journeys"}
+	return []string{"name", "events", "traits", "scores", "zone", "segments", "experiments", "consent", "limit", "quiet", "expire",
+		"holdout", "actions", "journeys"}
 }
 
 // section is a top-level key with the file it stands in.
@@ -32,21 +33,25 @@ func Compile(b Bundle) (*Playbook, error) {
 	p := &Playbook{
 		Hash: b.Hash(), Scale: b.Scale, Experiments: make(map[string]*Experiment), Actions: make(map[string]*Action),
 		Consent: make(map[string]*segment.Rule), journeys: make(map[string]*Journey), reads: make(map[string]bool),
-		Plan: segment.Plan{Events: make(map[string]segment.Properties), Traits: make(segment.Properties)},
+		Plan: newPlan(),
 	}
 	if !(b.Scale > 0 && b.Scale <= 1) {
 		return nil, Problems{{File: "bundle", Line: 1, Column: 1, Message: fmt.Sprintf("the scale %g must lie in (0, 1]", b.Scale)}}
 	}
-	p.Set = segment.NewSet(p.Plan, b.Scale)
 	c := &compiler{playbook: p}
 	found := c.sections(b)
 	for _, name := range sections() {
-		s, ok := found[name]
-		if !ok {
-			continue
+		if s, ok := found[name]; ok && slices.Contains(planSections(), name) {
+			c.file, c.source = s.file, b.Files[s.file]
+			c.planSection(name, s.node)
 		}
-		c.file, c.source = s.file, b.Files[s.file]
-		c.section(name, s.node)
+	}
+	p.Set = segment.NewSet(p.Plan, b.Scale)
+	for _, name := range sections() {
+		if s, ok := found[name]; ok && !slices.Contains(planSections(), name) {
+			c.file, c.source = s.file, b.Files[s.file]
+			c.section(name, s.node)
+		}
 	}
 	c.finish(found)
 	if len(c.problems) > 0 {
@@ -134,10 +139,6 @@ func (c *compiler) section(name string, node *yaml.Node) {
 	switch name {
 	case "name":
 		c.playbook.Name = c.text(node, "name")
-	case "events":
-		c.events(node)
-	case "traits":
-		maps.Copy(c.playbook.Plan.Traits, c.properties(node, "traits"))
 	case "segments":
 		c.segments(node)
 	case "experiments":
@@ -149,44 +150,18 @@ func (c *compiler) section(name string, node *yaml.Node) {
 			c.playbook.Consent[c.key(p.key, "consent category")] = rule
 		}
 	case "limit":
-		f := c.fields(node, "limit", "actions", "per")
-		c.playbook.Limit = &Limit{Actions: c.integer(f["actions"], "actions", 1, 1000), Per: c.duration(f["per"], "per")}
-		if f["actions"] == nil || f["per"] == nil {
-			c.fail(node, "limit needs actions and per, such as {actions: 3, per: 7d}")
-		}
+		c.limits(node)
+	case "quiet":
+		c.quiet(node)
+	case "expire":
+		c.playbook.Expire = c.duration(node, "expire")
+	case "holdout":
+		c.holdout(node)
 	case "actions":
 		c.actions(node)
 	case "journeys":
 		c.allJourneys(node)
 	}
-}
-
-func (c *compiler) events(node *yaml.Node) {
-	for _, p := range c.mapping(node, "events") {
-		name := p.key.Value
-		if name == "" || len(name) > 200 {
-			c.fail(p.key, "an event's name has 1 to 200 bytes")
-		}
-		f := c.fields(p.value, "event "+name, "description", "properties")
-		c.text(f["description"], "description")
-		declared := segment.Properties{}
-		if f["properties"] != nil {
-			declared = c.properties(f["properties"], "properties of "+name)
-		}
-		c.playbook.Plan.Events[name] = declared
-	}
-}
-
-func (c *compiler) properties(node *yaml.Node, what string) segment.Properties {
-	declared := make(segment.Properties)
-	for _, p := range c.mapping(node, what) {
-		t := segment.Type(c.text(p.value, "the type of "+p.key.Value))
-		if !slices.Contains(segment.Types(), t) {
-			c.fail(p.value, "%q is not a type; the types are: string, int, number, bool, timestamp, list", t)
-		}
-		declared[c.key(p.key, "name")] = t
-	}
-	return declared
 }
 
 func (c *compiler) segments(node *yaml.Node) {
@@ -245,7 +220,7 @@ func (c *compiler) sortSegments(order []string, byKey map[string]Segment, nodes 
 func (c *compiler) experiments(node *yaml.Node) {
 	for _, p := range c.mapping(node, "experiments") {
 		key := c.key(p.key, "experiment")
-		f := c.fields(p.value, "experiment "+key, "description", "variants", "coverage", "seed", "hash_version")
+		f := c.fields(p.value, "experiment "+key, "description", "variants", "coverage", "seed", "hash_version", "holdout")
 		e := &Experiment{Description: c.text(f["description"], "description")}
 		e.Key, e.Seed = key, c.text(f["seed"], "seed")
 		if e.Seed == "" {
@@ -270,6 +245,15 @@ func (c *compiler) experiments(node *yaml.Node) {
 		if err := e.Validate(); err != nil {
 			c.fail(p.key, "experiment %s: %v", key, err)
 		}
+		if f["holdout"] != nil {
+			e.Holdout = c.text(f["holdout"], "holdout")
+			if !slices.ContainsFunc(e.Variants, func(v experiment.Variant) bool { return v.Key == e.Holdout }) {
+				c.fail(f["holdout"], "experiment %s has no variant %q to hold out", key, e.Holdout)
+			}
+		}
+		if key == HoldoutKey {
+			c.fail(p.key, "no experiment can be named %s: the playbook's own holdout goes by that name", key)
+		}
 		c.playbook.Experiments[key] = e
 	}
 }
@@ -287,14 +271,16 @@ func (c *compiler) coverage(node *yaml.Node, e *Experiment) {
 func (c *compiler) actions(node *yaml.Node) {
 	for _, p := range c.mapping(node, "actions") {
 		key := c.key(p.key, "action")
-		f := c.fields(p.value, "action "+key, "description", "deliver", "category", "uncapped")
+		f := c.fields(p.value, "action "+key, "description", "deliver", "category", "uncapped", "quiet")
 		a := &Action{Key: key, Description: c.text(f["description"], "description"), Category: c.text(f["category"], "category")}
 		if a.Category != "" && c.playbook.Consent[a.Category] == nil {
 			c.fail(f["category"], "category %q has no rule under consent", a.Category)
 		}
-		if f["uncapped"] != nil {
-			if err := f["uncapped"].Decode(&a.Uncapped); err != nil {
-				c.fail(f["uncapped"], "uncapped must be true or false")
+		a.Uncapped, a.Quiet = c.boolean(f["uncapped"], "uncapped"), QuietHold
+		if f["quiet"] != nil {
+			a.Quiet = Quiet(c.text(f["quiet"], "quiet"))
+			if a.Quiet != QuietHold && a.Quiet != QuietDrop && a.Quiet != QuietIgnore {
+				c.fail(f["quiet"], "quiet must be hold, drop or ignore")
 			}
 		}
 		switch deliver := c.text(f["deliver"], "deliver"); {
@@ -326,6 +312,7 @@ func (c *compiler) finish(found map[string]section) {
 	for _, slot := range p.Set.Slots() {
 		p.reads[slot.Event] = true
 	}
+	p.asked = newIndex(p)
 	c.file = found["segments"].file
 	for i := range p.Segments {
 		rule := p.Segments[i].Rule

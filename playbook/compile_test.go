@@ -53,7 +53,7 @@ func TestExamplesCompile(t *testing.T) {
 	}
 	require.Equal(t, []string{"retention", "onboarding", "comeback"}, keys) // by priority
 	require.Nil(t, p.Journey("nope"))
-	require.Equal(t, &playbook.Limit{Actions: 4, Per: 7 * 24 * time.Hour}, p.Limit)
+	require.Equal(t, []playbook.Limit{{Actions: 4, Per: 7 * 24 * time.Hour}}, p.Limits)
 	require.True(t, p.Actions["send_congratulations"].Uncapped)
 	require.Equal(t, "marketing", p.Actions["retention_offer"].Category)
 	require.NotNil(t, p.Consent["marketing"])
@@ -109,12 +109,12 @@ func TestMistakes(t *testing.T) {
 		{"unknown key: experiment", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, §weight: 1}\n", []string{"known are: description, variants, coverage"}},
 		{"unknown key: limit", head + "limit: {actions: 1, per: 1d, §each: 1}\n", []string{"known are: actions, per"}},
 		{"unknown key: action", head + "actions:\n  send: {§url: x}\n", []string{"known are: description, deliver"}},
-		{"unknown key: journey", head + "journeys:\n  j: {enter: {on: a}, steps: [], §setps: []}\n", []string{"known are: description, priority, enter"}},
-		{"unknown key: enter", head + "journeys:\n  j: {enter: {on: a, §of: b}, steps: []}\n", []string{"known are: on, segment, when"}},
-		{"unknown key: goal", head + "journeys:\n  j: {enter: {on: a}, goal: {on: a, within: 1d, §by: b}, steps: []}\n", []string{"known are: on, within"}},
-		{"unknown key: exit", head + "journeys:\n  j: {enter: {on: a}, exit: [{on: a, §why: b}], steps: []}\n", []string{"known are: on, left, when, reason"}},
+		{"unknown key: journey", head + "journeys:\n  j: {enter: {on: a}, steps: [], §setps: []}\n", []string{"known are: description, priority, paused, enter"}},
+		{"unknown key: enter", head + "journeys:\n  j: {enter: {on: a, §of: b}, steps: []}\n", []string{"known are: on, where, segment, left, when, per"}},
+		{"unknown key: goal", head + "journeys:\n  j: {enter: {on: a}, goal: {on: a, within: 1d, §by: b}, steps: []}\n", []string{"known are: on, where, within"}},
+		{"unknown key: exit", head + "journeys:\n  j: {enter: {on: a}, exit: [{on: a, §why: b}], steps: []}\n", []string{"known are: on, where, left, entered, when, reason"}},
 		{"unknown key: step", head + journey("      - {delay: 1d, §reason: x}\n"), []string{"a step of kind delay; known are: id, delay"}},
-		{"unknown key: wait", head + journey("      - wait: {on: a, up_to: 1d, §til: x}\n"), []string{"known are: on, when, up_to, timeout"}},
+		{"unknown key: wait", head + journey("      - wait: {on: a, up_to: 1d, §til: x}\n"), []string{"known are: on, where, when, up_to, timeout"}},
 		{"unknown key: branch", head + journey("      - branch: [{when: did(\"a\"), §then: []}]\n"), []string{"known are: when, segment, steps, else"}},
 		{"a step of two kinds", head + journey("      - {delay: 1d, §exit: done}\n"), []string{"a step of kind delay"}},
 
@@ -175,11 +175,28 @@ func TestMistakes(t *testing.T) {
 		{"branch without condition", head + journey("      - branch:\n          - §steps: []\n"), []string{"either when or segment"}},
 		{"wait for nothing", head + journey("      - wait: §{up_to: 1d}\n"), []string{"on: event or when: rule"}},
 		{"wait for ever", head + journey("      - wait: §{on: a}\n"), []string{"up_to: how long at most"}},
-		{"enter by nothing", head + "journeys:\n  j: {enter: §{}, steps: []}\n", []string{"either on: event or segment: key"}},
+		{"enter by nothing", head + "journeys:\n  j: {enter: §{}, steps: []}\n", []string{"one of on: event, segment: key or left: key"}},
 		{"journey without anything", head + "journeys:\n  §§j: {}\n", []string{"needs enter", "has no steps"}},
-		{"exit for nothing", head + "journeys:\n  j: {enter: {on: a}, exit: [§{reason: x}], steps: []}\n", []string{"an exit needs on, left or when"}},
+		{"exit for nothing", head + "journeys:\n  j: {enter: {on: a}, exit: [§{reason: x}], steps: []}\n", []string{"an exit needs on, left, entered or when"}},
 		{"goal without end", head + "journeys:\n  j: {enter: {on: a}, goal: §{on: a}, steps: []}\n", []string{"{on: activated, within: 14d}"}},
-		{"reentry", head + "journeys:\n  j: {enter: {on: a}, reentry: §always, steps: []}\n", []string{"never or after_exit"}},
+		{"reentry", head + "journeys:\n  j: {enter: {on: a}, reentry: §always, steps: []}\n", []string{"reentry must be never, after_exit, or {after: 30d}"}},
+		{"reentry without a time", head + "journeys:\n  j: {enter: {on: a}, reentry: §{}, steps: []}\n", []string{"{after: 30d}"}},
+		{"two ways in", head + "segments: {s: {when: did(\"a\")}}\njourneys:\n  j: {enter: §{on: a, left: s}, steps: []}\n", []string{"one of on: event"}},
+		{"where without an event", head + "segments: {s: {when: did(\"a\")}}\njourneys:\n  j: {enter: {segment: s, where: §e.p == \"x\"}, steps: []}\n", []string{"needs on: event beside it"}},
+		{"where on what is not declared", head + "journeys:\n  j: {enter: {on: b, where: '§e.q == \"x\"'}, steps: []}\n", []string{"e.q"}},
+		{"same of a journey that a segment opens", head + "segments: {s: {when: did(\"a\")}}\njourneys:\n  j: {enter: {segment: s}, steps: [{wait: {on: b, where: 'e.p == §same.p', up_to: 1d}}]}\n", []string{"same"}},
+		{"per what is not declared", head + "journeys:\n  j: {enter: {on: a, per: §p}, steps: []}\n", []string{"event a declares no property \"p\""}},
+		{"with of the entry event that it does not have", head + actions + "journeys:\n  j: {enter: {on: a}, steps: [{action: send, with: §{x: \"${same.p}\"}}]}\n", []string{"event a declares no property \"p\""}},
+		{"delay to no time", head + journey("      - delay: §{}\n      - delay: {at: §9h}\n      - delay: {on: [mon, §monday]}\n"), []string{"has for, at or on", "such as 09:30", "mon, tue, wed"}},
+		{"quiet", head + "quiet: §{from: \"21:00\"}\n", []string{"needs from and to"}},
+		{"quiet all day", head + "quiet: §{from: \"21:00\", to: \"21:00\"}\n", []string{"no time at all"}},
+		{"quiet of an action", head + "actions: {send: {quiet: §never}}\n", []string{"hold, drop or ignore"}},
+		{"holdout of all", head + "holdout: {share: §1}\n", []string{"between 0 and 1"}},
+		{"experiment named like the holdout", head + "experiments:\n  §holdout: {variants: {c: 0.5, d: 0.5}}\n", []string{"goes by that name"}},
+		{"experiment that holds out nobody", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, holdout: §f}\n", []string{"no variant \"f\""}},
+		{"limit on no category", head + "limit: [{actions: 1, per: day, category: §mail}]\n", []string{"no rule under consent"}},
+		{"migrate", head + "journeys:\n  j: {enter: {on: a}, migrate: §go, steps: []}\n", []string{"stay, exit, move"}},
+		{"move to nowhere", head + "journeys:\n  j: {enter: {on: a}, migrate: {move: {old: §new}}, steps: []}\n", []string{"no step \"new\""}},
 		{"segment without rule", head + "segments:\n  §s: {}\n", []string{"needs a rule"}},
 		{"empty rule", head + "segments: {s: {when: '§'}}\n", []string{"write true if that is meant"}},
 		{"rule that answers with a number", head + "segments: {s: {when: §1 + 1}}\n", []string{"not true or false"}},
@@ -489,15 +506,15 @@ func TestFill(t *testing.T) {
 		"number": 5, "deep": map[string]any{"x": "${traits.industry}"}, "list": []any{"${traits.size}", 1, map[string]any{"y": "${traits.role}"}},
 		"other": "${other.size} ${traits.Size}",
 	}
-	require.Equal(t, []string{"industry", "none", "role", "size"}, playbook.References(with))
+	require.Equal(t, []string{"industry", "none", "role", "size"}, playbook.References(with, "traits"))
 	require.Equal(t, map[string]any{
 		"alone": int64(7), "within": "size 7 of finance!", "missing": "<>", "missing_alone": nil,
 		"number": 5, "deep": map[string]any{"x": "finance"}, "list": []any{int64(7), 1, map[string]any{"y": "cto"}},
 		"other": "${other.size} ${traits.Size}",
-	}, playbook.Fill(with, map[string]any{"size": int64(7), "industry": "finance", "role": "cto"}))
+	}, playbook.Fill(with, map[string]any{"size": int64(7), "industry": "finance", "role": "cto"}, nil))
 	require.Equal(t, "${traits.size}", with["alone"], "the playbook is shared: nothing is filled in place")
-	require.Empty(t, playbook.References(nil))
-	require.Empty(t, playbook.Fill(nil, nil))
+	require.Empty(t, playbook.References(nil, "traits"))
+	require.Empty(t, playbook.Fill(nil, nil, nil))
 }
 
 func FuzzCompile(f *testing.F) {
@@ -549,6 +566,6 @@ journeys:
 }
 
 func ExampleFill() {
-	fmt.Println(playbook.Fill(map[string]any{"greeting": "Hello ${traits.role}", "size": "${traits.size}"}, map[string]any{"role": "CTO", "size": 5}))
+	fmt.Println(playbook.Fill(map[string]any{"greeting": "Hello ${traits.role}", "size": "${traits.size}"}, map[string]any{"role": "CTO", "size": 5}, nil))
 	// Output: map[greeting:Hello CTO size:5]
 }

@@ -1,56 +1,49 @@
 package playbook
 
 import (
-	"cmp"
-	"encoding/json"
-	"fmt"
-	"maps"
-	"regexp"
 	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/onramphq/onramp/segment"
 )
 
-// MaxSteps bounds a journey.
-const MaxSteps = 500
+// Bounds of a journey.
+const (
+	MaxSteps       = 500
+	MaxEnrollments = 16 // of one user in one journey at a time, where it is entered per value of a property
+)
 
 func (c *compiler) allJourneys(node *yaml.Node) {
 	for _, p := range c.mapping(node, "journeys") {
 		key := c.key(p.key, "journey")
-		f := c.fields(p.value, "journey "+key, "description", "priority", "enter", "reentry", "goal", "exit", "steps")
+		f := c.fields(p.value, "journey "+key,
+			"description", "priority", "paused", "enter", "reentry", "goal", "exit", "migrate", "steps")
 		j := &Journey{
 			Key: key, Description: c.text(f["description"], "description"), Version: c.playbook.Hash,
-			Priority: c.integer(f["priority"], "priority", -1000, 1000), Reentry: ReenterNever, Steps: make(map[string]*Step),
+			Priority: c.integer(f["priority"], "priority", -1000, 1000), Paused: c.boolean(f["paused"], "paused"),
+			Reentry: ReenterNever, Steps: make(map[string]*Step),
 		}
-		if f["reentry"] != nil {
-			j.Reentry = Reentry(c.text(f["reentry"], "reentry"))
-			if j.Reentry != ReenterNever && j.Reentry != ReenterAfterExit {
-				c.fail(f["reentry"], "reentry must be never or after_exit")
-			}
-		}
+		c.reentry(f["reentry"], j)
 		if f["enter"] == nil {
-			c.fail(p.key, "journey %s needs enter: {on: event} or {segment: key}", key)
+			c.fail(p.key, "journey %s needs enter: {on: event}, {segment: key} or {left: key}", key)
 		} else {
 			j.Enter = c.trigger(f["enter"])
 		}
-		if f["goal"] != nil {
-			j.Goal = c.goal(f["goal"])
-		}
-		if f["exit"] != nil {
-			j.Exits = c.exits(f["exit"])
-		}
+		c.goal(f["goal"], j)
+		c.exits(f["exit"], j)
 		if f["steps"] == nil {
 			c.fail(p.key, "journey %s has no steps", key)
 		} else {
 			s := &stepper{compiler: c, journey: j}
 			j.First = s.list(f["steps"], "", "")
 		}
+		c.migrate(f["migrate"], j)
 		if len(j.Steps) > MaxSteps {
 			c.fail(p.key, "journey %s has %d steps; at most %d are taken", key, len(j.Steps), MaxSteps)
 		}
+		slices.Sort(j.Same)
+		j.Same = slices.Compact(j.Same)
 		c.playbook.Journeys = append(c.playbook.Journeys, j)
 		c.playbook.journeys[key] = j
 	}
@@ -109,301 +102,155 @@ func (c *compiler) condition(node *yaml.Node) *segment.Rule {
 	return rule
 }
 
+// filter compiles a condition on the properties of one of the events. entry names the events that can have let the user in.
+func (c *compiler) filter(node *yaml.Node, events, entry []string) *segment.Filter {
+	if node == nil {
+		return nil
+	}
+	source := c.text(node, "where")
+	if node.Kind != yaml.ScalarNode {
+		return nil
+	}
+	if len(events) == 0 {
+		c.fail(node, "where looks at the properties of an event: it needs on: event beside it")
+		return nil
+	}
+	if slices.ContainsFunc(slices.Concat(events, entry), func(name string) bool { return !c.playbook.Set.Declares(name) }) {
+		return nil // reported where they are named
+	}
+	filter, problems := c.playbook.Set.CompileFilter(source, events, entry)
+	c.ruleProblems(node, "where", problems)
+	return filter
+}
+
+// correlated is filter for what comes after the entry: it may look at the entry event's properties too.
+func (c *compiler) correlated(node *yaml.Node, events []string, j *Journey) *segment.Filter {
+	filter := c.filter(node, events, j.Enter.Events)
+	if filter != nil {
+		j.Same = append(j.Same, filter.Same...)
+	}
+	return filter
+}
+
 func (c *compiler) trigger(node *yaml.Node) Trigger {
-	f := c.fields(node, "enter", "on", "segment", "when")
-	t := Trigger{Events: c.eventList(f["on"], "on"), Segment: c.checkSegment(f["segment"]), When: c.condition(f["when"])}
-	if (len(t.Events) == 0) == (t.Segment == "") {
-		c.fail(node, "enter needs either on: event or segment: key")
+	f := c.fields(node, "enter", "on", "where", "segment", "left", "when", "per")
+	t := Trigger{
+		Events: c.eventList(f["on"], "on"), Segment: c.checkSegment(f["segment"]), Left: c.checkSegment(f["left"]),
+		When: c.condition(f["when"]),
+	}
+	t.Where = c.filter(f["where"], t.Events, nil)
+	ways := 0
+	for _, is := range []bool{f["on"] != nil, f["segment"] != nil, f["left"] != nil} {
+		if is {
+			ways++
+		}
+	}
+	if ways != 1 {
+		c.fail(node, "enter needs one of on: event, segment: key or left: key")
+	}
+	if f["per"] != nil {
+		t.Per = c.text(f["per"], "per")
+		c.entryProperty(f["per"], t.Per, t.Events)
 	}
 	c.note(t.Events, t.When)
 	return t
 }
 
-func (c *compiler) goal(node *yaml.Node) *Goal {
-	f := c.fields(node, "goal", "on", "within")
-	if f["on"] == nil || f["within"] == nil {
-		c.fail(node, "goal needs on and within, such as {on: activated, within: 14d}")
-		return nil
+// entryProperty checks a property that every event which lets a user in must declare.
+func (c *compiler) entryProperty(node *yaml.Node, property string, events []string) {
+	if len(events) == 0 {
+		c.fail(node, "%s is a property of the event that lets the user in; this journey is entered by a segment", property)
 	}
-	g := &Goal{Event: c.event(f["on"]), Within: c.duration(f["within"], "within")}
-	c.note([]string{g.Event})
-	return g
+	for _, event := range events {
+		if declared, ok := c.playbook.Plan.Events[event]; ok && declared[property] == "" {
+			c.fail(node, "event %s declares no property %q", event, property)
+		}
+	}
 }
 
-func (c *compiler) exits(node *yaml.Node) []Exit {
+func (c *compiler) reentry(node *yaml.Node, j *Journey) {
+	switch {
+	case node == nil:
+	case node.Kind == yaml.MappingNode:
+		f := c.fields(node, "reentry", "after")
+		if f["after"] == nil {
+			c.fail(node, "reentry needs after: a time since the last end, such as {after: 30d}")
+		}
+		j.Reentry, j.Cooldown = ReenterAfterExit, c.duration(f["after"], "after")
+	default:
+		j.Reentry = Reentry(c.text(node, "reentry"))
+		if j.Reentry != ReenterNever && j.Reentry != ReenterAfterExit {
+			c.fail(node, "reentry must be never, after_exit, or {after: 30d}")
+		}
+	}
+}
+
+func (c *compiler) goal(node *yaml.Node, j *Journey) {
+	if node == nil {
+		return
+	}
+	f := c.fields(node, "goal", "on", "where", "within")
+	if f["on"] == nil || f["within"] == nil {
+		c.fail(node, "goal needs on and within, such as {on: activated, within: 14d}")
+		return
+	}
+	j.Goal = &Goal{Event: c.event(f["on"]), Within: c.duration(f["within"], "within")}
+	j.Goal.Where = c.correlated(f["where"], []string{j.Goal.Event}, j)
+	c.note([]string{j.Goal.Event})
+}
+
+func (c *compiler) exits(node *yaml.Node, j *Journey) {
+	if node == nil {
+		return
+	}
 	if node.Kind != yaml.SequenceNode {
 		c.fail(node, "exit must be a list, such as - {on: account_closed, reason: closed}")
-		return nil
+		return
 	}
-	var exits []Exit
 	for _, item := range node.Content {
-		f := c.fields(item, "exit", "on", "left", "when", "reason")
+		f := c.fields(item, "exit", "on", "where", "left", "entered", "when", "reason")
 		e := Exit{
-			Events: c.eventList(f["on"], "on"), Left: c.checkSegment(f["left"]), When: c.condition(f["when"]),
-			Reason: "exited",
+			Events: c.eventList(f["on"], "on"), Left: c.checkSegment(f["left"]), Entered: c.checkSegment(f["entered"]),
+			When: c.condition(f["when"]), Reason: "exited",
 		}
+		e.Where = c.correlated(f["where"], e.Events, j)
 		if f["reason"] != nil {
 			e.Reason = c.key(f["reason"], "reason")
 		}
-		if len(e.Events) == 0 && e.Left == "" && e.When == nil {
-			c.fail(item, "an exit needs on, left or when")
+		if len(e.Events) == 0 && e.Left == "" && e.Entered == "" && e.When == nil {
+			c.fail(item, "an exit needs on, left, entered or when")
 		}
 		c.note(e.Events, e.When)
-		exits = append(exits, e)
+		j.Exits = append(j.Exits, e)
 	}
-	return exits
 }
 
-// stepper lays the nested steps of one journey out as nodes that name their followers.
-type stepper struct {
-	*compiler
-	journey *Journey
-}
-
-// list compiles a list of steps and returns the key of its first. after is where the last leads; path names the list.
-func (s *stepper) list(node *yaml.Node, path, after string) string {
-	if node.Kind != yaml.SequenceNode {
-		s.fail(node, "steps must be a list")
-		return after
-	}
-	keys := make([]string, len(node.Content))
-	for i, item := range node.Content {
-		keys[i] = s.stepKey(item, fmt.Sprintf("%s%d", cmp.Or(path, "s"), i+1))
-	}
-	for i, item := range node.Content {
-		next := after
-		if i+1 < len(keys) {
-			next = keys[i+1]
+// migrate reads what becomes of those inside when the playbook changes. Whether the old version has the steps that a map names
+// is for Diff to say: this one is all there is here.
+func (c *compiler) migrate(node *yaml.Node, j *Journey) {
+	j.Migrate = Migration{Policy: MigrateStay}
+	switch {
+	case node == nil:
+	case node.Kind == yaml.MappingNode:
+		f := c.fields(node, "migrate", "move")
+		if f["move"] == nil {
+			c.fail(node, "migrate is stay, exit, or {move: {old_step: new_step}}")
+			return
 		}
-		s.step(item, keys[i], next)
-	}
-	if len(keys) == 0 {
-		return after
-	}
-	return keys[0]
-}
-
-// stepKey is the step's own id, or its place. It is reserved before the step is read, so that the one before can name it.
-func (s *stepper) stepKey(item *yaml.Node, place string) string {
-	key := place
-	if item.Kind == yaml.MappingNode {
-		for i := 0; i+1 < len(item.Content); i += 2 {
-			if item.Content[i].Value == "id" {
-				key = s.key(item.Content[i+1], "id")
+		j.Migrate = Migration{Policy: MigrateMove, Steps: make(map[string]string)}
+		for _, p := range c.mapping(f["move"], "move") {
+			to := c.text(p.value, "the step to move to")
+			if j.Steps[to] == nil {
+				c.fail(p.value, "journey %s has no step %q to move to", j.Key, to)
 			}
+			j.Migrate.Steps[p.key.Value] = to
 		}
-	}
-	if s.journey.Steps[key] != nil {
-		s.fail(item, "a step with id %s stands already in journey %s", key, s.journey.Key)
-	}
-	s.journey.Steps[key] = &Step{Key: key}
-	return key
-}
-
-// kindKeys lists the keys of each kind of step; the kind's own name is one of them.
-func kindKeys() map[string][]string {
-	return map[string][]string{
-		"action":     {"action", "with", "expire"},
-		"delay":      {"delay"},
-		"wait":       {"wait"},
-		"branch":     {"branch"},
-		"experiment": {"experiment", "variants"},
-		"exit":       {"exit"},
-	}
-}
-
-func (s *stepper) step(item *yaml.Node, key, next string) {
-	s.journey.Order = append(s.journey.Order, key)
-	if item.Kind != yaml.MappingNode {
-		s.mapping(item, "a step")
-		return
-	}
-	kind := ""
-	for i := 0; i+1 < len(item.Content) && kind == ""; i += 2 {
-		if _, ok := kindKeys()[item.Content[i].Value]; ok {
-			kind = item.Content[i].Value
-		}
-	}
-	if kind == "" {
-		s.fail(item, "a step is one of: %s", strings.Join(slices.Sorted(maps.Keys(kindKeys())), ", "))
-		return
-	}
-	f := s.fields(item, "a step of kind "+kind, append([]string{"id"}, kindKeys()[kind]...)...)
-	step := s.journey.Steps[key]
-	step.Kind, step.Next = StepKind(kind), next
-	switch step.Kind {
-	case StepAction:
-		s.action(step, f)
-	case StepDelay:
-		step.Duration = s.duration(f["delay"], "delay")
-	case StepWait:
-		s.wait(step, f["wait"], next)
-	case StepBranch:
-		s.branch(step, f["branch"], next)
-	case StepExperiment:
-		s.experiment(step, f, next)
-	case StepExit:
-		step.Reason = s.key(f["exit"], "exit reason")
-	}
-}
-
-func (s *stepper) action(step *Step, f map[string]*yaml.Node) {
-	step.Action = s.text(f["action"], "action")
-	if s.playbook.Actions[step.Action] == nil {
-		s.fail(f["action"], "action %q is not declared: add it under actions", step.Action)
-	}
-	step.Expire = s.duration(f["expire"], "expire")
-	if f["with"] == nil {
-		return
-	}
-	if err := f["with"].Decode(&step.With); err != nil {
-		s.fail(f["with"], "with must be a mapping of names to values")
-	}
-	if _, err := json.Marshal(step.With); err != nil {
-		s.fail(f["with"], "with must hold values that JSON has: texts, numbers, true, false, lists and mappings of names")
-	}
-	for _, reference := range References(step.With) {
-		if _, ok := s.playbook.Plan.Traits[reference]; !ok {
-			s.fail(f["with"], "${traits.%s} is not a declared trait", reference)
-		}
-	}
-}
-
-func (s *stepper) wait(step *Step, node *yaml.Node, next string) {
-	f := s.fields(node, "wait", "on", "when", "up_to", "timeout")
-	step.Events, step.When = s.eventList(f["on"], "on"), s.condition(f["when"])
-	step.Duration = s.duration(f["up_to"], "up_to")
-	if len(step.Events) == 0 && step.When == nil {
-		s.fail(node, "wait needs on: event or when: rule")
-	}
-	if f["up_to"] == nil {
-		s.fail(node, "wait needs up_to: how long at most, such as 3d")
-	}
-	s.note(step.Events, step.When)
-	step.OnTimeout = next
-	if f["timeout"] != nil {
-		step.OnTimeout = s.list(f["timeout"], step.Key+"_timeout_", next)
-	}
-}
-
-func (s *stepper) branch(step *Step, node *yaml.Node, next string) {
-	if node.Kind != yaml.SequenceNode {
-		s.fail(node, "branch must be a list of {when: rule, steps: […]}, {segment: key, steps: […]} and, last, {else: […]}")
-		return
-	}
-	for i, item := range node.Content {
-		f := s.fields(item, "branch", "when", "segment", "steps", "else")
-		path := fmt.Sprintf("%s_%d_", step.Key, i+1)
-		if f["else"] != nil {
-			if len(f) > 1 || i+1 < len(node.Content) {
-				s.fail(item, "else stands alone and last")
-			}
-			step.Next = s.list(f["else"], path, next)
-			continue
-		}
-		b := Branch{Segment: s.checkSegment(f["segment"]), When: s.condition(f["when"]), To: next}
-		if (b.Segment == "") == (f["when"] == nil) {
-			s.fail(item, "a branch has either when or segment")
-		}
-		if f["steps"] != nil {
-			b.To = s.list(f["steps"], path, next)
-		}
-		s.note(nil, b.When)
-		step.Branches = append(step.Branches, b)
-	}
-}
-
-func (s *stepper) experiment(step *Step, f map[string]*yaml.Node, next string) {
-	step.Experiment = s.text(f["experiment"], "experiment")
-	e := s.playbook.Experiments[step.Experiment]
-	if e == nil {
-		s.fail(f["experiment"], "experiment %q is not defined", step.Experiment)
-		return
-	}
-	if f["variants"] == nil {
-		s.fail(f["experiment"], "the step needs variants: the steps of each")
-		return
-	}
-	step.Variants = make(map[string]string)
-	for _, p := range s.mapping(f["variants"], "variants") {
-		step.Variants[p.key.Value] = s.list(p.value, step.Key+"_"+p.key.Value+"_", next)
-	}
-	for _, v := range e.Variants {
-		if _, ok := step.Variants[v.Key]; !ok {
-			s.fail(f["variants"], "variant %s of experiment %s has no steps here", v.Key, step.Experiment)
-		}
-	}
-	if len(step.Variants) > len(e.Variants) {
-		s.fail(f["variants"], "experiment %s has the variants %s and no others", step.Experiment, variantKeys(e))
-	}
-}
-
-func variantKeys(e *Experiment) string {
-	keys := make([]string, len(e.Variants))
-	for i, v := range e.Variants {
-		keys[i] = v.Key
-	}
-	return strings.Join(keys, ", ")
-}
-
-var reference = regexp.MustCompile(`\$\{traits\.([a-z][a-z0-9_]*)\}`)
-
-// References returns the traits that the texts of with name.
-func References(with map[string]any) []string {
-	var found []string
-	var visit func(v any)
-	visit = func(v any) {
-		switch v := v.(type) {
-		case string:
-			for _, m := range reference.FindAllStringSubmatch(v, -1) {
-				found = append(found, m[1])
-			}
-		case []any:
-			for _, item := range v {
-				visit(item)
-			}
-		case map[string]any:
-			for _, item := range v {
-				visit(item)
-			}
-		}
-	}
-	visit(with)
-	slices.Sort(found)
-	return slices.Compact(found)
-}
-
-// Fill returns with, its references replaced by the user's traits. A text that is one reference keeps the trait's type; a
-// trait without a value is null alone and empty within a text.
-func Fill(with, traits map[string]any) map[string]any {
-	filled := make(map[string]any, len(with))
-	for k, v := range with {
-		filled[k] = fill(v, traits)
-	}
-	return filled
-}
-
-func fill(v any, traits map[string]any) any {
-	switch v := v.(type) {
-	case string:
-		if m := reference.FindStringSubmatch(v); m != nil && m[0] == v {
-			return traits[m[1]]
-		}
-		return reference.ReplaceAllStringFunc(v, func(match string) string {
-			if value, ok := traits[reference.FindStringSubmatch(match)[1]]; ok {
-				return fmt.Sprint(value)
-			}
-			return ""
-		})
-	case []any:
-		list := make([]any, len(v))
-		for i := range v {
-			list[i] = fill(v[i], traits)
-		}
-		return list
-	case map[string]any:
-		return Fill(v, traits)
 	default:
-		return v
+		policy := Policy(c.text(node, "migrate"))
+		if policy != MigrateStay && policy != MigrateExit && policy != MigrateMove {
+			c.fail(node, "migrate is stay, exit, move, or {move: {old_step: new_step}}")
+			return
+		}
+		j.Migrate.Policy = policy
 	}
 }

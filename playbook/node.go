@@ -125,6 +125,25 @@ func (c *compiler) integer(node *yaml.Node, what string, low, high int) int {
 	return n
 }
 
+func (c *compiler) boolean(node *yaml.Node, what string) bool {
+	var b bool
+	if node == nil {
+		return false
+	}
+	if err := node.Decode(&b); err != nil {
+		c.fail(node, "%s must be true or false", what)
+	}
+	return b
+}
+
+func (c *compiler) clock(node *yaml.Node, what string) segment.Clock {
+	clock, err := segment.ParseClock(c.text(node, what))
+	if err != nil {
+		c.fail(node, "%s: %v", what, err)
+	}
+	return clock
+}
+
 func (c *compiler) duration(node *yaml.Node, what string) time.Duration {
 	if node == nil {
 		return 0
@@ -156,6 +175,11 @@ func (c *compiler) rule(node *yaml.Node, what string) *segment.Rule {
 		return nil
 	}
 	rule, problems := c.playbook.Set.Compile(source)
+	c.ruleProblems(node, what, problems)
+	return rule
+}
+
+func (c *compiler) ruleProblems(node *yaml.Node, what string, problems []error) {
 	for _, problem := range problems {
 		e, ok := errors.AsType[*segment.RuleError](problem)
 		if !ok {
@@ -164,7 +188,6 @@ func (c *compiler) rule(node *yaml.Node, what string) *segment.Rule {
 		}
 		c.problems = append(c.problems, c.locate(node, e))
 	}
-	return rule
 }
 
 // locate turns a place in a rule's text into a place in the file; where it cannot, the rule's beginning has to do.

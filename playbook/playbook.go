@@ -18,13 +18,24 @@ type Playbook struct {
 	Experiments map[string]*Experiment
 	Actions     map[string]*Action
 	Journeys    []*Journey // by priority, highest first
-	Limit       *Limit     // nil: no frequency cap
+	Limits      []Limit    // frequency caps; an action must fit all that are for it
 	Consent     map[string]*segment.Rule
+	Quiet       *segment.Span          // when nobody is disturbed, in the user's local time; nil: never
+	Expire      time.Duration          // of steps that name none; 0: never
+	Holdout     *experiment.Experiment // HeldOut against Treated; nil: nobody is held out
 
 	journeys map[string]*Journey
 	reads    map[string]bool
 	anyEvent bool
+	asked    index
 }
+
+// The variants of the playbook's own holdout, and the name it goes by where experiments do.
+const (
+	HoldoutKey = "holdout"
+	HeldOut    = "held_out"
+	Treated    = "treated"
+)
 
 // Segment is a named set of users.
 type Segment struct {
@@ -37,6 +48,7 @@ type Segment struct {
 type Experiment struct {
 	experiment.Experiment
 	Description string
+	Holdout     string // the variant whose users go on behind the experiment; empty: none
 }
 
 // Action says how something done for a user reaches the service that does it.
@@ -45,13 +57,27 @@ type Action struct {
 	Description string
 	Webhook     string // the receiver's name in the operator's configuration; empty: NATS
 	Category    string // of consent; empty: none needed
-	Uncapped    bool   // not counted and not held back by Limit
+	Uncapped    bool   // not counted and not held back by Limits
+	Quiet       Quiet
 }
 
-// Limit is the frequency cap over all journeys of a user.
+// Quiet says what becomes of an action that falls into quiet hours.
+type Quiet string
+
+// The answers.
+const (
+	QuietHold   Quiet = "hold" // the user waits at the step until they are over
+	QuietDrop   Quiet = "drop"
+	QuietIgnore Quiet = "ignore"
+)
+
+// Limit is a frequency cap over all journeys of a user: so many actions in any time of length Per, or where Daily is set on one
+// of the user's calendar days. Category narrows it to the actions of one.
 type Limit struct {
-	Actions int
-	Per     time.Duration
+	Actions  int
+	Per      time.Duration
+	Daily    bool
+	Category string
 }
 
 // Reentry says whether a user who has been through a journey may enter it again.
@@ -69,8 +95,12 @@ type Journey struct {
 	Description string
 	Version     string // hash of the playbook that holds it
 	Priority    int
+	Paused      bool
 	Enter       Trigger
 	Reentry     Reentry
+	Cooldown    time.Duration // with ReenterAfterExit: that long after the last end
+	Same        []string      // properties of the entry event that filters and actions look at; sorted
+	Migrate     Migration
 	Goal        *Goal
 	Exits       []Exit
 	First       string           // key of the first step
@@ -78,25 +108,50 @@ type Journey struct {
 	Order       []string         // keys in the order of the file
 }
 
-// Trigger lets a user in: on one of the events, or on entering the segment; where When is set, only if it is true then.
+// Trigger lets a user in: on one of the events that passes Where, on entering Segment or on leaving Left; where When is set, only
+// if it is true then. Per names a property: every value of it makes an enrollment of its own.
 type Trigger struct {
 	Events  []string
+	Where   *segment.Filter
 	Segment string
+	Left    string
 	When    *segment.Rule
+	Per     string
 }
 
 // Goal is the event that counts as success within a time from entry.
 type Goal struct {
 	Event  string
+	Where  *segment.Filter
 	Within time.Duration
 }
 
-// Exit takes a user out wherever the user stands: on one of the events, on leaving the segment, or as soon as When is true.
+// Exit takes a user out wherever the user stands: on one of the events that passes Where, on leaving Left, on entering Entered, or
+// as soon as When is true.
 type Exit struct {
-	Events []string
-	Left   string
-	When   *segment.Rule
-	Reason string
+	Events  []string
+	Where   *segment.Filter
+	Left    string
+	Entered string
+	When    *segment.Rule
+	Reason  string
+}
+
+// Policy says what becomes of the enrollments of older versions when a playbook comes into force.
+type Policy string
+
+// The policies.
+const (
+	MigrateStay Policy = "stay" // they finish by the version they entered
+	MigrateMove Policy = "move" // they go on in the new one
+	MigrateExit Policy = "exit" // they end
+)
+
+// Migration is a policy; with MigrateMove, Steps says where an old step's users stand in the new version, where that is not the
+// step of the same key.
+type Migration struct {
+	Policy Policy
+	Steps  map[string]string
 }
 
 // StepKind is what a step does.
@@ -123,11 +178,14 @@ type Step struct {
 	With   map[string]any // action: strings may hold ${traits.name}
 	Expire time.Duration  // action: not sent when decided later than this after it was due; 0: always sent
 
-	Duration time.Duration // delay; wait: up to
+	Duration time.Duration  // delay: at least; wait: up to
+	At       *segment.Clock // delay: then to that local time; nil: none
+	Days     []time.Weekday // delay: and to such a day; empty: any
 
-	Events    []string      // wait
-	When      *segment.Rule // wait
-	OnTimeout string        // wait
+	Events    []string        // wait
+	Where     *segment.Filter // wait
+	When      *segment.Rule   // wait
+	OnTimeout string          // wait
 
 	Branches []Branch // branch: the first that holds; Next where none does
 

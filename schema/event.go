@@ -52,7 +52,8 @@ type UserEvent struct {
 }
 
 // EventBatch is what one signal carries: events of one user in stream order, and the playbook they are to be read with.
-// Revision grows with every published playbook, so a workflow never goes back to an older one.
+// Revision grows with every published playbook, so a workflow never goes back to an older one. A batch without events brings a
+// playbook to a user who sends none.
 type EventBatch struct {
 	Playbook string      `json:"playbook"`
 	Revision uint64      `json:"revision"`

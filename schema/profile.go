@@ -38,4 +38,5 @@ type JourneyStatus struct {
 	Ended        string `json:"ended,omitempty"` // the exit reason
 	EndedAt      int64  `json:"ended_at,omitempty"`
 	Converted    bool   `json:"converted,omitempty"`
+	Paused       bool   `json:"paused,omitempty"` // the playbook pauses the journey: nothing moves
 }

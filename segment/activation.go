@@ -39,27 +39,31 @@ func (e *evaluation) ResolveName(name string) (any, bool) {
 // Parent implements interpreter.Activation.
 func (*evaluation) Parent() interpreter.Activation { return nil }
 
-// propertyScope resolves the properties of one event for a filter.
-type propertyScope struct {
-	declared Properties
-	values   map[string]any
+// filterScope resolves the properties of one event, and of the one that let the user in, for a filter.
+type filterScope struct {
+	filter       *Filter
+	event, entry map[string]any
 }
 
 // ResolveName implements interpreter.Activation.
-func (s propertyScope) ResolveName(name string) (any, bool) {
+func (s *filterScope) ResolveName(name string) (any, bool) {
+	declared, values := s.filter.event, s.event
 	property, ok := strings.CutPrefix(name, "e.")
 	if !ok {
-		return nil, false
+		if property, ok = strings.CutPrefix(name, "same."); !ok {
+			return nil, false
+		}
+		declared, values = s.filter.entry, s.entry
 	}
-	value, had := s.values[property]
+	value, had := values[property]
 	if !had {
 		return nil, false
 	}
-	return s.declared[property].coerce(value)
+	return declared[property].coerce(value)
 }
 
 // Parent implements interpreter.Activation.
-func (propertyScope) Parent() interpreter.Activation { return nil }
+func (*filterScope) Parent() interpreter.Activation { return nil }
 
 func celInt(n int64) ref.Val     { return types.Int(n) }
 func celString(s string) ref.Val { return types.String(s) }

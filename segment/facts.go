@@ -35,8 +35,7 @@ type Trait struct {
 // Apply folds one event into f. Undeclared events and traits leave no mark. done names the series this event has been
 // counted in already and takes those that Apply counts it in: a user can live under several sets, which share series.
 func (set *Set) Apply(f *Facts, event *schema.UserEvent, done map[string]bool) {
-	declared, ok := set.plan.Events[event.EventName]
-	if !ok {
+	if !set.Declares(event.EventName) {
 		return
 	}
 	if f.FirstSeen == 0 || event.OccurredAt < f.FirstSeen {
@@ -54,7 +53,7 @@ func (set *Set) Apply(f *Facts, event *schema.UserEvent, done map[string]bool) {
 	}
 	for _, i := range slots {
 		slot := &set.slots[i]
-		if done[slot.Key] || !slot.selects(declared, properties) {
+		if done[slot.Key] || !slot.selects(properties) {
 			continue
 		}
 		done[slot.Key] = true

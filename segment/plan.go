@@ -31,7 +31,28 @@ func Types() []Type { return []Type{String, Int, Number, Bool, Timestamp, List} 
 type Plan struct {
 	Events map[string]Properties
 	Traits Properties
+	Scores map[string]string   // description by key; a score lives in the trait that ScoreTrait names
+	Docs   map[string]EventDoc // by event; what is not there is neither described nor required
+	Zone   Zone
+
+	TraitDocs map[string]string // description by trait
 }
+
+// EventDoc is what a plan says about an event besides its properties' types.
+type EventDoc struct {
+	Description string
+	Required    []string          // the properties that every such event carries; sorted
+	Properties  map[string]string // description by property
+}
+
+// Zone says where a user's local time comes from.
+type Zone struct {
+	Trait   string         // a string trait that holds an IANA name; empty: none
+	Default *time.Location // for users without one; nil: UTC
+}
+
+// ScoreTrait is the name of the trait that holds a score.
+func ScoreTrait(score string) string { return "score_" + score }
 
 // Properties maps names to declared types.
 type Properties map[string]Type

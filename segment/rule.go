@@ -48,11 +48,8 @@ func (e *RuleError) Error() string { return fmt.Sprintf("%d:%d: %s", e.Line, e.C
 // Compile compiles a rule that answers true or false, adding the aggregates it reads to the set. It returns every problem
 // found, each a *RuleError.
 func (set *Set) Compile(source string) (*Rule, []error) {
-	if len(source) > MaxRuleBytes {
-		return nil, []error{&RuleError{1, 1, fmt.Sprintf("rule_too_large: %d bytes; at most %d are taken", len(source), MaxRuleBytes)}}
-	}
-	if strings.TrimSpace(source) == "" {
-		return nil, []error{&RuleError{1, 1, "the rule is empty; an empty condition would mean always: write true if that is meant"}}
+	if err := checkSource(source); err != nil {
+		return nil, []error{err}
 	}
 	b := &builder{set: set}
 	env, err := b.environment()
@@ -61,7 +58,7 @@ func (set *Set) Compile(source string) (*Rule, []error) {
 	}
 	parsed, issues := env.Parse(source)
 	if issues.Err() != nil {
-		return nil, ruleErrors(issues)
+		return nil, asErrors(ruleErrors(issues))
 	}
 	env, err = env.Extend(b.variables()...)
 	if err != nil {
@@ -69,10 +66,10 @@ func (set *Set) Compile(source string) (*Rule, []error) {
 	}
 	checked, issues := env.Check(parsed)
 	if issues.Err() != nil {
-		return nil, ruleErrors(issues)
+		return nil, asErrors(ruleErrors(issues))
 	}
 	if problems := checkShape(checked); len(problems) > 0 {
-		return nil, problems
+		return nil, asErrors(problems)
 	}
 	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(evaluationCost))
 	if err != nil {
@@ -109,8 +106,27 @@ func (b *builder) rule(source string, checked *cel.Ast, program cel.Program) *Ru
 	return r
 }
 
-func ruleErrors(issues *cel.Issues) []error {
-	problems := make([]error, 0, len(issues.Errors()))
+// checkSource refuses a text that is not worth parsing.
+func checkSource(source string) error {
+	if len(source) > MaxRuleBytes {
+		return &RuleError{1, 1, fmt.Sprintf("rule_too_large: %d bytes; at most %d are taken", len(source), MaxRuleBytes)}
+	}
+	if strings.TrimSpace(source) == "" {
+		return &RuleError{1, 1, "the rule is empty; an empty condition would mean always: write true if that is meant"}
+	}
+	return nil
+}
+
+func asErrors(problems []*RuleError) []error {
+	list := make([]error, len(problems))
+	for i, p := range problems {
+		list[i] = p
+	}
+	return list
+}
+
+func ruleErrors(issues *cel.Issues) []*RuleError {
+	problems := make([]*RuleError, 0, len(issues.Errors()))
 	for _, e := range issues.Errors() {
 		problems = append(problems, &RuleError{e.Location.Line(), e.Location.Column() + 1, plain(e.Message)})
 	}
@@ -132,11 +148,11 @@ func plain(message string) string {
 }
 
 // checkShape refuses what the type checker takes and a running system should not.
-func checkShape(checked *cel.Ast) []error {
+func checkShape(checked *cel.Ast) []*RuleError {
 	if !checked.OutputType().IsExactType(cel.BoolType) {
-		return []error{&RuleError{1, 1, fmt.Sprintf("the rule answers with %s, not true or false", checked.OutputType())}}
+		return []*RuleError{{1, 1, fmt.Sprintf("the rule answers with %s, not true or false", checked.OutputType())}}
 	}
-	var problems []error
+	var problems []*RuleError
 	info := checked.NativeRep().SourceInfo()
 	at := func(e ast.Expr, message string) {
 		location := info.GetStartLocation(e.ID())
@@ -207,9 +223,12 @@ func (t Truth) String() string { return [...]string{"unknown", "false", "true"}[
 // Scope is what a rule is asked about: one user at one moment.
 type Scope struct {
 	Facts     *Facts
-	Now       int64 // Unix milliseconds
+	Now       int64          // Unix milliseconds
+	Zone      *time.Location // the user's; nil: as the rule's plan says, which is UTC where it says nothing
 	InSegment func(name string) bool
-	Variant   func(experiment string) string // "" where the user has none
+	// SegmentSince says since when, in Unix milliseconds, the user has been in the segment; 0 where the user is not.
+	SegmentSince func(name string) int64
+	Variant      func(experiment string) string // "" where the user has none
 }
 
 // Result is an answer and how long it holds.

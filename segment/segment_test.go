@@ -117,7 +117,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"syntax", `did("signed_up") &&`, "1:"},
 		{"unknown event", `did("sign_up")`, `1:5: event "sign_up" is not declared; declared are: feature_viewed`},
 		{"unknown trait", "true ||\n  traits.industri == \"x\"", "2:9: undeclared reference to 'traits.industri'"},
-		{"unknown property", `events("feature_viewed").where(e.color == "x").count() > 1`, "its declared properties are: feature, seconds"},
+		{"unknown property", `events("feature_viewed").where(e.color == "x").count() > 1`, "the declared properties of feature_viewed are: feature, seconds"},
 		{"no ending", `events("signed_up") > 1`, "needs an ending"},
 		{"not a truth", `events("signed_up").count()`, "answers with int"},
 		{"type mix", `traits.company_size > "x"`, "1:21: found no matching overload"},

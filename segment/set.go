@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"cel.dev/cel-go/cel"
 )
 
 // KeepRecent bounds the event times a windowed slot remembers. A windowed count therefore never exceeds it; comparing with
@@ -31,7 +29,7 @@ type Slot struct {
 	Where  string        // the filter's source; empty for all
 	Window time.Duration // the widest window a rule looks through; 0 where none does
 	Keep   int
-	filter cel.Program
+	filter *Filter
 }
 
 // NewSet returns an empty set for rules over plan. Every duration in a rule is multiplied by scale (1 in earnest; a demo
@@ -63,7 +61,7 @@ func (set *Set) scaled(d time.Duration) time.Duration {
 }
 
 // slot returns the index of the aggregate for event and where, making it if it is new.
-func (set *Set) slot(event, where string, filter cel.Program) int {
+func (set *Set) slot(event, where string, filter *Filter) int {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(event), event, where))
 	key := hex.EncodeToString(sum[:6])
 	if i, ok := set.byKey[key]; ok {
@@ -82,16 +80,22 @@ func (set *Set) widen(i int, window time.Duration) {
 	slot.Keep = KeepRecent
 }
 
-// selects reports whether the slot counts an event with these properties. A filter that cannot be answered, because a
-// property is missing or mistyped, does not select.
-func (s *Slot) selects(declared Properties, properties map[string]any) bool {
-	if s.filter == nil {
-		return true
+// selects reports whether the slot counts an event with these properties. A filter that cannot be answered does not select.
+func (s *Slot) selects(properties map[string]any) bool {
+	return s.filter == nil || s.filter.Match(properties, nil)
+}
+
+// Zone returns the zone in which the user lives: that of the plan's trait, else the plan's default, else UTC.
+func (set *Set) Zone(f *Facts) *time.Location {
+	if trait, ok := f.Traits[set.plan.Zone.Trait]; ok {
+		if name, isText := String.coerceJSON(trait.Value); isText {
+			if zone, known := Location(name.(string)); known { //nolint:forcetypeassert // what String coerces is a string
+				return zone
+			}
+		}
 	}
-	out, _, err := s.filter.Eval(propertyScope{declared: declared, values: properties})
-	if err != nil {
-		return false
+	if set.plan.Zone.Default != nil {
+		return set.plan.Zone.Default
 	}
-	answer, ok := out.Value().(bool)
-	return ok && answer
+	return time.UTC
 }

@@ -1,7 +1,6 @@
 package segment
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -194,7 +193,7 @@ func (b *builder) series(kind termKind, ending string) cel.MacroFactory {
 // chain is a selection of events: what stands before .count().
 type chain struct {
 	event, where string
-	filter       cel.Program
+	filter       *Filter
 	window       time.Duration
 }
 
@@ -259,29 +258,17 @@ func (b *builder) where(eh cel.MacroExprFactory, c *chain, arg ast.Expr) *cel.Er
 	if err != nil {
 		return eh.NewError(arg.ID(), "the filter is too complex: compare properties of e with values")
 	}
-	properties := b.set.plan.Events[c.event]
-	options := make([]cel.EnvOption, 0, len(properties))
-	for name, t := range properties {
-		options = append(options, cel.Variable("e."+name, t.cel()))
+	filter := &Filter{Source: text, event: b.set.plan.Events[c.event]}
+	say := func(scope, name string) string {
+		if scope == "same" {
+			return b.set.plan.undeclared(scope+"."+name, name, nil, nil)
+		}
+		return b.set.plan.undeclared(scope+"."+name, name, []string{c.event}, filter.event)
 	}
-	env, err := cel.NewEnv(options...)
-	if err != nil {
-		return eh.NewError(arg.ID(), err.Error())
+	if problems := filter.compile(say); len(problems) > 0 {
+		return eh.NewError(arg.ID(), fmt.Sprintf("filter on %q: %s", c.event, problems[0].Message))
 	}
-	checked, issues := env.Compile(text)
-	if issues.Err() != nil {
-		return eh.NewError(arg.ID(), fmt.Sprintf("filter on %q: %s; its declared properties are: %s",
-			c.event, plain(issues.Errors()[0].Message), names(properties)))
-	}
-	if problems := checkShape(checked); len(problems) > 0 {
-		rule, _ := errors.AsType[*RuleError](problems[0])
-		return eh.NewError(arg.ID(), "filter: "+rule.Message)
-	}
-	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(evaluationCost))
-	if err != nil {
-		return eh.NewError(arg.ID(), err.Error())
-	}
-	c.where, c.filter = text, program
+	c.where, c.filter = text, filter
 	return nil
 }
 

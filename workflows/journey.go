@@ -116,6 +116,9 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 		for i := range batch.Events {
 			r.next(ctx, journey.Input{Event: &batch.Events[i], Playbook: batch.Playbook, Revision: batch.Revision}, &all)
 		}
+		if len(batch.Events) == 0 { // a playbook came into force for a user who sends no events
+			r.next(ctx, journey.Input{Playbook: batch.Playbook, Revision: batch.Revision}, &all)
+		}
 	}
 	if r.due(ctx) {
 		r.need()
