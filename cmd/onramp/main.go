@@ -63,6 +63,8 @@ type cli struct {
 	API      apiCommand      `cmd:"" name:"api" help:"Run the role that answers HTTP."`
 	Validate validateCommand `cmd:"" help:"Check a playbook and list every problem with file, line and column."`
 	Apply    applyCommand    `cmd:"" help:"Put a playbook in force and bring it to every running user."`
+	Graph    graphCommand    `cmd:"" help:"Draw the journeys of a playbook, as Mermaid text or SVG."`
+	Schema   schemaCommand   `cmd:"" help:"Print the JSON Schema of playbook files, for editors."`
 	Health   healthCommand   `cmd:"" help:"Ask a running API whether it is ready; for container health checks."`
 	Bench    benchCommand    `cmd:"" help:"Measure the path against bare SDK loops on the same embedded servers."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`

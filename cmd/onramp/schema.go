@@ -1,0 +1,16 @@
+package main
+
+import (
+	"context"
+
+	"github.com/onramphq/onramp/playbook"
+)
+
+type schemaCommand struct {
+	Output string `short:"o" help:"Write to this file instead of the screen. Example: onramp schema -o playbook.schema.json"`
+}
+
+// Run prints the JSON Schema of playbook files.
+func (c *schemaCommand) Run(_ context.Context, io stdio) error {
+	return writeTo(c.Output, io.out, playbook.Schema())
+}

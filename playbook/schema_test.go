@@ -1,0 +1,145 @@
+package playbook_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/onramphq/onramp/playbook"
+)
+
+func compiledSchema(tb testing.TB) *jsonschema.Schema {
+	tb.Helper()
+	document, err := jsonschema.UnmarshalJSON(strings.NewReader(playbook.Schema()))
+	require.NoError(tb, err)
+	c := jsonschema.NewCompiler()
+	require.NoError(tb, c.AddResource("urn:onramp:playbook", document))
+	schema, err := c.Compile("urn:onramp:playbook")
+	require.NoError(tb, err)
+	return schema
+}
+
+// asJSON is how an editor sees a YAML text.
+func asJSON(tb testing.TB, text string) any {
+	tb.Helper()
+	var v any
+	require.NoError(tb, yaml.Unmarshal([]byte(text), &v))
+	raw, err := json.Marshal(v)
+	require.NoError(tb, err)
+	document, err := jsonschema.UnmarshalJSON(strings.NewReader(string(raw)))
+	require.NoError(tb, err)
+	return document
+}
+
+func TestSchemaTakesTheExamples(t *testing.T) {
+	t.Parallel()
+	schema := compiledSchema(t)
+	files, err := filepath.Glob("../examples/*/*.yaml")
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(files), 3)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.NoError(t, schema.Validate(asJSON(t, string(text))), file)
+	}
+	for _, text := range []string{nested, head, "", "events:\n  a:\n", "limit: {actions: 1, per: 1d}\n"} {
+		require.NoError(t, schema.Validate(asJSON(t, text)), text)
+	}
+}
+
+// TestSchemaExamples: what the schema shows as an example is one.
+func TestSchemaExamples(t *testing.T) {
+	t.Parallel()
+	schema := compiledSchema(t)
+	seen, checked := make(map[*jsonschema.Schema]bool), 0
+	var visit func(s *jsonschema.Schema)
+	visit = func(s *jsonschema.Schema) {
+		if s == nil || seen[s] {
+			return
+		}
+		seen[s] = true
+		for _, e := range s.Examples {
+			checked++
+			require.NoError(t, s.Validate(e), s.Location)
+		}
+		if s.Default != nil {
+			checked++
+			require.NoError(t, s.Validate(*s.Default), s.Location)
+		}
+		visit(s.Ref)
+		for _, inner := range s.Properties {
+			visit(inner)
+		}
+		for _, inner := range s.OneOf {
+			visit(inner)
+		}
+		if inner, ok := s.AdditionalProperties.(*jsonschema.Schema); ok {
+			visit(inner)
+		}
+		visit(s.Items2020)
+	}
+	visit(schema)
+	require.Greater(t, checked, 30)
+}
+
+func TestSchemaRefuses(t *testing.T) {
+	t.Parallel()
+	schema := compiledSchema(t)
+	for name, text := range map[string]string{
+		"unknown key":              "jurneys: {}\n",
+		"unknown key: event":       "events: {a: {props: {}}}\n",
+		"unknown key: step":        journey("      - {delay: 1d, reason: x}\n"),
+		"unknown key: wait":        journey("      - wait: {on: a, up_to: 1d, til: x}\n"),
+		"unknown key: with":        journey("      - {exit: done, with: {}}\n"),
+		"two kinds of step":        journey("      - {delay: 1d, exit: done}\n"),
+		"no kind of step":          journey("      - id: x\n"),
+		"list for mapping":         "events: [a]\n",
+		"mapping for list":         "journeys: {j: {enter: {on: a}, steps: {}}}\n",
+		"number for duration":      journey("      - delay: 5\n"),
+		"bad duration":             journey("      - delay: 3 days\n"),
+		"empty duration":           journey("      - delay: ''\n"),
+		"bad clock":                "quiet: {from: \"25:00\", to: \"08:00\"}\n",
+		"bad weekday":              journey("      - delay: {on: [monday]}\n"),
+		"empty delay":              journey("      - delay: {}\n"),
+		"bad type":                 "traits: {t: text}\n",
+		"bad key":                  "segments: {Big-One: {when: true}}\n",
+		"weight above one":         "experiments: {e: {variants: {c: 0.5, d: 5}}}\n",
+		"one variant":              "experiments: {e: {variants: {c: 1}}}\n",
+		"coverage of nobody":       "experiments: {e: {variants: {c: 0.5, d: 0.5}, coverage: 0}}\n",
+		"priority too high":        "journeys: {j: {enter: {on: a}, steps: [], priority: 1001}}\n",
+		"segment without rule":     "segments: {s: {description: x}}\n",
+		"journey without steps":    "journeys: {j: {enter: {on: a}}}\n",
+		"journey without enter":    "journeys: {j: {steps: []}}\n",
+		"enter in two ways":        "journeys: {j: {enter: {on: a, segment: s}, steps: []}}\n",
+		"filter without event":     "journeys: {j: {enter: {segment: s, where: e.total > 1.0}, steps: []}}\n",
+		"goal without end":         "journeys: {j: {enter: {on: a}, goal: {on: a}, steps: []}}\n",
+		"goal on two events":       "journeys: {j: {enter: {on: a}, goal: {on: [a, b], within: 1d}, steps: []}}\n",
+		"exit for nothing":         "journeys: {j: {enter: {on: a}, exit: [{reason: x}], steps: []}}\n",
+		"exit that is no list":     "journeys: {j: {enter: {on: a}, exit: {on: a}, steps: []}}\n",
+		"reentry":                  "journeys: {j: {enter: {on: a}, reentry: always, steps: []}}\n",
+		"migrate":                  "journeys: {j: {enter: {on: a}, migrate: {to: {}}, steps: []}}\n",
+		"wait for ever":            journey("      - wait: {on: a}\n"),
+		"wait for nothing":         journey("      - wait: {up_to: 1d}\n"),
+		"branch without condition": journey("      - branch: [{steps: []}]\n"),
+		"branch with two":          journey("      - branch: [{when: true, segment: s}]\n"),
+		"else with steps":          journey("      - branch: [{else: [], steps: []}]\n"),
+		"experiment, no variants":  journey("      - experiment: e\n"),
+		"limit of nothing":         "limit: {per: 1d}\n",
+		"limit per month":          "limit: {actions: 1, per: month}\n",
+		"holdout of everybody":     "holdout: {share: 1}\n",
+		"bad receiver":             "actions: {send: {deliver: smtp}}\n",
+		"quiet":                    "actions: {send: {quiet: sometimes}}\n",
+		"uncapped":                 "actions: {send: {uncapped: often}}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Error(t, schema.Validate(asJSON(t, text)))
+		})
+	}
+}
