@@ -140,7 +140,7 @@ func (s *share) user(u *User) error {
 		Historic(events, s.opts.Until)
 	}
 	for len(events) > 0 && events[len(events)-1].OccurredAt > s.opts.Until {
-		events = events[:len(events)-1]
+		events = events[:len(events)-1] // they are in order
 	}
 	if len(events) == 0 {
 		return nil

@@ -3,6 +3,7 @@ package backtest
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/onramphq/onramp/schema"
 )
@@ -31,3 +32,5 @@ func inOrder(events []schema.UserEvent) {
 		events[i].Sequence = uint64(i) + 1 //nolint:gosec // an index
 	}
 }
+
+func msDuration(ms int64) time.Duration { return time.Duration(ms) * time.Millisecond }
