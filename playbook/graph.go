@@ -83,30 +83,57 @@ func (p *Playbook) variantEdges(s *Step) []edge {
 	return list
 }
 
+// meetings finds where the ways from each step meet again: the nearest step that all of them pass. Steps only lead on in
+// the file, so one pass from its end suffices. An exit counts as leading to the step behind it.
+func (p *Playbook) meetings(j *Journey) map[string]string {
+	meets := make(map[string]string)
+	depth := map[string]int{"": 0}
+	common := func(a, b string) string {
+		for a != b {
+			if depth[a] < depth[b] {
+				a, b = b, a
+			}
+			a = meets[a]
+		}
+		return a
+	}
+	for _, key := range slices.Backward(j.Order) {
+		s := j.Steps[key]
+		at := s.Next
+		for _, e := range p.edges(s) {
+			at = common(at, e.to)
+		}
+		meets[key], depth[key] = at, depth[at]+1
+	}
+	return meets
+}
+
 func percent(share float64) string {
 	return strconv.FormatFloat(float64(int(share*1e4+0.5))/100, 'f', -1, 64) + " %"
 }
 
 func code(r *segment.Rule) caption {
-	return caption{text: strings.Join(strings.Fields(r.Source), " "), code: true}
+	return caption{oneLine(r.Source), true}
 }
 
+func oneLine(source string) string { return strings.Join(strings.Fields(source), " ") }
+
 // texts say what a step does, one line each.
-func (s *Step) texts() []caption {
+func (p *Playbook) texts(s *Step) []caption {
 	switch s.Kind {
 	case StepAction:
 		list := []caption{{text: s.Action}}
 		for _, name := range slices.Sorted(maps.Keys(s.With)) {
 			list = append(list, caption{text: name + ": " + plainJSON(s.With[name])})
 		}
-		if s.Expire > 0 {
+		if s.Expire > 0 && s.Expire != p.Expire {
 			list = append(list, caption{text: "expires after " + segment.FormatDuration(s.Expire)})
 		}
 		return list
 	case StepDelay:
-		return []caption{{text: segment.FormatDuration(s.Duration)}}
+		return []caption{{text: s.delayed()}}
 	case StepWait:
-		return conditions("for ", s.Events, s.When)
+		return conditions("for ", s.Events, s.Where, s.When)
 	case StepExperiment:
 		return []caption{{text: s.Experiment}}
 	case StepExit:
@@ -116,6 +143,29 @@ func (s *Step) texts() []caption {
 	case StepBranch: // its conditions stand on its edges
 	}
 	return nil
+}
+
+// delayed says how long a delay is: `1d, then 09:00 on mon, tue`.
+func (s *Step) delayed() string {
+	var parts []string
+	if s.Duration > 0 {
+		parts = append(parts, segment.FormatDuration(s.Duration))
+	}
+	local := ""
+	if s.At != nil {
+		local = s.At.String()
+	}
+	if len(s.Days) > 0 {
+		days := make([]string, len(s.Days))
+		for i, day := range s.Days {
+			days[i] = strings.ToLower(day.String()[:3])
+		}
+		local = strings.TrimSpace(local + " on " + strings.Join(days, ", "))
+	}
+	if local != "" {
+		parts = append(parts, local)
+	}
+	return strings.Join(parts, ", then ")
 }
 
 // plainJSON writes a value of with as JSON, a text without its quotes.
@@ -130,10 +180,13 @@ func plainJSON(v any) string {
 	return string(raw)
 }
 
-func conditions(verb string, events []string, when *segment.Rule) []caption {
+func conditions(verb string, events []string, where *segment.Filter, when *segment.Rule) []caption {
 	var list []caption
 	if len(events) > 0 {
 		list = append(list, caption{text: verb + strings.Join(events, " or ")})
+	}
+	if where != nil {
+		list = append(list, caption{oneLine(where.Source), true})
 	}
 	if when != nil {
 		list = append(list, code(when))
@@ -143,29 +196,48 @@ func conditions(verb string, events []string, when *segment.Rule) []caption {
 
 // texts say who enters.
 func (t Trigger) texts() []caption {
-	list := conditions("on ", t.Events, t.When)
-	if t.Segment != "" {
+	list := conditions("on ", t.Events, t.Where, t.When)
+	switch {
+	case t.Segment != "":
 		list = slices.Insert(list, 0, caption{text: "on entering " + t.Segment})
+	case t.Left != "":
+		list = slices.Insert(list, 0, caption{text: "on leaving " + t.Left})
+	}
+	if t.Per != "" {
+		list = append(list, caption{text: "once per " + t.Per})
 	}
 	return list
 }
 
 // texts say what takes a user out.
 func (e Exit) texts() []caption {
-	list := conditions("on ", e.Events, e.When)
+	list := conditions("on ", e.Events, e.Where, e.When)
 	if e.Left != "" {
 		list = slices.Insert(list, 0, caption{text: "on leaving " + e.Left})
+	}
+	if e.Entered != "" {
+		list = slices.Insert(list, 0, caption{text: "on entering " + e.Entered})
 	}
 	return append(list, caption{text: "→ " + e.Reason})
 }
 
 func (g *Goal) texts() []caption {
-	return []caption{{text: "on " + g.Event}, {text: "within " + segment.FormatDuration(g.Within)}}
+	return append(conditions("on ", []string{g.Event}, g.Where, nil), caption{text: "within " + segment.FormatDuration(g.Within)})
 }
 
 // rules say how a journey stands to the others and to a user's past.
 func (j *Journey) rules() string {
-	return fmt.Sprintf("priority %d · reentry %s", j.Priority, strings.ReplaceAll(string(j.Reentry), "_", " "))
+	text := fmt.Sprintf("priority %d · reentry %s", j.Priority, strings.ReplaceAll(string(j.Reentry), "_", " "))
+	if j.Cooldown > 0 {
+		text = fmt.Sprintf("priority %d · reentry after %s", j.Priority, segment.FormatDuration(j.Cooldown))
+	}
+	if j.Migrate.Policy != MigrateStay {
+		text += " · migrate " + string(j.Migrate.Policy)
+	}
+	if j.Paused {
+		text += " · paused"
+	}
+	return text
 }
 
 // Mermaid draws journeys as one Mermaid flowchart, a subgraph each.
@@ -200,7 +272,7 @@ func (p *Playbook) mermaid(b *strings.Builder, j *Journey, number int) {
 	completes := j.First == ""
 	for _, key := range j.Order {
 		s := j.Steps[key]
-		node(id(key), s.Kind, append([]caption{{text: key}}, s.texts()...)...)
+		node(id(key), s.Kind, append([]caption{{text: key}}, p.texts(s)...)...)
 		for _, e := range p.edges(s) {
 			completes = completes || e.to == ""
 			fmt.Fprintf(b, "    %s %s %s\n", id(key), mermaidArrow(e), id(e.to))

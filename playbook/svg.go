@@ -125,7 +125,7 @@ type point struct{ x, y int }
 
 func (d *drawing) draw() (width, height int) {
 	j := d.journey
-	d.meets, d.placed = d.meetings(), make(map[string]bool)
+	d.meets, d.placed = d.playbook.meetings(j), make(map[string]bool)
 	blocks, left, right, _ := d.sequence(j.First, "")
 	left, right = max(left, boxWidth/2), max(right, boxWidth/2)
 	head := d.header()
@@ -153,31 +153,6 @@ func (d *drawing) draw() (width, height int) {
 	return width, max(bottom, side) + margin
 }
 
-// meetings finds where the ways from each step meet again: the nearest step that all of them pass. Steps only lead on in
-// the file, so one pass from its end suffices. For the layout an exit counts as leading to the step behind it.
-func (d *drawing) meetings() map[string]string {
-	meets := make(map[string]string)
-	depth := map[string]int{"": 0}
-	common := func(a, b string) string {
-		for a != b {
-			if depth[a] < depth[b] {
-				a, b = b, a
-			}
-			a = meets[a]
-		}
-		return a
-	}
-	for _, key := range slices.Backward(d.journey.Order) {
-		s := d.journey.Steps[key]
-		at := s.Next
-		for _, e := range d.playbook.edges(s) {
-			at = common(at, e.to)
-		}
-		meets[key], depth[key] = at, depth[at]+1
-	}
-	return meets
-}
-
 // sequence lays out the steps from key up to, not including, stop.
 func (d *drawing) sequence(key, stop string) (blocks []*block, left, right, height int) {
 	for key != stop && key != "" && !d.placed[key] {
@@ -194,7 +169,7 @@ func (d *drawing) sequence(key, stop string) (blocks []*block, left, right, heig
 }
 
 func (d *drawing) block(s *Step) *block {
-	b := &block{step: s, lines: fit(s.texts(), boxWidth-2*boxPad, boxLines), left: boxWidth / 2, right: boxWidth / 2}
+	b := &block{step: s, lines: fit(d.playbook.texts(s), boxWidth-2*boxPad, boxLines), left: boxWidth / 2, right: boxWidth / 2}
 	b.boxHeight = headHeight + len(b.lines)*lineHeight + 6
 	b.height = b.boxHeight
 	edges := d.playbook.edges(s)
