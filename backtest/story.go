@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/onramphq/onramp/journey"
@@ -100,13 +101,25 @@ func objectText(raw json.RawMessage) string {
 func ValuesText(values map[string]any) string {
 	parts := make([]string, 0, len(values))
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		text := fmt.Sprint(values[name])
-		if s, ok := values[name].(string); ok && (s == "" || strings.ContainsAny(s, " ,{}")) {
-			text = fmt.Sprintf("%q", s)
-		}
-		parts = append(parts, name+": "+text)
+		parts = append(parts, name+": "+valueText(values[name]))
 	}
 	return "{" + strings.Join(parts, ", ") + "}"
+}
+
+func valueText(value any) string {
+	switch v := value.(type) {
+	case nil:
+		return "null"
+	case string:
+		if v == "" || strings.ContainsAny(v, " ,:{}[]\n") {
+			return strconv.Quote(v)
+		}
+		return v
+	case map[string]any:
+		return ValuesText(v)
+	default:
+		return fmt.Sprint(v)
+	}
 }
 
 func outcomeText(o *schema.Outcome, action *schema.ActionRequest) string {
