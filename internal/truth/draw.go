@@ -64,7 +64,7 @@ func newDrawer(t *rapid.T) *drawer {
 }
 
 func (d *drawer) draw() *Case {
-	c := &Case{Books: []*Book{d.book}, Log: d.log()}
+	c := &Case{Books: []*Book{d.book}, Log: d.log(), Token: one(d, "token", tokens()...)}
 	c.End = c.Log[len(c.Log)-1].At + int64(d.number("afterwards", 1, 120))*hour
 	return c
 }
@@ -404,6 +404,9 @@ func (d *drawer) traits() map[string]any {
 	}
 	return values
 }
+
+// tokens name users that experiments treat differently.
+func tokens() []string { return []string{"u_a", "u_b", "u_c", "u_d", "u_e", "u_f"} }
 
 // Redelivered is the case with every message delivered once more and every event published again, at a random later place.
 func (c *Case) Redelivered(t *rapid.T) *Case {
