@@ -345,14 +345,14 @@ func (u *user) choose(step *Step) []*Step {
 	return nil
 }
 
-// expose returns the steps of the user's variant and records the first meeting with it. Held-out users go the way of the first
-// variant, unexposed.
+// expose returns the steps of the user's variant and records the first meeting with it. Held-out users go the way of control,
+// unexposed.
 func (u *user) expose(e *enrollment, step *Step) []*Step {
 	variant, met := u.met[step.Experiment]
 	switch {
 	case met:
 	case u.heldOut():
-		variant = step.Variants[0].Key
+		variant = "control"
 	default:
 		variant = u.Assign(e.book, step.Experiment)
 		u.meet(e, step.Experiment, variant)
