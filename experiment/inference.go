@@ -9,22 +9,6 @@ import (
 // Arm is what one variant's users did: how many met the variant, and how many of these converted afterwards.
 type Arm struct{ Users, Converted int64 }
 
-// State says whether the numbers of a comparison mean anything.
-type State string
-
-// The states. Only in StateOK and StateFewConversions are lift and intervals set.
-const (
-	StateOK             State = "ok"
-	StateFewConversions State = "few_conversions" // an arm has fewer than MinConversions: the normal approximation is weak
-	StateEmptyArm       State = "empty_arm"       // nobody met one of the variants
-	StateZeroBaseline   State = "zero_baseline"   // nobody converted in control: there is nothing to be relative to
-	StateZeroVariance   State = "zero_variance"   // all or none converted in both arms: no spread, so no interval
-	StateInvalid        State = "invalid"         // more conversions than users, or a negative count
-)
-
-// MinConversions is how many conversions each arm needs before a claim should be made. A rule of thumb.
-const MinConversions = 30
-
 // Defaults of Options.
 const (
 	DefaultAlpha = 0.05
