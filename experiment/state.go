@@ -1,5 +1,7 @@
 package experiment
 
+import "math"
+
 // State says whether the numbers that stand beside it mean anything. Where they mean nothing they are zero, and a p-value is
 // one: no caller can take a degenerate case for a result without passing over its name.
 type State string
@@ -42,23 +44,15 @@ func (s State) worse(other State) State {
 	return other
 }
 
+// rank orders the states from the one that explains least.
 func (s State) rank() int {
-	switch s {
-	case StateOK:
-		return 1
-	case StateFewUsers:
-		return 2
-	case StateFewConversions:
-		return 3
-	case StateInvalid:
-		return 7
-	case StateNotFinite:
-		return 6
-	case StateOverflow:
-		return 5
-	case "":
-		return 0
-	default:
-		return 4
+	for i, state := range [...]State{
+		"", StateOK, StateFewUsers, StateFewConversions, StateUnbounded, StateZeroBaseline, StateZeroVariance, StateOneUser,
+		StateZeroTotal, StateCollinear, StateEmptyArm, StateOverflow, StateNotFinite, StateInvalid,
+	} {
+		if s == state {
+			return i
+		}
 	}
+	return math.MaxInt
 }
