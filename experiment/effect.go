@@ -47,7 +47,7 @@ func (c Contrast) Absolute(opts Options) Effect {
 	z := e.Value / e.SE
 	e.Anytime = Evidence{Interval: around(opts.anytimeMultiple(c.Users)), PValue: opts.anytimeP(z, c.Users)}
 	e.Fixed = Evidence{Interval: around(fixedMultiple(opts.Alpha, c.DF)), PValue: fixedP(z, c.DF)}
-	return e.checked()
+	return e.modest().checked()
 }
 
 // Relative returns the difference as a share of the baseline: 0.15 says that treatment is 15 % above control.
@@ -81,7 +81,7 @@ func (c Contrast) Relative(opts Options) Effect {
 		return unreadable(StateUnbounded)
 	}
 	e.Fixed.PValue = fixedP(z, c.DF)
-	return e.checked()
+	return e.modest().checked()
 }
 
 // usable returns the state that keeps the contrast from being read. Empty: none.
@@ -97,6 +97,16 @@ func (c Contrast) usable() State {
 	default:
 		return ""
 	}
+}
+
+// modest keeps what holds at every look from saying more than what holds at one. The asymptotic sequence could, of a handful
+// of users and for an NStar as small: it knows nothing of Student's t.
+func (e Effect) modest() Effect {
+	e.Anytime.PValue = max(e.Anytime.PValue, e.Fixed.PValue)
+	if !e.Anytime.LowOpen {
+		e.Anytime.Low, e.Anytime.High = min(e.Anytime.Low, e.Fixed.Low), max(e.Anytime.High, e.Fixed.High)
+	}
+	return e
 }
 
 // checked refuses an effect whose arithmetic left the finite numbers.

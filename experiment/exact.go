@@ -37,7 +37,12 @@ func (b binomials) profileDifference(d float64) (height, slope float64) {
 		return value, slope
 	})
 	t := min(max(c+d, 0), 1)
-	return b.logLikelihood(c, t), over(b.yesT, t) - over(b.noT, 1-t)
+	// At the top the two slopes cancel. Where an arm stands at 0 or 1 they do not: then that arm stays, and the other moves.
+	slopeT, slopeC := over(b.yesT, t)-over(b.noT, 1-t), over(b.noC, 1-c)-over(b.yesC, c)
+	if math.Abs(slopeC) < math.Abs(slopeT) {
+		return b.logLikelihood(c, t), slopeC
+	}
+	return b.logLikelihood(c, t), slopeT
 }
 
 // profileRatio is the same for treatment = r · control.
@@ -111,9 +116,11 @@ func border(inside, outside float64, above func(float64) (value, slope float64))
 	return root(inside, outside, above)
 }
 
-// root returns where f falls through zero on the way from a to b: Newton's method, kept between the two by halving.
+// root returns where f falls through zero on the way from a to b: Newton's method, which gives way to halving where it would
+// leave the two or does not get on.
 func root(a, b float64, f func(float64) (value, slope float64)) float64 {
 	x := a + (b-a)/2
+	last := math.Abs(b - a)
 	for range 200 {
 		v, slope := f(x)
 		if v > 0 {
@@ -122,10 +129,11 @@ func root(a, b float64, f func(float64) (value, slope float64)) float64 {
 			b = x
 		}
 		next := x - v/slope
-		if !(next > min(a, b) && next < max(a, b)) { // written so that NaN is refused too
+		if !(next >= min(a, b) && next <= max(a, b) && math.Abs(next-x) <= last/2) { // written so that NaN is refused too
 			next = a + (b-a)/2
 		}
-		if math.Abs(next-x) <= 1e-15*math.Abs(x) {
+		last = math.Abs(next - x)
+		if last <= 1e-15*math.Abs(x) {
 			return next
 		}
 		x = next
