@@ -142,7 +142,7 @@ until: +3d
 		"",
 		"                                    expected       got",
 		"    +0h   Mon 2026-03-02 09:00 CET  event signed_up",
-		"    +0h   Mon 2026-03-02 09:00 CET  started j      started j",
+		"    +0h   Mon 2026-03-02 09:00 CET  started j      started j: event signed_up",
 		"  ▶ +12h  Mon 2026-03-02 21:00 CET  action remind",
 		"    +20h  Tue 2026-03-03 05:00 CET  event other",
 		"  ✗ +24h  Tue 2026-03-03 09:00 CET                 action remind",
