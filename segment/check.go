@@ -140,12 +140,8 @@ func (b *builder) comparison(e ast.Expr) (t *term, operator string, value ast.Ex
 		return nil, "", nil
 	}
 	call := e.AsCall()
-	mirrored, ok := map[string]string{
-		operators.Less: operators.Greater, operators.LessEquals: operators.GreaterEquals,
-		operators.Greater: operators.Less, operators.GreaterEquals: operators.LessEquals,
-		operators.Equals: operators.Equals, operators.NotEquals: operators.NotEquals,
-	}[call.FunctionName()]
-	if !ok {
+	mirrored := mirror(call.FunctionName())
+	if mirrored == "" {
 		return nil, "", nil
 	}
 	left, right := call.Args()[0], call.Args()[1]
@@ -153,6 +149,15 @@ func (b *builder) comparison(e ast.Expr) (t *term, operator string, value ast.Ex
 		return t, call.FunctionName(), right
 	}
 	return b.termOf(right), mirrored, left
+}
+
+// mirror is the comparison that holds when the sides are changed; empty for what is no comparison.
+func mirror(operator string) string {
+	return map[string]string{
+		operators.Less: operators.Greater, operators.LessEquals: operators.GreaterEquals,
+		operators.Greater: operators.Less, operators.GreaterEquals: operators.LessEquals,
+		operators.Equals: operators.Equals, operators.NotEquals: operators.NotEquals,
+	}[operator]
 }
 
 // termOf returns the term that an expression stands for; nil where it stands for none.

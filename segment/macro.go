@@ -117,7 +117,7 @@ func (b *builder) global(name string) cel.Macro {
 
 func (b *builder) environment() (*cel.Env, error) {
 	options := []cel.EnvOption{
-		cel.ParserRecursionLimit(maxNesting), cel.ParserExpressionSizeLimit(MaxRuleBytes), cel.EnableMacroCallTracking(),
+		cel.ParserRecursionLimit(maxNesting), cel.ParserExpressionSizeLimit(MaxRuleBytes),
 		cel.Macros(b.macros()...),
 	}
 	for name, t := range b.set.plan.Traits {

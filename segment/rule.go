@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"cel.dev/cel-go/cel"
@@ -38,6 +39,7 @@ type Rule struct {
 	env     *cel.Env
 	shown   []string // the traits whose values explain the answer; sorted
 	repeats bool     // it names a trait more than once
+	tree    func() *node
 }
 
 // RuleError is what is wrong with a rule, and where: line and column count from 1 within the rule's text.
@@ -80,6 +82,7 @@ func (set *Set) Compile(source string) (*Rule, []error) {
 		return nil, []error{&RuleError{1, 1, err.Error()}}
 	}
 	r.index()
+	r.tree = sync.OnceValue(r.grow)
 	return r, nil
 }
 
@@ -204,6 +207,20 @@ const (
 // String returns the word for t.
 func (t Truth) String() string { return [...]string{"unknown", "false", "true"}[t] }
 
+// MarshalText writes the word for t.
+func (t Truth) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (t *Truth) UnmarshalText(text []byte) error {
+	for _, truth := range []Truth{Unknown, False, True} {
+		if truth.String() == string(text) {
+			*t = truth
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not unknown, false or true", text)
+}
+
 // Scope is what a rule is asked about: one user at one moment.
 type Scope struct {
 	Facts     *Facts
@@ -223,9 +240,12 @@ type Result struct {
 }
 
 // Eval answers the rule.
-func (r *Rule) Eval(scope Scope) Result {
+func (r *Rule) Eval(scope Scope) Result { return r.eval(r.program, scope) }
+
+// eval asks the rule's program, or that of a part of it.
+func (r *Rule) eval(program cel.Program, scope Scope) Result {
 	evaluation := evaluation{rule: r, scope: scope}
-	out, _, err := r.program.Eval(&evaluation)
+	out, _, err := program.Eval(&evaluation)
 	// What a short circuit skipped cannot change the answer while the terms that were asked stay as they are.
 	result := Result{Until: evaluation.until}
 	if err != nil {
