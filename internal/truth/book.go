@@ -143,9 +143,7 @@ func (b *Book) YAML() string {
 }
 
 func (b *Book) restraint(w *writer) {
-	if b.Zone != "UTC" {
-		w.line("zone: {trait: zone, default: %s}", b.Zone)
-	}
+	w.line("zone: {trait: zone, default: %s}", b.Zone)
 	if len(b.Consent) > 0 {
 		w.line("consent:")
 		for _, category := range categories() {

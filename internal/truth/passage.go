@@ -178,7 +178,7 @@ func (b *Book) ordered() []*Journey {
 // passage is over for long enough, and once a moment at most.
 func (u *user) may(j *Journey, key string) bool {
 	for _, e := range u.enrollments {
-		if e.journey.Key != j.Key || e.key != key {
+		if e.journey.Key != j.Key || j.Enter.Per != "" && e.key != key {
 			continue
 		}
 		if e.ended == "" || j.Reentry == "never" || e.endedAt+int64(j.After)*hour > u.at || e.endedAt == u.at {
@@ -219,6 +219,7 @@ func (u *user) migrate(e *enrollment) {
 	j := u.book.Journeys[i]
 	e.paused = j.Paused
 	switch {
+	case e.book.YAML() == u.book.YAML(): // the same again, under another revision
 	case j.Migrate == "exit":
 		u.end(e, "version_ended")
 	case j.Migrate == "move" && !e.paused:
