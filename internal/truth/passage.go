@@ -428,7 +428,7 @@ func (u *user) suppression(w wanted, action Action) string {
 		return "no_consent"
 	case action.Quiet == "drop" && u.quiet() > u.at:
 		return "quiet_hours"
-	case expire != 0 && u.wall-w.due > int64(expire)*hour:
+	case expire != 0 && u.wall-w.due > int64(expire)*hour+hour/2:
 		return "expired"
 	case !action.Uncapped && u.capped(action):
 		return "frequency_cap"
