@@ -98,7 +98,7 @@ func decoded(raw json.RawMessage) map[string]any {
 
 // convert records the goal of an enrollment, open or ended, if the event is it and came within the window.
 func (t *turn) convert(e *Enrollment, j *playbook.Journey, event *schema.UserEvent) bool {
-	if j.Goal == nil || e.Converted || event == nil || event.OccurredAt > e.GoalUntil ||
+	if j.Goal == nil || e.Converted || event == nil || event.OccurredAt > e.GoalUntil || !e.awaits(t.at) ||
 		!t.matches(event, []string{j.Goal.Event}, j.Goal.Where, e) {
 		return false
 	}
@@ -115,6 +115,11 @@ func (t *turn) convert(e *Enrollment, j *playbook.Journey, event *schema.UserEve
 	passage.Converted = true
 	t.state.Passed[e.Journey] = passage
 	return true
+}
+
+// awaits reports whether a goal event can still come: one within the window may be late.
+func (e *Enrollment) awaits(at int64) bool {
+	return at <= e.GoalUntil+schema.HistoricAfter.Milliseconds()
 }
 
 func (t *turn) exit(e *Enrollment, j *playbook.Journey, event *schema.UserEvent) bool {

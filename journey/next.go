@@ -156,15 +156,24 @@ func (t *turn) advance(until int64) {
 		if due == 0 || due > until {
 			break
 		}
-		t.at = max(t.state.Clock, due)
+		t.pass(due)
+	}
+}
+
+// pass asks what time alone changes at a moment. The clock goes on only where something does: when a rule is asked again to no
+// effect is nothing that the moment of an event to come may depend on.
+func (t *turn) pass(at int64) {
+	before := len(t.decision.Outcomes)
+	t.event, t.at = nil, max(t.state.Clock, at)
+	t.settle()
+	if len(t.decision.Outcomes) > before {
 		t.state.Clock = t.at
-		t.event = nil
-		t.settle()
 	}
 }
 
 func (t *turn) apply(event *schema.UserEvent, moment int64) {
 	t.event, t.at = event, moment
+	t.renewed = t.state.Clock == 0
 	t.state.Clock, t.state.LastEvent = moment, event.EventID
 	t.state.HistoricAt = 0
 	if event.Lateness == schema.Historic {
@@ -204,7 +213,7 @@ func (t *turn) settle() {
 // tidy drops ended enrollments whose goal can no longer be met, and sends that no limit can count any more.
 func (t *turn) tidy() {
 	t.state.Enrollments = slices.DeleteFunc(t.state.Enrollments, func(e *Enrollment) bool {
-		return e.Ended != "" && (e.Converted || e.GoalUntil <= t.at)
+		return e.Ended != "" && (e.Converted || !e.awaits(t.at))
 	})
 	t.forgetSends()
 }

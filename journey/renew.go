@@ -15,9 +15,12 @@ const (
 
 // renew puts a newer playbook in force at a moment: what was due before it has happened under the old one.
 func (t *turn) renew(input Input, at int64) {
-	t.at, t.state.Clock = at, at
 	t.state.Playbook, t.state.Revision = input.Playbook, input.Revision
 	t.book = t.books.Playbook(input.Playbook)
+	if t.state.Clock == 0 {
+		return // nobody is there yet; the first event asks every rule
+	}
+	t.at, t.state.Clock = at, at
 	t.renewed = true
 	for _, e := range t.state.Enrollments {
 		if e.Ended == "" {
@@ -49,10 +52,7 @@ func (t *turn) migrate(e *Enrollment) {
 // move takes an enrollment to a step of the new version. A wait or delay keeps the moment it began at, so that moving neither
 // starts it again nor cuts it short.
 func (t *turn) move(e *Enrollment, j *playbook.Journey) {
-	key, mapped := j.Migrate.Steps[e.Step]
-	if !mapped {
-		key = e.Step
-	}
+	key := j.Migrate.Target(e.Step)
 	step := j.Steps[key]
 	if step == nil {
 		t.end(e, EndedStepRemoved)

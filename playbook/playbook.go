@@ -154,6 +154,14 @@ type Migration struct {
 	Steps  map[string]string
 }
 
+// Target returns the step of this version that the users of an old one's step move to, if it exists.
+func (m Migration) Target(step string) string {
+	if to, mapped := m.Steps[step]; mapped {
+		return to
+	}
+	return step
+}
+
 // StepKind is what a step does.
 type StepKind string
 

@@ -189,8 +189,8 @@ func (c *devCommand) publish(ctx context.Context, l *local, bundle *playbook.Bun
 }
 
 // isTerminal reports whether w is a person's screen, where progress may be drawn over itself.
-func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
+func isTerminal(stream any) bool {
+	file, ok := stream.(*os.File)
 	if !ok {
 		return false
 	}

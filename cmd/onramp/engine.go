@@ -43,6 +43,18 @@ type servers struct {
 	Replicas           int    `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
 }
 
+// clickhouseFlags say where the ClickHouse is that a running engine writes to.
+type clickhouseFlags struct {
+	ClickHouseAddr string `name:"clickhouse-addr" env:"ONRAMP_CLICKHOUSE_ADDR" default:"127.0.0.1:9000" help:"ClickHouse of the running engine."`
+	Database       string `name:"clickhouse-database" env:"ONRAMP_CLICKHOUSE_DATABASE" default:"onramp" help:"ClickHouse database."`
+	CHUser         string `name:"clickhouse-user" env:"ONRAMP_CLICKHOUSE_USER" default:"default" help:"ClickHouse user."`
+	CHPassword     string `name:"clickhouse-password" env:"ONRAMP_CLICKHOUSE_PASSWORD" help:"ClickHouse password."`
+}
+
+func (f *clickhouseFlags) servers() servers {
+	return servers{ClickHouseAddr: f.ClickHouseAddr, ClickHouseDatabase: f.Database, ClickHouseUser: f.CHUser, ClickHousePassword: f.CHPassword}
+}
+
 // engine is a process's share of Onramp: its connections and the roles it runs.
 type engine struct {
 	servers servers

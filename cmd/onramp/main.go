@@ -56,6 +56,7 @@ type cli struct {
 	Demo     demoCommand     `cmd:"" help:"Run the whole engine on a simulated population and report an A/B test with a planted truth."`
 	Dev      devCommand      `cmd:"" help:"Run the engine with NATS, Temporal, its Web UI and ClickHouse on this machine."`
 	Replay   replayCommand   `cmd:"" help:"Publish somebody's recorded event log and report what the journeys made of it."`
+	Backtest backtestCommand `cmd:"" help:"Run recorded events through a playbook in virtual time: who would enter what, and what would be sent."`
 	Serve    serveCommand    `cmd:"" help:"Run all roles against servers named by flags or environment."`
 	Ingest   ingestCommand   `cmd:"" help:"Run the role that turns events into signals."`
 	Worker   workerCommand   `cmd:"" help:"Run the role that executes workflows and activities."`
@@ -63,6 +64,7 @@ type cli struct {
 	API      apiCommand      `cmd:"" name:"api" help:"Run the role that answers HTTP."`
 	Validate validateCommand `cmd:"" help:"Check a playbook and list every problem with file, line and column."`
 	Diff     diffCommand     `cmd:"" help:"Say what changes between two playbooks, and what becomes of the users inside."`
+	Apply    applyCommand    `cmd:"" help:"Put a playbook in force and bring it to every running user."`
 	Graph    graphCommand    `cmd:"" help:"Draw the journeys of a playbook, as Mermaid text or SVG."`
 	Schema   schemaCommand   `cmd:"" help:"Print the JSON Schema of playbook files, for editors."`
 	Health   healthCommand   `cmd:"" help:"Ask a running API whether it is ready; for container health checks."`

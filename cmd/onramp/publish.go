@@ -15,9 +15,6 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// shownRejects is how many refused lines are shown; the file keeps all.
-const shownRejects = 10
-
 // publishWindow is how many events may be on their way to the stream unacknowledged.
 const publishWindow = 2000
 

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -18,16 +16,7 @@ import (
 type replayCommand struct {
 	Files []string `arg:"" help:"Event logs: CSV or JSON Lines, plain or gzip; - for standard input."`
 
-	Mapping    string            `help:"YAML file that says which column is what; flags win over it."`
-	Format     string            `help:"csv or jsonl. Defaults to what the file's name says."`
-	User       string            `help:"Column or field of the user id. Guessed from common names."`
-	Event      string            `help:"Column or field of the event name. Guessed."`
-	Time       string            `help:"Column or field of the event time. Guessed."`
-	TimeUnit   string            `help:"rfc3339, s, ms, us, ns or auto. Defaults to auto."`
-	EventID    string            `name:"event-id" help:"Column or field of the event id. Defaults to an id made from the content."`
-	Properties []string          `help:"Columns or fields that become properties; * for all others."`
-	Traits     []string          `help:"Columns or fields that become traits."`
-	Rename     map[string]string `help:"Event names in the log and in the playbook: old=new;old=new."`
+	mappingFlags
 
 	Speed    float64 `default:"0" help:"Time factor: 60 plays an hour in a minute. 0 is as fast as possible, user by user."`
 	Source   string  `default:"replay" help:"Last token of the subject."`
@@ -37,12 +26,9 @@ type replayCommand struct {
 	Data     string  `help:"With --embedded: folder that keeps all data. Defaults to none: a temporary one."`
 	JSON     bool    `name:"json" help:"Print the report as one JSON document."`
 
-	NATSURL        string `name:"nats-url" env:"ONRAMP_NATS_URL,NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS of the running engine."`
-	NATSCreds      string `name:"nats-creds" env:"ONRAMP_NATS_CREDS" help:"File with NATS credentials."`
-	ClickHouseAddr string `name:"clickhouse-addr" env:"ONRAMP_CLICKHOUSE_ADDR" default:"127.0.0.1:9000" help:"ClickHouse of the running engine."`
-	Database       string `name:"clickhouse-database" env:"ONRAMP_CLICKHOUSE_DATABASE" default:"onramp" help:"ClickHouse database."`
-	CHUser         string `name:"clickhouse-user" env:"ONRAMP_CLICKHOUSE_USER" default:"default" help:"ClickHouse user."`
-	CHPassword     string `name:"clickhouse-password" env:"ONRAMP_CLICKHOUSE_PASSWORD" help:"ClickHouse password."`
+	NATSURL   string `name:"nats-url" env:"ONRAMP_NATS_URL,NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS of the running engine."`
+	NATSCreds string `name:"nats-creds" env:"ONRAMP_NATS_CREDS" help:"File with NATS credentials."`
+	clickhouseFlags
 }
 
 // Help is shown by onramp replay --help.
@@ -53,14 +39,15 @@ func (*replayCommand) Help() string {
 
 // replayReport is the report with what only the replay knows.
 type replayReport struct {
-	Read       int               `json:"read"`
-	Rejected   int               `json:"rejected"`
-	Published  int               `json:"published"`
-	Duplicates int               `json:"duplicates"` // events that the archive had already
-	Archived   uint64            `json:"archived"`
-	Seconds    float64           `json:"seconds"`
-	Rejects    []eventlog.Reject `json:"-"`
+	Read       int     `json:"read"`
+	Rejected   int     `json:"rejected"`
+	Published  int     `json:"published"`
+	Duplicates int     `json:"duplicates"` // events that the archive had already
+	Archived   uint64  `json:"archived"`
+	Seconds    float64 `json:"seconds"`
 	*outcome.Report
+
+	log *eventLog
 }
 
 // Run replays the files.
@@ -69,6 +56,9 @@ func (c *replayCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) 
 	mapping, err := c.mapping()
 	if err != nil {
 		return err
+	}
+	if c.Speed < 0 {
+		return usagef("--speed is %g; it must be 0 or a positive factor", c.Speed)
 	}
 	bundle, err := c.bundle()
 	if err != nil {
@@ -88,38 +78,6 @@ func (c *replayCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) 
 	})
 }
 
-func (c *replayCommand) mapping() (eventlog.Mapping, error) {
-	var m eventlog.Mapping
-	if c.Mapping != "" {
-		file, err := os.Open(c.Mapping)
-		if err != nil {
-			return m, usagef("mapping: %w", err)
-		}
-		defer file.Close() //nolint:errcheck // read only
-		if m, err = eventlog.LoadMapping(file, c.Mapping); err != nil {
-			return m, &usageError{err}
-		}
-	}
-	m.Format, m.User, m.Event = cmp.Or(c.Format, m.Format), cmp.Or(c.User, m.User), cmp.Or(c.Event, m.Event)
-	m.Time, m.TimeUnit, m.EventID = cmp.Or(c.Time, m.Time), cmp.Or(c.TimeUnit, m.TimeUnit), cmp.Or(c.EventID, m.EventID)
-	if len(c.Properties) > 0 {
-		m.Properties = c.Properties
-	}
-	if len(c.Traits) > 0 {
-		m.Traits = c.Traits
-	}
-	if len(c.Rename) > 0 {
-		m.Rename = c.Rename
-	}
-	if err := m.Validate(); err != nil {
-		return m, &usageError{err}
-	}
-	if c.Speed < 0 {
-		return m, usagef("--speed is %g; it must be 0 or a positive factor", c.Speed)
-	}
-	return m, nil
-}
-
 func (c *replayCommand) bundle() (*playbook.Bundle, error) {
 	if c.Playbook == "" {
 		return nil, nil //nolint:nilnil // none was asked for
@@ -127,46 +85,22 @@ func (c *replayCommand) bundle() (*playbook.Bundle, error) {
 	return checkedBundle(c.Playbook)
 }
 
-// eventLog is what the files held.
-type eventLog struct {
-	records []eventlog.Record
-	rejects []eventlog.Reject
-	counts  eventlog.Counts
-}
-
 func (c *replayCommand) read(ctx context.Context, m eventlog.Mapping, io stdio) (*eventLog, error) {
-	var log eventLog
 	keeper, err := openRejects(c.Rejects)
 	if err != nil {
 		return nil, err
 	}
-	show := newProgress(io.err, "reading", 100)
-	log.counts, err = eventlog.Read(ctx, c.Files, m,
-		func(done, total int64) {
-			if total > 0 {
-				show.set(done * 100 / total)
-			}
-		},
-		func(r eventlog.Record) error { log.records = append(log.records, r); return nil },
-		func(r eventlog.Reject) error {
-			if len(log.rejects) < shownRejects {
-				log.rejects = append(log.rejects, r)
-			}
-			return keeper.keep(r)
-		})
-	show.done()
+	log, err := readEvents(ctx, c.Files, m, io, keeper.keep)
 	if closeErr := keeper.close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
 		return nil, err
 	}
-	eventlog.Sort(log.records)
-	eventlog.Identify(log.records)
 	if c.Speed == 0 {
 		byUser(log.records)
 	}
-	return &log, nil
+	return log, nil
 }
 
 // byUser puts each user's events together, users in order of appearance. A user's story then arrives whole, in few signals;
@@ -192,10 +126,8 @@ func (c *replayCommand) with(ctx context.Context, io stdio, logger *slog.Logger,
 		defer l.close() //nolint:contextcheck // ctx may be over; stopping has a deadline of its own
 		return l.during(ctx, func(ctx context.Context) error { return work(ctx, l.engine) })
 	}
-	e := &engine{logger: logger, servers: servers{
-		NATSURL: c.NATSURL, NATSCreds: c.NATSCreds, ClickHouseAddr: c.ClickHouseAddr, ClickHouseDatabase: c.Database,
-		ClickHouseUser: c.CHUser, ClickHousePassword: c.CHPassword, Replicas: 1,
-	}}
+	e := &engine{logger: logger, servers: c.servers()}
+	e.servers.NATSURL, e.servers.NATSCreds, e.servers.Replicas = c.NATSURL, c.NATSCreds, 1
 	defer e.close()
 	if err := e.openNATS(ctx); err != nil {
 		return fmt.Errorf("%w; or bring up servers of its own with --embedded", err)
@@ -231,7 +163,7 @@ func (c *replayCommand) replay(ctx context.Context, e *engine, bundle *playbook.
 	}
 	return &replayReport{
 		Read: log.counts.Rows, Rejected: log.counts.Rejects, Published: len(log.records), Report: after, Archived: after.Events,
-		Duplicates: len(log.records) - int(after.Events-before.Events), Rejects: log.rejects, //nolint:gosec // counts of one file
+		Duplicates: len(log.records) - int(after.Events-before.Events), log: log, //nolint:gosec // counts of one file
 	}, nil
 }
 
@@ -239,12 +171,7 @@ func (c *replayCommand) print(io stdio, report *replayReport) error {
 	if c.JSON {
 		return writeJSON(io.out, report)
 	}
-	for _, r := range report.Rejects {
-		say(io.err, "%s:%d: %s: %s\n", r.File, r.Line, r.Reason, r.Message)
-	}
-	if more := report.Rejected - len(report.Rejects); more > 0 {
-		say(io.err, "and %d more lines\n", more)
-	}
+	report.log.printRejects(io)
 	if report.Rejected > 0 {
 		say(io.err, "%d lines are no events; they are kept in %s\n", report.Rejected, c.Rejects)
 	}

@@ -1,0 +1,428 @@
+package truth
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// drawer draws the parts of a case. What is simplest stands first, so that a failure shrinks to it.
+type drawer struct {
+	t        *rapid.T
+	book     *Book
+	segments []string // that a rule may ask about
+	step     int
+}
+
+func one[T any](d *drawer, what string, options ...T) T {
+	return rapid.SampledFrom(options).Draw(d.t, what)
+}
+
+func (d *drawer) number(what string, low, high int) int {
+	return rapid.IntRange(low, high).Draw(d.t, what)
+}
+
+// chance is true one time in n.
+func (d *drawer) chance(what string, n int) bool { return d.number(what, 1, n) == n }
+
+func (d *drawer) event() string { return one(d, "event", declared()...) }
+
+func (d *drawer) events() []string {
+	if d.chance("two events", 4) {
+		return []string{"a", one(d, "event", "b", "c")}
+	}
+	return []string{d.event()}
+}
+
+// window is a length of time in hours.
+func (d *drawer) window() int { return one(d, "hours", 1, 2, 3, 5, 8, 24, 30, 48, 73) }
+
+// Cases draws playbooks with logs.
+func Cases() *rapid.Generator[*Case] {
+	return rapid.Custom(func(t *rapid.T) *Case {
+		d := newDrawer(t)
+		d.drawBook()
+		return d.draw()
+	})
+}
+
+// Rules draws playbooks of segments alone, with logs.
+func Rules() *rapid.Generator[*Case] {
+	return rapid.Custom(func(t *rapid.T) *Case {
+		d := newDrawer(t)
+		d.drawSegments(1, 5)
+		return d.draw()
+	})
+}
+
+func newDrawer(t *rapid.T) *drawer {
+	d := &drawer{t: t}
+	d.book = &Book{Zone: "UTC"}
+	return d
+}
+
+func (d *drawer) draw() *Case {
+	c := &Case{Books: []*Book{d.book}, Log: d.log()}
+	c.End = c.Log[len(c.Log)-1].At + int64(d.number("afterwards", 1, 120))*hour
+	return c
+}
+
+func (d *drawer) drawBook() {
+	if d.chance("experiment", 3) {
+		d.book.Experiments = []Experiment{{Key: "x", Variants: []string{"control", "other"}}}
+	}
+	d.drawSegments(0, 3)
+	d.drawRestraint()
+	for i := range d.number("journeys", 1, 3) {
+		d.step = 0
+		d.book.Journeys = append(d.book.Journeys, d.journey(fmt.Sprintf("j%d", i+1)))
+	}
+}
+
+func (d *drawer) drawSegments(low, high int) {
+	for i := range d.number("segments", low, high) {
+		s := Segment{Key: fmt.Sprintf("s%d", i+1), When: d.rule(2)}
+		d.book.Segments = append(d.book.Segments, s)
+		d.segments = append(d.segments, s.Key)
+	}
+}
+
+func (d *drawer) drawRestraint() {
+	b := d.book
+	b.Actions = []Action{{Key: "plain"}, {Key: "free", Uncapped: true}}
+	if d.chance("consent", 3) {
+		b.Consent = map[string]Expr{"news": d.rule(1)}
+		b.Actions = append(b.Actions, Action{Key: "newsy", Category: "news"})
+	}
+	if d.chance("limit", 3) {
+		b.Limits = append(b.Limits, Limit{Actions: d.number("actions", 1, 3), Hours: d.window()})
+	}
+}
+
+func (d *drawer) journey(key string) *Journey {
+	j := &Journey{Key: key, Priority: d.number("priority", 0, 2), Reentry: one(d, "reentry", "never", "after_exit")}
+	if len(d.segments) > 0 && d.chance("enter by segment", 3) {
+		j.Enter.Segment = one(d, "segment", d.segments...)
+	} else {
+		j.Enter.On = d.events()
+	}
+	if d.chance("enter when", 5) {
+		j.Enter.When = d.rule(1)
+	}
+	if d.chance("goal", 2) {
+		j.Goal = &Goal{On: d.event(), Hours: d.window()}
+	}
+	for range d.number("exits", 0, 2) {
+		j.Exits = append(j.Exits, d.exit())
+	}
+	j.Steps = d.steps(3, 2)
+	return j
+}
+
+func (d *drawer) exit() Exit {
+	x := Exit{Reason: one(d, "reason", "gone", "off")}
+	switch d.number("exit", 1, 3) {
+	case 1:
+		x.On = d.events()
+	case 2:
+		x.When = d.rule(1)
+	case 3:
+		if len(d.segments) == 0 {
+			x.On = d.events()
+			break
+		}
+		x.Left = one(d, "segment", d.segments...)
+	}
+	return x
+}
+
+func (d *drawer) steps(most, depth int) []*Step {
+	list := []*Step{}
+	for range d.number("steps", 1, most) {
+		list = append(list, d.drawStep(depth))
+	}
+	return list
+}
+
+func (d *drawer) some(depth int) []*Step {
+	if depth == 0 || !d.chance("more steps", 2) {
+		return []*Step{}
+	}
+	return d.steps(2, depth-1)
+}
+
+func (d *drawer) drawStep(depth int) *Step {
+	d.step++
+	s := &Step{ID: fmt.Sprintf("t%d", d.step), Clock: -1}
+	kinds := []string{"action", "delay", "wait", "wait", "exit"}
+	if depth > 0 {
+		kinds = append(kinds, "branch", "branch")
+		if len(d.book.Experiments) > 0 {
+			kinds = append(kinds, "experiment")
+		}
+	}
+	s.Kind = one(d, "step", kinds...)
+	switch s.Kind {
+	case "action":
+		keys := make([]string, len(d.book.Actions))
+		for i, a := range d.book.Actions {
+			keys[i] = a.Key
+		}
+		s.Action = one(d, "action", keys...)
+		if d.chance("expire", 4) {
+			s.Expire = d.window()
+		}
+	case "delay":
+		s.Hours = d.window()
+	case "wait":
+		d.wait(s, depth)
+	case "branch":
+		d.branch(s, depth)
+	case "experiment":
+		s.Experiment = "x"
+		for _, v := range d.book.Experiments[0].Variants {
+			s.Variants = append(s.Variants, Variant{v, d.some(depth)})
+		}
+	default:
+		s.Reason = one(d, "reason", "done", "over")
+	}
+	return s
+}
+
+func (d *drawer) wait(s *Step, depth int) {
+	s.Hours = d.window()
+	way := d.number("wait", 1, 3)
+	if way != 2 {
+		s.On = d.events()
+	}
+	if way != 1 {
+		s.When = d.rule(1)
+	}
+	if d.chance("timeout", 2) {
+		s.Timeout = d.some(depth)
+	}
+}
+
+func (d *drawer) branch(s *Step, depth int) {
+	for range d.number("branches", 1, 2) {
+		b := Branch{}
+		if len(d.segments) > 0 && d.chance("branch by segment", 2) {
+			b.Segment = one(d, "segment", d.segments...)
+		} else {
+			b.When = d.rule(1)
+		}
+		b.Steps = d.some(depth)
+		s.Branches = append(s.Branches, b)
+	}
+	if d.chance("else", 2) {
+		s.Branches = append(s.Branches, Branch{Steps: d.some(depth)})
+	}
+}
+
+// rule draws a rule; depth bounds its nesting.
+func (d *drawer) rule(depth int) Expr {
+	way := d.number("rule", 1, 7)
+	if depth == 0 || way <= 4 {
+		return d.leaf()
+	}
+	a := d.rule(depth - 1)
+	switch way {
+	case 5:
+		return Not{a}
+	case 6:
+		return If{a, d.rule(depth - 1), d.rule(depth - 1)}
+	default:
+		if d.chance("or", 2) {
+			return Either{a, d.rule(depth - 1)}
+		}
+		return Both{a, d.rule(depth - 1)}
+	}
+}
+
+func (d *drawer) operator() string { return one(d, "operator", ">=", "<", "==", ">", "<=", "!=") }
+
+// leaf draws a condition without conditions in it.
+func (d *drawer) leaf() Expr {
+	ways := []func() Expr{
+		func() Expr { return Did{Event: d.event()} },
+		func() Expr { return Compare{d.operator(), d.count(), Const{int64(d.number("n", 0, 3))}} },
+		func() Expr { return Compare{d.operator(), d.count(), Const{int64(d.number("n", 0, 3))}} },
+		func() Expr { return Inactive{Hours: d.window()} },
+		func() Expr { return Inactive{Hours: d.window(), Seen: true} },
+		func() Expr { return Compare{d.operator(), TimeTo{d.event()}, Const{span(d.window()) * hour}} },
+		func() Expr {
+			return Compare{d.operator(), Over{Selection: d.selection(false), Function: one(d, "end", "first", "last")}, Const{d.date()}}
+		},
+		d.traitRule,
+		d.traitRule,
+		func() Expr { return Compare{"==", Plus{d.count(), d.count()}, Const{int64(d.number("n", 0, 4))}} },
+	}
+	if len(d.segments) > 0 {
+		ways = append(ways, func() Expr { return In{Segment: one(d, "segment", d.segments...)} })
+	}
+	if len(d.book.Experiments) > 0 {
+		ways = append(ways, func() Expr { return Compare{"==", Met{"x"}, Const{one(d, "variant", "other", "control", "")}} })
+	}
+	return one(d, "leaf", ways...)()
+}
+
+func (d *drawer) traitRule() Expr {
+	switch d.number("trait", 1, 4) {
+	case 1:
+		return Compare{one(d, "operator", "==", "!="), Trait{"plan"}, Const{one(d, "plan", "pro", "free")}}
+	case 2:
+		return Trait{"ok"}
+	case 3:
+		return Compare{d.operator(), Trait{"level"}, Const{int64(d.number("level", 0, 3))}}
+	default:
+		return OneOf{Trait{"plan"}, []string{"pro", "team"}}
+	}
+}
+
+func (d *drawer) count() Expr { return Over{Selection: d.selection(true), Function: "count"} }
+
+func (d *drawer) selection(windows bool) Selection {
+	s := Selection{Event: d.event()}
+	if d.chance("where", 4) {
+		s.Where = d.filter(false)
+	}
+	if windows && d.chance("within", 2) {
+		s.Hours = d.window()
+	}
+	return s
+}
+
+// filter draws a condition on an event's properties.
+func (d *drawer) filter(same bool) Expr {
+	a := d.condition(same)
+	switch d.number("filter", 1, 4) {
+	case 3:
+		return Not{a}
+	case 4:
+		return Both{a, d.condition(same)}
+	default:
+		return a
+	}
+}
+
+func (d *drawer) condition(same bool) Expr {
+	switch d.number("condition", 1, 3) {
+	case 1:
+		if same && d.chance("same", 2) {
+			return Compare{"==", Property{Name: "x"}, Property{"x", true}}
+		}
+		return Compare{one(d, "operator", "==", "!="), Property{Name: "x"}, Const{one(d, "x", "u", "v")}}
+	case 2:
+		return Compare{d.operator(), Property{Name: "n"}, Const{int64(d.number("n", 0, 3))}}
+	default:
+		return Compare{one(d, "operator", ">", "<="), Property{Name: "f"}, Const{one(d, "f", 0.5, 1.5, 2.25)}}
+	}
+}
+
+// starts are the days on which a log can begin: plain ones, and such as the clocks change on soon after.
+func starts() []string {
+	return []string{"2026-06-01", "2026-03-27", "2026-10-23", "2026-03-06", "2026-10-30"}
+}
+
+func start(day string) int64 {
+	at, err := time.Parse(time.DateOnly, day)
+	if err != nil {
+		return 0 // cannot be: the days are those above
+	}
+	return at.UnixMilli()
+}
+
+func (d *drawer) date() instant {
+	return instant(start(one(d, "date", starts()...)) + int64(d.number("hours after", 0, 200))*hour)
+}
+
+// log draws messages in the order of the stream: on time, late, from the past, claimed from the future, and repeated.
+func (d *drawer) log() []Delivery {
+	at := start(one(d, "start", starts()...)) + 10*hour
+	var log []Delivery
+	for i := range d.number("events", 1, 12) {
+		at += int64(one(d, "gap", 0, 1, 2, 3, 5, 8, 13, 24, 49)) * hour
+		e := &Event{
+			ID: fmt.Sprintf("e%d", i+1), Name: one(d, "name", "a", "b", "c", "a", "b", "undeclared"), Sequence: uint64(i+1) * 10, Received: at,
+		}
+		e.Claimed = at - int64(one(d, "lag", 0, 0, 0, 0, 1, 2, 5, 24, 72, -2, 73, 150))*hour
+		e.Backfill = d.chance("backfill", 15)
+		e.Properties, e.Traits = d.properties(), d.traits()
+		if len(log) > 0 && d.chance("again", 6) {
+			log = append(log, d.again(log, at, e.Sequence-5))
+		}
+		e.resolve()
+		log = append(log, Delivery{Event: e, At: at})
+	}
+	return log
+}
+
+// again is a message that came before: delivered a second time, or published again under the same id with another body.
+func (d *drawer) again(log []Delivery, at int64, sequence uint64) Delivery {
+	old := one(d, "which", log...)
+	if d.chance("published again", 2) {
+		e := *old.Event
+		e.Sequence, e.Received, e.Properties = sequence, at, d.properties()
+		e.resolve()
+		return Delivery{Event: &e, At: at}
+	}
+	return Delivery{Event: old.Event, At: at}
+}
+
+func (d *drawer) properties() map[string]any {
+	values := map[string]any{}
+	if d.chance("has x", 2) {
+		values["x"] = one[any](d, "x", "u", "v", "w", int64(7))
+	}
+	if d.chance("has n", 2) {
+		values["n"] = one[any](d, "n", int64(1), int64(2), int64(3), 2.5, "two")
+	}
+	if d.chance("has f", 2) {
+		values["f"] = one[any](d, "f", 0.5, 1.5, int64(2), 0.1, 0.2, true)
+	}
+	return values
+}
+
+func (d *drawer) traits() map[string]any {
+	values := map[string]any{}
+	if !d.chance("traits", 2) {
+		return values
+	}
+	options := map[string][]any{
+		"plan": {"pro", "free", "team", int64(1)}, "level": {int64(1), int64(2), 2.5}, "ok": {true, false, "yes"},
+		"zone": {"Europe/Berlin", "America/New_York", "nowhere", int64(3)},
+	}
+	for _, name := range []string{"plan", "level", "ok", "zone"} {
+		if d.chance("has "+name, 3) {
+			values[name] = one(d, name, options[name]...)
+		}
+	}
+	if d.chance("has ends", 5) {
+		values["ends"] = moment(int64(d.date())).Format(time.RFC3339)
+	}
+	return values
+}
+
+// Redelivered is the case with every message delivered once more and every event published again, at a random later place.
+func (c *Case) Redelivered(t *rapid.T) *Case {
+	d := &drawer{t: t}
+	again := *c
+	again.Log = slices.Clone(c.Log)
+	return d.repeat(&again)
+}
+
+func (d *drawer) repeat(c *Case) *Case {
+	sequence := uint64(100_000)
+	for _, old := range slices.Clone(c.Log) {
+		first := slices.IndexFunc(c.Log, func(x Delivery) bool { return x.Event == old.Event })
+		place := d.number("after", first+1, len(c.Log))
+		e := *old.Event
+		sequence++
+		e.Sequence = sequence
+		at := c.Log[place-1].At
+		c.Log = slices.Insert(c.Log, place, Delivery{Event: old.Event, At: at}, Delivery{Event: &e, At: at})
+	}
+	return c
+}

@@ -1,0 +1,128 @@
+package truth_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/onramphq/onramp/internal/truth"
+	"github.com/onramphq/onramp/journey"
+	"github.com/onramphq/onramp/playbook"
+	"github.com/onramphq/onramp/schema"
+)
+
+const token = "uaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+type books map[string]*playbook.Playbook
+
+func (b books) Playbook(hash string) *playbook.Playbook { return b[hash] }
+
+// failer is a *testing.T or a *rapid.T.
+type failer interface {
+	require.TestingT
+	Fatalf(format string, args ...any)
+	Helper()
+}
+
+// engine is a case as the engine reads it: playbooks compiled, messages read as from the stream.
+type engine struct {
+	books  books
+	hashes []string // by revision
+	events []schema.UserEvent
+}
+
+func compile(t failer, c *truth.Case) engine {
+	t.Helper()
+	e := engine{books: books{}}
+	for _, book := range c.Books {
+		p, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": book.YAML()}})
+		if err != nil {
+			t.Fatalf("%v\n%s", err, book.YAML())
+		}
+		e.books[p.Hash] = p
+		e.hashes = append(e.hashes, p.Hash)
+	}
+	for _, d := range c.Log {
+		raw, err := d.Wire()
+		require.NoError(t, err)
+		received, err := schema.Receive(raw, "", d.Sequence, time.UnixMilli(d.Received))
+		require.NoError(t, err)
+		e.events = append(e.events, received.UserEvent())
+	}
+	c.Assign = func(key string, _ float64) (string, bool) {
+		a := e.books[e.hashes[len(e.hashes)-1]].Experiments[key].Assign(token)
+		return a.Variant, a.In
+	}
+	return e
+}
+
+// fold drives Next as a backtest does: the log in stream order, and time whenever the engine asked to be woken.
+type fold struct {
+	t        failer
+	engine   engine
+	through  func() bool // whether the state goes through JSON now, as it does when a run continues as new
+	state    journey.State
+	wake     int64
+	outcomes []schema.Outcome
+}
+
+func newFold(t failer, e engine, through func() bool) *fold {
+	return &fold{t: t, engine: e, through: through, state: journey.State{Token: token}}
+}
+
+func (f *fold) next(in journey.Input, now int64) {
+	if f.through() {
+		raw, err := json.Marshal(f.state)
+		require.NoError(f.t, err)
+		f.state = journey.State{}
+		require.NoError(f.t, json.Unmarshal(raw, &f.state))
+	}
+	state, decision := journey.Next(f.engine.books, f.state, in, now)
+	f.state, f.wake = state, decision.WakeAt
+	f.outcomes = append(f.outcomes, decision.Outcomes...)
+}
+
+func (f *fold) pass(wall int64) {
+	for f.wake != 0 && f.wake <= wall {
+		f.next(journey.Input{}, f.wake)
+	}
+}
+
+func (f *fold) run(c *truth.Case) []schema.Outcome {
+	for i, d := range c.Log {
+		f.pass(d.At)
+		f.next(journey.Input{Event: &f.engine.events[i], Playbook: f.engine.hashes[d.Revision], Revision: uint64(d.Revision + 1)}, d.At)
+	}
+	f.pass(c.End)
+	return f.outcomes
+}
+
+func agree(t failer, c *truth.Case, left, right string, a, b []string) {
+	t.Helper()
+	if difference := truth.Difference(left, right, a, b); difference != "" {
+		t.Fatalf("%s\n%s", c, difference)
+	}
+}
+
+func TestRulesAreTrueWhenTheyShouldBe(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c := truth.Rules().Draw(t, "case")
+		e := compile(t, c)
+		outcomes := newFold(t, e, func() bool { return false }).run(c)
+		agree(t, c, "naive", "journey.Next", truth.Tell(truth.Naive(c)), truth.Tell(outcomes))
+	})
+}
+
+func TestJourneysGoAsTheyShould(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c := truth.Cases().Draw(t, "case")
+		e := compile(t, c)
+		outcomes := newFold(t, e, func() bool { return rapid.Bool().Draw(t, "through JSON") }).run(c)
+		agree(t, c, "naive", "journey.Next", truth.Tell(truth.Naive(c)), truth.Tell(outcomes))
+	})
+}

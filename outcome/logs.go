@@ -1,0 +1,86 @@
+package outcome
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// UserLog is one user's archived events, in order of record.
+type UserLog struct {
+	UserToken string
+	Events    []schema.UserEvent
+}
+
+// Logs reads the archive user by user; token, where it is not empty, names the one user to read. One user's events are in memory
+// at a time. The sequence ends with an error where ClickHouse is away.
+func (s *Store) Logs(ctx context.Context, token string) iter.Seq2[UserLog, error] {
+	return func(yield func(UserLog, error) bool) {
+		ctx, cancel := context.WithCancel(ctx) // whoever stops early stops the query too
+		defer cancel()
+		if err := s.logs(ctx, token, yield); err != nil {
+			yield(UserLog{}, translate(err, s.addr, "read archive"))
+		}
+	}
+}
+
+// logs returns nil once the reader has had enough.
+func (s *Store) logs(ctx context.Context, token string, yield func(UserLog, error) bool) (err error) {
+	where, args := "", []any{}
+	if token != "" {
+		where, args = " WHERE user_token = ?", []any{token}
+	}
+	rows, err := s.conn.Query(ctx, `SELECT user_token, event_id, event_name, sequence, toUnixTimestamp64Milli(occurred_at),
+		toUnixTimestamp64Milli(received_at), lateness, properties, traits FROM events_unique`+where+` ORDER BY user_token, sequence`, args...)
+	if err != nil {
+		return err
+	}
+	enough := false
+	defer func() {
+		if closeErr := rows.Close(); !enough {
+			err = errors.Join(err, closeErr)
+		}
+	}()
+	var log UserLog
+	for rows.Next() {
+		var user, lateness, properties, traits string
+		var e schema.UserEvent
+		if err := rows.Scan(&user, &e.EventID, &e.EventName, &e.Sequence, &e.OccurredAt, &e.ReceivedAt, &lateness, &properties, &traits); err != nil {
+			return err
+		}
+		e.Lateness, e.Properties, e.Traits = schema.Lateness(lateness), object(properties), object(traits)
+		if user != log.UserToken {
+			if log.UserToken != "" && !yield(log, nil) {
+				enough = true
+				return nil
+			}
+			log = UserLog{UserToken: user}
+		}
+		log.Events = append(log.Events, e)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if log.UserToken != "" {
+		yield(log, nil)
+	}
+	return nil
+}
+
+// object is a stored JSON object; the archive holds none as an empty text.
+func object(text string) json.RawMessage {
+	if text == "" {
+		return nil
+	}
+	return json.RawMessage(text)
+}
+
+// Users counts the users with an archived event.
+func (s *Store) Users(ctx context.Context) (uint64, error) {
+	var n uint64
+	err := s.conn.QueryRow(ctx, "SELECT uniqExact(user_token) FROM events").Scan(&n)
+	return n, translate(err, s.addr, "count users")
+}
