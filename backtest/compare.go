@@ -20,7 +20,7 @@ type Comparison struct {
 
 // Change is one thing that happens to other users, or another number of times.
 type Change struct {
-	What   string `json:"what"`             // enters, converts, gets, suppressed, segment
+	What   string `json:"what"`             // one of the words below
 	Key    string `json:"key"`              // the journey, action or segment
 	Reason string `json:"reason,omitempty"` // of the suppression
 
@@ -39,11 +39,12 @@ const (
 	Converts   = "converts"   // the goal of a journey
 	Gets       = "gets"       // an action
 	Suppressed = "suppressed" // an action
-	InSegment  = "segment"    // is in it at the end
+	EverIn     = "ever_in"    // a segment, at any time
+	InSegment  = "in"         // a segment, at the end
 )
 
 // compared lists the figures that are compared, in the order of a report.
-func compared() []figure { return []figure{enrollments, converted, decided, suppressed, members} }
+func compared() []figure { return []figure{enrollments, converted, decided, suppressed, ever, members} }
 
 func (f figure) what() string {
 	switch f {
@@ -55,6 +56,8 @@ func (f figure) what() string {
 		return Gets
 	case suppressed:
 		return Suppressed
+	case ever:
+		return EverIn
 	default:
 		return InSegment
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/onramphq/onramp/journey"
@@ -100,13 +101,25 @@ func objectText(raw json.RawMessage) string {
 func ValuesText(values map[string]any) string {
 	parts := make([]string, 0, len(values))
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		text := fmt.Sprint(values[name])
-		if s, ok := values[name].(string); ok && (s == "" || strings.ContainsAny(s, " ,{}")) {
-			text = fmt.Sprintf("%q", s)
-		}
-		parts = append(parts, name+": "+text)
+		parts = append(parts, name+": "+valueText(values[name]))
 	}
 	return "{" + strings.Join(parts, ", ") + "}"
+}
+
+func valueText(value any) string {
+	switch v := value.(type) {
+	case nil:
+		return "null"
+	case string:
+		if v == "" || strings.ContainsAny(v, " ,:{}[]\n") {
+			return strconv.Quote(v)
+		}
+		return v
+	case map[string]any:
+		return ValuesText(v)
+	default:
+		return fmt.Sprint(v)
+	}
 }
 
 func outcomeText(o *schema.Outcome, action *schema.ActionRequest) string {
@@ -165,25 +178,48 @@ func Tell(book *playbook.Playbook, user User, opts Options) (*Story, error) {
 	} else {
 		Historic(user.Events, opts.Until)
 	}
-	return tell(book, user, opts.Until)
+	return tell([]Version{{Book: book}}, user, opts.Until)
 }
 
-// TellRecorded tells what happened to a user whose events say themselves when they were received, up to a moment: the fold of
-// an archived log, as the engine made it.
-func TellRecorded(book *playbook.Playbook, user User, until int64) (*Story, error) {
-	return tell(book, user, until)
+// Version is a playbook and the moment from which it is in force.
+type Version struct {
+	At   int64 // Unix milliseconds
+	Book *playbook.Playbook
 }
 
-func tell(book *playbook.Playbook, user User, until int64) (*Story, error) {
+// TellRecorded tells what happened to a user whose events say themselves when they were received, up to a moment: the fold of an
+// archived log, as the engine made it. versions are in order of time, at least one; the first is in force from the beginning.
+func TellRecorded(versions []Version, user User, until int64) (*Story, error) {
+	return tell(versions, user, until)
+}
+
+func tell(versions []Version, user User, until int64) (*Story, error) {
 	story := &Story{User: user.ID, Token: user.Token, Lines: []Line{}}
-	life := NewLife(user.Token, book, func(m Moment) { story.Lines = append(story.Lines, m.Lines()...) })
+	life := NewLife(user.Token, versions[0].Book, func(m Moment) { story.Lines = append(story.Lines, m.Lines()...) })
+	later := versions[1:]
+	publish := func(until int64) error {
+		for len(later) > 0 && later[0].At <= until {
+			if err := life.Publish(later[0].Book, later[0].At); err != nil {
+				return err
+			}
+			later = later[1:]
+		}
+		return nil
+	}
 	for i := range user.Events {
-		if journey.Moment(&life.State, &user.Events[i]) > until {
+		at := journey.Moment(&life.State, &user.Events[i])
+		if at > until {
 			break
+		}
+		if err := publish(at); err != nil {
+			return nil, err
 		}
 		if err := life.Event(&user.Events[i]); err != nil {
 			return nil, err
 		}
+	}
+	if err := publish(until); err != nil {
+		return nil, err
 	}
 	if err := life.Settle(until); err != nil {
 		return nil, err

@@ -1,29 +1,9 @@
 package experiment
 
-import (
-	"math"
-
-	"gonum.org/v1/gonum/stat/distuv"
-)
+import "math"
 
 // Arm is what one variant's users did: how many met the variant, and how many of these converted afterwards.
 type Arm struct{ Users, Converted int64 }
-
-// State says whether the numbers of a comparison mean anything.
-type State string
-
-// The states. Only in StateOK and StateFewConversions are lift and intervals set.
-const (
-	StateOK             State = "ok"
-	StateFewConversions State = "few_conversions" // an arm has fewer than MinConversions: the normal approximation is weak
-	StateEmptyArm       State = "empty_arm"       // nobody met one of the variants
-	StateZeroBaseline   State = "zero_baseline"   // nobody converted in control: there is nothing to be relative to
-	StateZeroVariance   State = "zero_variance"   // all or none converted in both arms: no spread, so no interval
-	StateInvalid        State = "invalid"         // more conversions than users, or a negative count
-)
-
-// MinConversions is how many conversions each arm needs before a claim should be made. A rule of thumb.
-const MinConversions = 30
 
 // Defaults of Options.
 const (
@@ -45,6 +25,9 @@ type Options struct {
 	// Users, both arms together, at which the anytime-valid interval is tightest; fixed before the data. At least 1 and at
 	// most MaxNStar; what lies beyond is taken for the bound. Defaults to 5000.
 	NStar float64
+
+	// How intervals of relative effects are made; what does not exist is taken for the default. Defaults to RelativeDelta.
+	Relative RelativeMethod
 }
 
 // Comparison of a treatment with a control. Lift is relative: 0.15 says that the treatment's rate is 15 % above the
@@ -76,47 +59,33 @@ func CompareProportions(control, treatment Arm, opts Options) Comparison {
 		return c
 	}
 	opts = opts.withDefaults()
-	varC, varT := control.meanVariance(), treatment.meanVariance()
-	z := distuv.UnitNormal.Quantile(1 - opts.Alpha/2)
-
-	c.Difference = c.TreatmentRate - c.ControlRate
-	seDiff := math.Sqrt(varC + varT)
-	c.DiffLow, c.DiffHigh = c.Difference-z*seDiff, c.Difference+z*seDiff
+	contrast := NewContrast(control.estimate(), treatment.estimate())
+	contrast.DF = 0 // a z-test, as is usual for rates
+	z, se := fixedMultiple(opts.Alpha, 0), math.Sqrt(contrast.VarDifference)
+	c.Difference = contrast.Difference
+	c.DiffLow, c.DiffHigh = c.Difference-z*se, c.Difference+z*se
 	switch {
 	case control.Converted == 0:
 		c.State = StateZeroBaseline
 		return c
-	case seDiff == 0:
+	case se == 0:
 		c.State, c.Lift = StateZeroVariance, c.Difference/c.ControlRate
 		return c
 	}
-	c.PValue = 2 * distuv.UnitNormal.Survival(math.Abs(c.Difference)/seDiff)
-
-	// Delta method: the variance of the ratio of two means, to first order.
-	m2 := c.ControlRate * c.ControlRate
-	seLift := math.Sqrt(varT/m2 + varC*c.TreatmentRate*c.TreatmentRate/(m2*m2))
-	c.Lift = c.Difference / c.ControlRate
-	c.FixedLow, c.FixedHigh = c.Lift-z*seLift, c.Lift+z*seLift
-	half, p := anytime(c.Lift, seLift, float64(control.Users+treatment.Users), opts)
-	c.Low, c.High, c.AnytimePValue = c.Lift-half, c.Lift+half, p
+	c.PValue = fixedP(c.Difference/se, 0)
+	lift, seLift := contrast.relative()
+	half := opts.anytimeMultiple(contrast.Users) * seLift
+	c.Lift, c.Low, c.High = lift, lift-half, lift+half
+	c.FixedLow, c.FixedHigh = lift-z*seLift, lift+z*seLift
+	c.AnytimePValue = 1
+	if seLift > 0 {
+		c.AnytimePValue = opts.anytimeP(lift/seLift, contrast.Users)
+	}
 	c.State = StateOK
 	if min(control.Converted, treatment.Converted) < MinConversions {
 		c.State = StateFewConversions
 	}
 	return c
-}
-
-// anytime returns the half-width of the asymptotic confidence sequence (Waudby-Smith et al., arXiv 2103.06476) around an
-// estimate with standard error se from n users, and the always-valid p-value of the estimate being zero.
-func anytime(estimate, se, n float64, opts Options) (half, p float64) {
-	rho2 := (-2*math.Log(opts.Alpha) + math.Log(1-2*math.Log(opts.Alpha))) / opts.NStar
-	k := n*rho2 + 1
-	half = se * math.Sqrt(n) * math.Sqrt(2*k/(n*n*rho2)*math.Log(math.Sqrt(k)/opts.Alpha))
-	if se == 0 {
-		return half, 1
-	}
-	z := estimate / se
-	return half, min(1, math.Sqrt(k)*math.Exp(-rho2*n*z*z/(2*k)))
 }
 
 func (a Arm) valid() bool { return a.Converted >= 0 && a.Converted <= a.Users }
@@ -128,10 +97,9 @@ func (a Arm) rate() float64 {
 	return float64(a.Converted) / float64(a.Users)
 }
 
-// meanVariance is the variance of the arm's rate: m(1−m)/n.
-func (a Arm) meanVariance() float64 {
+func (a Arm) estimate() Estimate {
 	m := a.rate()
-	return m * (1 - m) / float64(a.Users)
+	return Estimate{State: StateOK, Value: m, Variance: m * (1 - m), Users: a.Users}
 }
 
 func (o Options) withDefaults() Options {

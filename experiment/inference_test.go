@@ -184,59 +184,6 @@ func TestIntervalCoverageWhenLookedAtTwentyTimes(t *testing.T) {
 	}
 }
 
-func TestSampleRatioMismatch(t *testing.T) {
-	t.Parallel()
-	half := []float64{0.5, 0.5}
-	cases := []struct {
-		name     string
-		users    []int64
-		weights  []float64
-		chi2, p  float64
-		mismatch bool
-	}{
-		{"published figures", []int64{44700, 45489}, half, 6.902, 0.0086, false},
-		{"weights need not sum to 1", []int64{44700, 45489}, []float64{1, 1}, 6.902, 0.0086, false},
-		{"exact", []int64{500, 500}, half, 0, 1, false},
-		{"broken", []int64{600, 400}, half, 40, 2.54e-10, true},
-		{"configured weights are used", []int64{900, 100}, []float64{0.9, 0.1}, 0, 1, false},
-		{"three arms", []int64{300, 330, 370}, []float64{1, 1, 1}, 7.4, 0.0247, false},
-		{"arm without weight is left out", []int64{500, 500, 0}, []float64{0.5, 0.5, 0}, 0, 1, false},
-		{"arm without weight has users", []int64{500, 500, 1}, []float64{0.5, 0.5, 0}, 0, 0, true},
-		{"nobody yet", []int64{0, 0}, half, 0, 1, false},
-		{"one arm", []int64{5}, []float64{1}, 0, 1, false},
-		{"lists differ", []int64{5}, half, 0, 1, false},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			got := experiment.SampleRatioMismatch(c.users, c.weights)
-			assert.InDelta(t, c.chi2, got.ChiSquared, 0.0006)
-			assert.InDelta(t, c.p, got.PValue, 0.00006)
-			assert.Equal(t, c.mismatch, got.Mismatch)
-		})
-	}
-}
-
-func TestSampleRatioFalseAlarms(t *testing.T) {
-	t.Parallel()
-	source := rand.NewPCG(1, 2)
-	alarms, below5 := 0, 0
-	const runs = 2000
-	arm := distuv.Binomial{N: 1000, P: 0.5, Src: source}
-	for range runs {
-		a := int64(arm.Rand())
-		got := experiment.SampleRatioMismatch([]int64{a, 1000 - a}, []float64{0.5, 0.5})
-		if got.Mismatch {
-			alarms++
-		}
-		if got.PValue < 0.05 {
-			below5++
-		}
-	}
-	require.LessOrEqual(t, alarms, runs/100)
-	require.InDelta(t, 0.05, float64(below5)/runs, 0.015)
-}
-
 func ExampleCompareProportions() {
 	c := experiment.CompareProportions(
 		experiment.Arm{Users: 4000, Converted: 1200},
@@ -247,11 +194,4 @@ func ExampleCompareProportions() {
 		100*c.Lift, 100*c.Low, 100*c.High, c.State)
 	// Output:
 	// lift +15.0 %, true lift between +3.6 % and +26.4 % however often you look (ok)
-}
-
-func ExampleSampleRatioMismatch() {
-	srm := experiment.SampleRatioMismatch([]int64{5200, 4800}, []float64{0.5, 0.5})
-	fmt.Printf("p = %.5f, mismatch: %v\n", srm.PValue, srm.Mismatch)
-	// Output:
-	// p = 0.00006, mismatch: true
 }

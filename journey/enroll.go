@@ -207,7 +207,7 @@ func (t *turn) entries(event *schema.UserEvent) bool {
 		}
 		key, refused := "", ""
 		if j.Enter.Per != "" {
-			key = keyOf(t.properties(event)[j.Enter.Per])
+			key = keyOf(t.book.Set.Value(event.EventName, j.Enter.Per, t.properties(event)))
 		}
 		if refused = t.refuses(j, key); refused != "" {
 			t.refuse(j, refused)
@@ -220,8 +220,8 @@ func (t *turn) entries(event *schema.UserEvent) bool {
 }
 
 // keyOf writes a property's value as an enrollment's key; empty where there is none, or one too long to remember.
-func keyOf(value any) string {
-	if value == nil {
+func keyOf(value any, ok bool) string {
+	if !ok {
 		return ""
 	}
 	key := fmt.Sprint(value)

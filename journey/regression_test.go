@@ -62,3 +62,13 @@ segments: {other: {when: '`+rule+`'}, did_b: {when: did("b")}}
 		require.Equal(t, []string{"+0.0h segment_entered did_b"}, u.story(), rule)
 	}
 }
+
+// TestMistypedValueIsNone: a property of another type than declared counts as absent, for `per` as for filters.
+func TestMistypedValueIsNone(t *testing.T) {
+	t.Parallel()
+	u := shopper(t, abandoned)
+	u.with("cart", t0, `{"order_id": 7, "total": 20}`)
+	require.Empty(t, u.story(schema.EnrollmentStarted))
+	u.with("cart", t0, `{"order_id": "7", "total": 20}`)
+	require.Len(t, u.story(schema.EnrollmentStarted), 1)
+}

@@ -84,3 +84,28 @@ func (s *Store) Users(ctx context.Context) (uint64, error) {
 	err := s.conn.QueryRow(ctx, "SELECT uniqExact(user_token) FROM events").Scan(&n)
 	return n, translate(err, s.addr, "count users")
 }
+
+// PlaybookSince is a version of the playbook, and when a user's outcomes first name it.
+type PlaybookSince struct {
+	Playbook string
+	Since    int64 // Unix milliseconds, the moment of record
+}
+
+// Playbooks lists the versions that a user's outcomes name, in order of time: the versions under which the user has lived, as far as
+// anything came of them.
+func (s *Store) Playbooks(ctx context.Context, token string) (list []PlaybookSince, err error) {
+	rows, err := s.conn.Query(ctx, `SELECT playbook, toUnixTimestamp64Milli(min(at)) AS since FROM outcomes_unique
+		WHERE user_token = ? GROUP BY playbook ORDER BY since, min(sequence)`, token)
+	if err != nil {
+		return nil, translate(err, s.addr, "read playbooks of "+token)
+	}
+	defer func() { err = errors.Join(err, translate(rows.Close(), s.addr, "read playbooks of "+token)) }()
+	for rows.Next() {
+		var p PlaybookSince
+		if err := rows.Scan(&p.Playbook, &p.Since); err != nil {
+			return nil, translate(err, s.addr, "read playbooks of "+token)
+		}
+		list = append(list, p)
+	}
+	return list, translate(rows.Err(), s.addr, "read playbooks of "+token)
+}

@@ -57,6 +57,16 @@ func (set *Set) CompileFilter(source string, events, entry []string) (*Filter, [
 	return f, nil
 }
 
+// Value returns a property of an event as its declared type; false where it is missing or of another, which is the same.
+func (set *Set) Value(event, property string, properties map[string]any) (any, bool) {
+	declared, known := set.plan.Events[event][property]
+	value, had := properties[property]
+	if !known || !had {
+		return nil, false
+	}
+	return declared.coerce(value)
+}
+
 // undeclared says what is wrong with a property that a filter names and its events do not all declare alike.
 func (p *Plan) undeclared(written, name string, events []string, declared Properties) string {
 	message := "undeclared reference to '" + written + "'"

@@ -105,29 +105,33 @@ func changeText(c backtest.Change) string {
 		return "gets " + c.Key
 	case backtest.Suppressed:
 		return c.Key + " held back: " + c.Reason
+	case backtest.EverIn:
+		return "was ever in segment " + c.Key
 	default:
 		return "is in segment " + c.Key
 	}
 }
 
-// writeExamples names users, folded at 100 columns.
+// writeExamples names as many users as two lines of 100 columns take; JSON and HTML name them all.
 func writeExamples(b *strings.Builder, p paint, title string, users []string, of uint64) {
 	if len(users) == 0 {
 		return
 	}
-	line := "      " + title
-	for i, user := range users {
-		word := " " + schema.Clean(user)
-		if i+1 < len(users) {
-			word += ","
-		}
-		if len(line)+len(word) > 100 {
+	line, shown := "      "+title, uint64(0)
+	for _, user := range users {
+		word := " " + schema.Clean(user) + ","
+		if len(line)+len(word) > 100 && shown > 0 {
+			if strings.HasPrefix(line, "        ") {
+				break
+			}
 			b.WriteString(p.dim(line) + "\n")
 			line = "        "
 		}
 		line += word
+		shown++
 	}
-	if more := of - uint64(len(users)); more > 0 {
+	line = strings.TrimSuffix(line, ",")
+	if more := of - shown; more > 0 {
 		line += fmt.Sprintf(" and %s more", digits(more))
 	}
 	b.WriteString(p.dim(line) + "\n")

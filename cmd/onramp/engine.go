@@ -124,6 +124,22 @@ func (e *engine) openListener(ctx context.Context) error {
 }
 
 func (e *engine) openNATS(ctx context.Context) error {
+	if err := e.connectNATS(ctx); err != nil {
+		return err
+	}
+	if err := ingest.EnsureStreams(ctx, e.js, ingest.StreamsConfig{Replicas: e.servers.Replicas}); err != nil {
+		return fmt.Errorf("NATS at %s: %w", e.servers.NATSURL, err)
+	}
+	return e.openLibrary(ctx)
+}
+
+func (e *engine) openLibrary(ctx context.Context) (err error) {
+	e.library, err = worker.OpenLibrary(ctx, e.js, e.servers.Replicas, e.logger)
+	return err
+}
+
+// connectNATS connects and changes nothing there.
+func (e *engine) connectNATS(ctx context.Context) error {
 	options := []nats.Option{
 		nats.Name("onramp"), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.Timeout(3 * time.Second),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -146,17 +162,20 @@ func (e *engine) openNATS(ctx context.Context) error {
 	if e.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(4096), jetstream.WithPublishAsyncTimeout(5*time.Second)); err != nil {
 		return fmt.Errorf("open JetStream at %s: %w", e.servers.NATSURL, err)
 	}
-	if err := ingest.EnsureStreams(ctx, e.js, ingest.StreamsConfig{Replicas: e.servers.Replicas}); err != nil {
-		return fmt.Errorf("NATS at %s: %w", e.servers.NATSURL, err)
-	}
-	e.library, err = worker.OpenLibrary(ctx, e.js, e.servers.Replicas, e.logger)
-	return err
+	return nil
 }
 
 func (e *engine) openTemporal(ctx context.Context) error {
 	if !e.roles.ingest && !e.roles.worker && !e.roles.api {
 		return nil
 	}
+	if err := e.dialTemporal(ctx); err != nil {
+		return err
+	}
+	return ensureAttributes(ctx, e.temporal, e.servers.TemporalNamespace)
+}
+
+func (e *engine) dialTemporal(ctx context.Context) error {
 	dialCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	c, err := client.DialContext(dialCtx, client.Options{
@@ -166,7 +185,7 @@ func (e *engine) openTemporal(ctx context.Context) error {
 		return fmt.Errorf("temporal at %s does not answer (%w): start it, or say where it is with --temporal-address or ONRAMP_TEMPORAL_ADDRESS", e.servers.TemporalAddress, err)
 	}
 	e.temporal = c
-	return ensureAttributes(ctx, c, e.servers.TemporalNamespace)
+	return nil
 }
 
 func (e *engine) openClickHouse(ctx context.Context) error {

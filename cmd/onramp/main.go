@@ -57,6 +57,8 @@ type cli struct {
 	Dev      devCommand      `cmd:"" help:"Run the engine with NATS, Temporal, its Web UI and ClickHouse on this machine."`
 	Replay   replayCommand   `cmd:"" help:"Publish somebody's recorded event log and report what the journeys made of it."`
 	Backtest backtestCommand `cmd:"" help:"Run recorded events through a playbook in virtual time: who would enter what, and what would be sent."`
+	Test     testCommand     `cmd:"" help:"Run the scenarios of a playbook: events, and what must follow from them when."`
+	Explain  explainCommand  `cmd:"" help:"Say where a user is, why, and what happens next; now, or at any moment of the past."`
 	Serve    serveCommand    `cmd:"" help:"Run all roles against servers named by flags or environment."`
 	Ingest   ingestCommand   `cmd:"" help:"Run the role that turns events into signals."`
 	Worker   workerCommand   `cmd:"" help:"Run the role that executes workflows and activities."`

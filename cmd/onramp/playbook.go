@@ -62,7 +62,7 @@ func readFS(files fs.FS, name string, scale float64) (playbook.Bundle, error) {
 		return b, fmt.Errorf("read playbook %s: %w", name, err)
 	}
 	for _, entry := range entries {
-		if ext := filepath.Ext(entry.Name()); entry.IsDir() || (ext != ".yaml" && ext != ".yml") {
+		if ext := filepath.Ext(entry.Name()); entry.IsDir() || (ext != ".yaml" && ext != ".yml") || strings.HasSuffix(entry.Name(), scenarioSuffix) {
 			continue
 		}
 		text, err := fs.ReadFile(files, entry.Name())

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,66 +24,180 @@ import (
 
 var record = flag.Bool("record", false, "record the histories of workflows/testdata/replay anew")
 
+const replayFolder = "../../workflows/testdata/replay"
+
 // TestRecordHistories runs users through the example on the real servers, a day in a second, and writes their histories
-// for the replay tests: go test ./cmd/onramp -run TestRecordHistories -record
+// for the replay tests: go test ./cmd/onramp -run 'TestRecordHistories$' -record
 func TestRecordHistories(t *testing.T) { //nolint:paralleltest // alone, so that histories come out alike
-	if !*record {
-		t.Skip("run with -record to write histories")
-	}
-	const out = "../../workflows/testdata/replay"
 	bundle, err := example(1.0 / 86400)
 	require.NoError(t, err)
 	for name, text := range bundle.Files { // one action goes to a receiver that is not configured, and fails for good
 		bundle.Files[name] = strings.Replace(text, "reengage: {", "reengage: {deliver: webhook:nobody, ", 1)
 	}
+	r := startRecorder(t, bundle)
+	traits := `{"industry":"finance","marketing_consent":true}`
+	for _, name := range []string{"signed_up", "feature_viewed", "profile_completed", "onboarding_completed", "activated"} {
+		r.send("straight-through", name, "", traits)
+		r.wait(300 * time.Millisecond)
+	}
+	r.send("dropped", "signed_up", "", traits)
+	r.send("dropped", "feature_viewed", "", traits)
+	r.send("at-risk", "signed_up", "", traits)
+	for range 260 { // enough history to continue as new in the middle of a wait
+		r.send("busy", "feature_used", "", traits)
+		r.wait(30 * time.Millisecond)
+	}
+	r.wait(10 * time.Second)
+	r.keep("straight-through", "dropped", "at-risk", "busy")
+}
+
+// every is a playbook with every kind of step; its times of day are now, so that recording need not wait for the night. next is the
+// version that replaces it: those inside move.
+func every(next bool) playbook.Bundle {
+	minute := func(ahead time.Duration) string { return time.Now().UTC().Add(ahead).Format("15:04") }
+	move := "stay"
+	steps := `[{id: old, wait: {on: closed, up_to: 9d}}]`
+	if next {
+		move = "{move: {old: new}}"
+		steps = `[{id: new, wait: {on: closed, up_to: 9d}}, {id: after, action: tip}]`
+	}
+	return playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": `
+name: every
+events:
+  signed_up: {}
+  cart: {properties: {order_id: string}}
+  order: {properties: {order_id: string}}
+  tick: {}
+  closed: {}
+traits: {vip: bool}
+segments:
+  buyer: {when: 'events("order").within("5s").count() > 0'}
+experiments:
+  flow: {variants: {a: 0.5, b: 0.5}}
+limit: [{actions: 1000, per: day}]
+quiet: {from: "` + minute(-time.Minute) + `", to: "` + minute(time.Minute) + `"}
+actions:
+  tip: {}
+  now: {quiet: ignore}
+  never: {quiet: drop}
+  hook: {deliver: webhook:nobody, quiet: ignore}
+journeys:
+  kinds:
+    enter: {on: signed_up}
+    steps:
+      - {id: arm, experiment: flow, variants: {a: [{id: a, action: now}], b: [{id: b, action: never}]}}
+      - id: way
+        branch: [{when: traits.vip, steps: [{id: vip, action: hook}]}, {else: [{id: plain, delay: 1s}]}]
+      - {id: held, action: tip}
+      - {id: morning, delay: {at: "` + minute(2*time.Minute) + `"}}
+      - {id: bought, wait: {when: in_segment("buyer"), up_to: 3s, timeout: [{id: late, exit: late}]}}
+  checkout:
+    enter: {on: cart, per: order_id}
+    goal: {on: order, where: e.order_id == same.order_id, within: 9d}
+    steps: [{id: pay, wait: {on: order, where: e.order_id == same.order_id, up_to: 4s, timeout: [{id: nudge, action: now}]}}]
+  lapsed:
+    enter: {left: buyer}
+    reentry: {after: 1s}
+    exit: [{entered: buyer, reason: back}]
+    steps: [{id: lost, action: now}, {id: rest, delay: 2s}]
+  moving:
+    enter: {on: tick}
+    migrate: ` + move + `
+    steps: ` + steps + `
+`}}
+}
+
+// TestRecordEveryKind records every kind of step, continue-as-new in the middle of a wait, and the move to a new version:
+// go test ./cmd/onramp -run TestRecordEveryKind -record
+func TestRecordEveryKind(t *testing.T) { //nolint:paralleltest // as above
+	first, second := every(false), every(true)
+	r := startRecorder(t, first)
+	r.send("kinds", "signed_up", "", `{"vip":false}`)
+	r.send("kinds-vip", "signed_up", "", `{"vip":true}`)
+	for _, order := range []string{"x", "y"} {
+		r.send("checkout", "cart", `{"order_id":"`+order+`"}`, "")
+	}
+	r.wait(time.Second)
+	r.send("checkout", "order", `{"order_id":"y"}`, "")
+	for range 260 {
+		r.send("moving", "tick", "", "")
+		r.wait(30 * time.Millisecond)
+	}
+	r.wait(5 * time.Second)
+	r.save(second)
+	var out bytes.Buffer
+	require.NoError(t, (&applyCommand{Yes: true}).apply(t.Context(), stdio{strings.NewReader(""), &out, &out}, r.engine, second))
+	r.wait(time.Second)
+	r.send("moving", "closed", "", "")
+	r.wait(2*time.Minute + 10*time.Second) // until the quiet minutes and the delay to a time of day are over
+	r.keep("kinds", "kinds-vip", "checkout", "moving")
+}
+
+// recorder is the engine on servers of its own, and the folder that histories go to.
+type recorder struct {
+	*local
+
+	t *testing.T
+	n int
+}
+
+func startRecorder(t *testing.T, bundle playbook.Bundle) *recorder {
+	t.Helper()
+	if !*record {
+		t.Skip("run with -record to write histories")
+	}
 	l, err := startLocal(t.Context(), freePorts(), "", os.Stderr, newLogger(os.Stderr, "error", "text"))
 	require.NoError(t, err)
-	defer l.close()
+	t.Cleanup(l.close)
 	_, err = l.library.Publish(t.Context(), bundle)
 	require.NoError(t, err)
-	go l.run(t.Context())
-	raw, err := bundle.Encode()
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(out, bundle.Hash()+".playbook.json"), raw, 0o600))
+	go l.run(t.Context()) //nolint:errcheck // ends with the test
+	r := &recorder{local: l, t: t}
+	r.save(bundle)
+	return r
+}
 
-	n := 0
-	send := func(user, name string) {
-		n++
-		e := schema.Event{EventID: fmt.Sprint("record-", n), EventName: name, UserID: user, Traits: json.RawMessage(`{"industry":"finance","marketing_consent":true}`)}
-		require.NoError(t, publishEvent(l.js, "record", e))
+func (r *recorder) save(bundle playbook.Bundle) {
+	raw, err := bundle.Encode()
+	require.NoError(r.t, err)
+	require.NoError(r.t, os.WriteFile(filepath.Join(replayFolder, bundle.Hash()+".playbook.json"), raw, 0o600))
+}
+
+func (r *recorder) send(user, name, properties, traits string) {
+	r.n++
+	e := schema.Event{
+		EventID: fmt.Sprint("record-", r.n), EventName: name, UserID: user,
+		Properties: json.RawMessage(properties), Traits: json.RawMessage(traits),
 	}
-	for _, name := range []string{"signed_up", "feature_viewed", "profile_completed", "onboarding_completed", "activated"} {
-		send("straight-through", name)
-		require.NoError(t, waitUntil(t.Context(), time.Now().Add(300*time.Millisecond)))
-	}
-	send("dropped", "signed_up")
-	send("dropped", "feature_viewed")
-	send("at-risk", "signed_up")
-	for range 260 { // enough history to continue as new in the middle of a wait
-		send("busy", "feature_used")
-		require.NoError(t, waitUntil(t.Context(), time.Now().Add(30*time.Millisecond)))
-	}
-	require.NoError(t, waitUntil(t.Context(), time.Now().Add(10*time.Second)))
-	for _, user := range []string{"straight-through", "dropped", "at-risk", "busy"} {
+	require.NoError(r.t, publishEvent(r.js, "record", e))
+}
+
+func (r *recorder) wait(d time.Duration) {
+	require.NoError(r.t, waitUntil(r.t.Context(), time.Now().Add(d)))
+}
+
+// keep writes the histories of the users' runs, in the order in which each continued as the next.
+func (r *recorder) keep(users ...string) {
+	for _, user := range users {
 		id := schema.WorkflowID(schema.UserToken([]byte(embeddedKey), user))
-		run := ""
-		for part := 1; ; part++ {
+		var runs []*historypb.History
+		for run := ""; ; {
 			history := &historypb.History{}
-			events := l.temporal.GetWorkflowHistory(t.Context(), id, run, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+			events := r.temporal.GetWorkflowHistory(r.t.Context(), id, run, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 			for events.HasNext() {
 				e, err := events.Next()
-				require.NoError(t, err)
+				require.NoError(r.t, err)
 				history.Events = append(history.Events, e)
 			}
-			started := history.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes()
-			writeHistory(t, filepath.Join(out, fmt.Sprintf("%s-%d.json.gz", user, part)), history)
-			if run = started.GetContinuedExecutionRunId(); run == "" {
+			runs = append(runs, history)
+			if run = history.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetContinuedExecutionRunId(); run == "" {
 				break
 			}
 		}
+		for i, history := range slices.Backward(runs) {
+			writeHistory(r.t, filepath.Join(replayFolder, fmt.Sprintf("%s-%d.json.gz", user, len(runs)-i)), history)
+		}
 	}
-	_, err = playbook.Compile(bundle)
-	require.NoError(t, err)
 }
 
 func writeHistory(t *testing.T, path string, history *historypb.History) {

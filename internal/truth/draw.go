@@ -59,19 +59,23 @@ func Rules() *rapid.Generator[*Case] {
 
 func newDrawer(t *rapid.T) *drawer {
 	d := &drawer{t: t}
-	d.book = &Book{Zone: "UTC"}
+	d.book = &Book{Zone: one(d, "zone", zoneNames()...)}
 	return d
 }
 
 func (d *drawer) draw() *Case {
-	c := &Case{Books: []*Book{d.book}, Log: d.log()}
+	c := &Case{Books: []*Book{d.book}, Log: d.log(), Token: one(d, "token", tokens()...)}
 	c.End = c.Log[len(c.Log)-1].At + int64(d.number("afterwards", 1, 120))*hour
 	return c
 }
 
 func (d *drawer) drawBook() {
 	if d.chance("experiment", 3) {
-		d.book.Experiments = []Experiment{{Key: "x", Variants: []string{"control", "other"}}}
+		x := Experiment{Key: "x", Variants: one(d, "variants", []string{"control", "other"}, []string{"other", "control"})}
+		if d.chance("held out variant", 3) {
+			x.Holdout = one(d, "holdout", x.Variants...)
+		}
+		d.book.Experiments = []Experiment{x}
 	}
 	d.drawSegments(0, 3)
 	d.drawRestraint()
@@ -96,71 +100,112 @@ func (d *drawer) drawRestraint() {
 		b.Consent = map[string]Expr{"news": d.rule(1)}
 		b.Actions = append(b.Actions, Action{Key: "newsy", Category: "news"})
 	}
-	if d.chance("limit", 3) {
-		b.Limits = append(b.Limits, Limit{Actions: d.number("actions", 1, 3), Hours: d.window()})
+	for range d.number("limits", 0, 2) {
+		l := Limit{Actions: d.number("most", 1, 2), Hours: one(d, "per", 24, 8, 48, 0)}
+		if b.Consent != nil && d.chance("limit of a category", 3) {
+			l.Category = "news"
+		}
+		b.Limits = append(b.Limits, l)
+	}
+	if d.chance("quiet", 3) {
+		b.Quiet = &Quiet{one(d, "from", 21, 9, 2), one(d, "to", 8, 17, 3)}
+		b.Actions = append(b.Actions, Action{Key: "dropped", Quiet: "drop"}, Action{Key: "loud", Quiet: "ignore"})
+	}
+	if d.chance("expire", 4) {
+		b.Expire = d.window()
+	}
+	if d.chance("holdout", 4) {
+		b.Holdout = 0.5
 	}
 }
 
 func (d *drawer) journey(key string) *Journey {
-	j := &Journey{Key: key, Priority: d.number("priority", 0, 2), Reentry: one(d, "reentry", "never", "after_exit")}
-	if len(d.segments) > 0 && d.chance("enter by segment", 3) {
-		j.Enter.Segment = one(d, "segment", d.segments...)
-	} else {
-		j.Enter.On = d.events()
+	j := &Journey{
+		Key: key, Priority: d.number("priority", 0, 2), Reentry: one(d, "reentry", "never", "after_exit", "after_exit"),
+		Enter: d.trigger(),
 	}
-	if d.chance("enter when", 5) {
-		j.Enter.When = d.rule(1)
+	if j.Reentry == "after_exit" && d.chance("cooldown", 3) {
+		j.After = d.window()
 	}
+	byEvent := len(j.Enter.On) > 0
 	if d.chance("goal", 2) {
-		j.Goal = &Goal{On: d.event(), Hours: d.window()}
+		j.Goal = &Goal{On: d.event(), Hours: d.window(), Where: d.where(byEvent)}
 	}
 	for range d.number("exits", 0, 2) {
-		j.Exits = append(j.Exits, d.exit())
+		j.Exits = append(j.Exits, d.exit(byEvent))
 	}
-	j.Steps = d.steps(3, 2)
+	j.Steps = d.steps(3, 2, byEvent)
 	return j
 }
 
-func (d *drawer) exit() Exit {
-	x := Exit{Reason: one(d, "reason", "gone", "off")}
-	switch d.number("exit", 1, 3) {
-	case 1:
-		x.On = d.events()
-	case 2:
-		x.When = d.rule(1)
-	case 3:
-		if len(d.segments) == 0 {
-			x.On = d.events()
-			break
+func (d *drawer) trigger() Trigger {
+	t := Trigger{}
+	switch way := d.number("enter", 1, 5); {
+	case way == 4 && len(d.segments) > 0:
+		t.Segment = one(d, "segment", d.segments...)
+	case way == 5 && len(d.segments) > 0:
+		t.Left = one(d, "segment", d.segments...)
+	default:
+		t.On = d.events()
+		if d.chance("enter where", 4) {
+			t.Where = d.filter(false)
 		}
+		if d.chance("per", 3) {
+			t.Per = "x"
+		}
+	}
+	if d.chance("enter when", 5) {
+		t.When = d.rule(1)
+	}
+	return t
+}
+
+// where draws the filter of what comes after the entry; same says that it may look back at the entry's event.
+func (d *drawer) where(same bool) Expr {
+	if !d.chance("where", 3) {
+		return nil
+	}
+	return d.filter(same)
+}
+
+func (d *drawer) exit(byEvent bool) Exit {
+	x := Exit{Reason: one(d, "reason", "gone", "off")}
+	switch way := d.number("exit", 1, 4); {
+	case way == 2:
+		x.When = d.rule(1)
+	case way == 3 && len(d.segments) > 0:
 		x.Left = one(d, "segment", d.segments...)
+	case way == 4 && len(d.segments) > 0:
+		x.Entered = one(d, "segment", d.segments...)
+	default:
+		x.On, x.Where = d.events(), d.where(byEvent)
 	}
 	return x
 }
 
-func (d *drawer) steps(most, depth int) []*Step {
+func (d *drawer) steps(most, depth int, byEvent bool) []*Step {
 	list := []*Step{}
 	for range d.number("steps", 1, most) {
-		list = append(list, d.drawStep(depth))
+		list = append(list, d.drawStep(depth, byEvent))
 	}
 	return list
 }
 
-func (d *drawer) some(depth int) []*Step {
+func (d *drawer) some(depth int, byEvent bool) []*Step {
 	if depth == 0 || !d.chance("more steps", 2) {
 		return []*Step{}
 	}
-	return d.steps(2, depth-1)
+	return d.steps(2, depth-1, byEvent)
 }
 
-func (d *drawer) drawStep(depth int) *Step {
+func (d *drawer) drawStep(depth int, byEvent bool) *Step {
 	d.step++
 	s := &Step{ID: fmt.Sprintf("t%d", d.step), Clock: -1}
-	kinds := []string{"action", "delay", "wait", "wait", "exit"}
+	kinds := []string{"action", "action", "delay", "wait", "wait", "exit"}
 	if depth > 0 {
-		kinds = append(kinds, "branch", "branch")
+		kinds = append(kinds, "branch")
 		if len(d.book.Experiments) > 0 {
-			kinds = append(kinds, "experiment")
+			kinds = append(kinds, "experiment", "experiment")
 		}
 	}
 	s.Kind = one(d, "step", kinds...)
@@ -175,15 +220,17 @@ func (d *drawer) drawStep(depth int) *Step {
 			s.Expire = d.window()
 		}
 	case "delay":
-		s.Hours = d.window()
+		d.delay(s)
 	case "wait":
-		d.wait(s, depth)
+		d.wait(s, depth, byEvent)
 	case "branch":
-		d.branch(s, depth)
+		d.branch(s, depth, byEvent)
 	case "experiment":
 		s.Experiment = "x"
 		for _, v := range d.book.Experiments[0].Variants {
-			s.Variants = append(s.Variants, Variant{v, d.some(depth)})
+			if v != d.book.Experiments[0].Holdout {
+				s.Variants = append(s.Variants, Variant{v, d.some(depth, byEvent)})
+			}
 		}
 	default:
 		s.Reason = one(d, "reason", "done", "over")
@@ -191,21 +238,34 @@ func (d *drawer) drawStep(depth int) *Step {
 	return s
 }
 
-func (d *drawer) wait(s *Step, depth int) {
+func (d *drawer) delay(s *Step) {
+	way := d.number("delay", 1, 6)
+	if way <= 4 {
+		s.Hours = d.window()
+	}
+	if way == 4 || way == 5 {
+		s.Clock = one(d, "at", 9, 0, 2, 23)
+	}
+	if way == 6 || way >= 4 && d.chance("on", 2) {
+		s.Days = one(d, "days", []string{"mon", "tue", "wed", "thu", "fri"}, []string{"sun"}, []string{"tue", "sat"})
+	}
+}
+
+func (d *drawer) wait(s *Step, depth int, byEvent bool) {
 	s.Hours = d.window()
 	way := d.number("wait", 1, 3)
 	if way != 2 {
-		s.On = d.events()
+		s.On, s.Where = d.events(), d.where(byEvent)
 	}
 	if way != 1 {
 		s.When = d.rule(1)
 	}
 	if d.chance("timeout", 2) {
-		s.Timeout = d.some(depth)
+		s.Timeout = d.some(depth, byEvent)
 	}
 }
 
-func (d *drawer) branch(s *Step, depth int) {
+func (d *drawer) branch(s *Step, depth int, byEvent bool) {
 	for range d.number("branches", 1, 2) {
 		b := Branch{}
 		if len(d.segments) > 0 && d.chance("branch by segment", 2) {
@@ -213,11 +273,11 @@ func (d *drawer) branch(s *Step, depth int) {
 		} else {
 			b.When = d.rule(1)
 		}
-		b.Steps = d.some(depth)
+		b.Steps = d.some(depth, byEvent)
 		s.Branches = append(s.Branches, b)
 	}
 	if d.chance("else", 2) {
-		s.Branches = append(s.Branches, Branch{Steps: d.some(depth)})
+		s.Branches = append(s.Branches, Branch{Steps: d.some(depth, byEvent)})
 	}
 }
 
@@ -404,6 +464,9 @@ func (d *drawer) traits() map[string]any {
 	}
 	return values
 }
+
+// tokens name users that experiments treat differently.
+func tokens() []string { return []string{"u_a", "u_b", "u_c", "u_d", "u_e", "u_f"} }
 
 // Redelivered is the case with every message delivered once more and every event published again, at a random later place.
 func (c *Case) Redelivered(t *rapid.T) *Case {

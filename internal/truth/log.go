@@ -33,11 +33,13 @@ func (e *Event) resolve() {
 	e.Historic = e.Backfill || e.Received-e.At > 72*hour
 }
 
-// Delivery hands the user's workflow one message, at the moment it was received or, where Again, once more at another time.
+// Delivery hands the user's workflow one message, when it is received or once more at another time; without an Event, the news of
+// a playbook.
 type Delivery struct {
 	*Event
+
 	At       int64 // when, Unix milliseconds
-	Revision int   // of the playbook then, from 0
+	Revision int   // the newest that the sender knows, from 0
 }
 
 // Wire is the message as ingest reads it from the stream.

@@ -1,6 +1,7 @@
 package truth
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -13,8 +14,9 @@ type Case struct {
 	Log   []Delivery
 	End   int64
 
-	// Assign gives a user's variant of an experiment, false where the user is outside it.
-	Assign func(experiment string, share float64) (variant string, in bool)
+	Token string // of the user
+	// Assign gives the user's variant of one of a book's experiments, or of its holdout.
+	Assign func(book *Book, experiment string) string
 }
 
 // Naive returns what should happen to the user of a case, in order. Of an outcome it fills in what Tell looks at.
@@ -43,7 +45,9 @@ type user struct {
 	history int64 // when the last event was received, if it was a historic one
 	wall    int64 // the time on the wall while a moment is looked at
 
-	book        *Book
+	book        *Book // the newest
+	revision    int
+	removed     bool // segments may be gone with the last playbook
 	members     map[string]member
 	enrollments []*enrollment
 	met         map[string]string // variants by experiment
@@ -90,23 +94,33 @@ func (u *user) look(at, wall int64) {
 	u.settle(at, nil)
 }
 
-// take applies an event at its moment of record, after everything that was due before it.
+// take applies an event at its moment of record, after everything that was due before it. A newer playbook comes into force before
+// the event that brings it, or with no event at all.
 func (u *user) take(d Delivery) {
-	if u.messages[d.Sequence] || u.ids[d.ID] {
+	if d.Event != nil && (u.messages[d.Sequence] || u.ids[d.ID]) {
 		return
 	}
-	u.messages[d.Sequence], u.ids[d.ID] = true, true
-	moment := max(u.clock, d.Received)
-	if d.Historic {
-		moment = max(u.clock, d.Event.At)
+	moment := max(u.clock, d.At)
+	if d.Event != nil {
+		u.messages[d.Sequence], u.ids[d.ID] = true, true
+		moment = max(u.clock, d.Received)
+		if d.Historic {
+			moment = max(u.clock, d.Event.At)
+		}
 	}
 	if u.looked != 0 {
 		for at := next(u.looked); at <= moment; at = next(at) {
 			u.look(at, d.At)
 		}
 	}
-	u.clock, u.looked, u.wall = moment, moment, d.At
-	u.history = 0
+	u.wall = d.At
+	if d.Revision > u.revision {
+		u.renew(d.Revision, moment)
+	}
+	if d.Event == nil {
+		return
+	}
+	u.clock, u.looked, u.history = moment, moment, 0
 	if d.Historic {
 		u.history = d.Received
 	}
@@ -116,16 +130,35 @@ func (u *user) take(d Delivery) {
 	u.settle(moment, d.Event)
 }
 
+// renew puts a newer playbook in force for everybody who is there already.
+func (u *user) renew(revision int, at int64) {
+	u.revision, u.book = revision, u.Books[revision]
+	if u.looked == 0 {
+		return
+	}
+	u.at, u.cause, u.clock, u.looked = at, nil, at, at
+	for _, e := range u.enrollments {
+		if e.ended == "" {
+			u.migrate(e)
+		}
+	}
+	u.removed = true
+	u.settle(at, nil)
+}
+
 // settle brings the user to rest at a moment: segments first, then enrollments, round by round while one moves the other; at
 // last the actions that all of it asked for.
 func (u *user) settle(at int64, event *Event) {
 	u.at, u.cause, u.changed = at, event, map[string]bool{}
-	for moved := true; moved; event = nil {
-		moved = u.segments()
+	for {
+		moved := u.segments()
 		moved = u.move(event) || moved
 		moved = u.enter(event) || moved
+		event = nil
+		if !moved && !u.act() { // meeting the holdout at an action is something that rules can ask about
+			return
+		}
 	}
-	u.act()
 }
 
 func (u *user) view() *view {
@@ -141,7 +174,8 @@ func (u *user) holds(rule Expr) bool { return rule != nil && rule.eval(u.view())
 
 // segments asks every rule. An unknown answer leaves the membership as it was.
 func (u *user) segments() bool {
-	moved := false
+	moved := u.removed && u.leaveRemoved()
+	u.removed = false
 	for _, s := range u.book.Segments {
 		in, known := s.When.eval(u.view()).(bool)
 		if !known || in == u.members[s.Key].in {
@@ -154,6 +188,22 @@ func (u *user) segments() bool {
 			o.Kind = schema.SegmentEntered
 		}
 		u.tell(o)
+	}
+	return moved
+}
+
+// leaveRemoved takes the user out of the segments that the newest playbook does not have.
+func (u *user) leaveRemoved() bool {
+	moved := false
+	for _, key := range slices.Sorted(maps.Keys(u.members)) {
+		if slices.ContainsFunc(u.book.Segments, func(s Segment) bool { return s.Key == key }) {
+			continue
+		}
+		if u.members[key].in {
+			u.changed[key], moved = false, true
+			u.tell(schema.Outcome{Kind: schema.SegmentLeft, Segment: key})
+		}
+		delete(u.members, key)
 	}
 	return moved
 }

@@ -2,6 +2,7 @@ package truth_test
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,8 +14,6 @@ import (
 	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
 )
-
-const token = "uaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 type books map[string]*playbook.Playbook
 
@@ -31,7 +30,7 @@ type failer interface {
 type engine struct {
 	books  books
 	hashes []string // by revision
-	events []schema.UserEvent
+	inputs []journey.Input
 }
 
 func compile(t failer, c *truth.Case) engine {
@@ -46,15 +45,23 @@ func compile(t failer, c *truth.Case) engine {
 		e.hashes = append(e.hashes, p.Hash)
 	}
 	for _, d := range c.Log {
+		if d.Event == nil {
+			e.inputs = append(e.inputs, journey.Input{Playbook: e.hashes[d.Revision], Revision: uint64(d.Revision + 1)})
+			continue
+		}
 		raw, err := d.Wire()
 		require.NoError(t, err)
 		received, err := schema.Receive(raw, "", d.Sequence, time.UnixMilli(d.Received))
 		require.NoError(t, err)
-		e.events = append(e.events, received.UserEvent())
+		event := received.UserEvent()
+		e.inputs = append(e.inputs, journey.Input{Event: &event, Playbook: e.hashes[d.Revision], Revision: uint64(d.Revision + 1)})
 	}
-	c.Assign = func(key string, _ float64) (string, bool) {
-		a := e.books[e.hashes[len(e.hashes)-1]].Experiments[key].Assign(token)
-		return a.Variant, a.In
+	c.Assign = func(book *truth.Book, key string) string {
+		p := e.books[e.hashes[slices.Index(c.Books, book)]]
+		if key == playbook.HoldoutKey {
+			return p.Holdout.Assign(c.Token).Variant
+		}
+		return p.Experiments[key].Assign(c.Token).Variant
 	}
 	return e
 }
@@ -69,8 +76,8 @@ type fold struct {
 	outcomes []schema.Outcome
 }
 
-func newFold(t failer, e engine, through func() bool) *fold {
-	return &fold{t: t, engine: e, through: through, state: journey.State{Token: token}}
+func newFold(t failer, c *truth.Case, e engine, through func() bool) *fold {
+	return &fold{t: t, engine: e, through: through, state: journey.State{Token: c.Token}}
 }
 
 func (f *fold) next(in journey.Input, now int64) {
@@ -94,7 +101,7 @@ func (f *fold) pass(wall int64) {
 func (f *fold) run(c *truth.Case) []schema.Outcome {
 	for i, d := range c.Log {
 		f.pass(d.At)
-		f.next(journey.Input{Event: &f.engine.events[i], Playbook: f.engine.hashes[d.Revision], Revision: uint64(d.Revision + 1)}, d.At)
+		f.next(f.engine.inputs[i], d.At)
 	}
 	f.pass(c.End)
 	return f.outcomes
@@ -112,7 +119,7 @@ func TestRulesAreTrueWhenTheyShouldBe(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := truth.Rules().Draw(t, "case")
 		e := compile(t, c)
-		outcomes := newFold(t, e, func() bool { return false }).run(c)
+		outcomes := newFold(t, c, e, func() bool { return false }).run(c)
 		agree(t, c, "naive", "journey.Next", truth.Tell(truth.Naive(c)), truth.Tell(outcomes))
 	})
 }
@@ -122,7 +129,7 @@ func TestJourneysGoAsTheyShould(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := truth.Cases().Draw(t, "case")
 		e := compile(t, c)
-		outcomes := newFold(t, e, func() bool { return rapid.Bool().Draw(t, "through JSON") }).run(c)
+		outcomes := newFold(t, c, e, func() bool { return rapid.Bool().Draw(t, "through JSON") }).run(c)
 		agree(t, c, "naive", "journey.Next", truth.Tell(truth.Naive(c)), truth.Tell(outcomes))
 	})
 }

@@ -2,6 +2,7 @@ package truth
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -17,9 +18,15 @@ type enrollment struct {
 	started  int64
 	historic bool
 	same     map[string]any
+	key      string // the value it was entered for
 
 	step      *Step
-	due       int64 // when a delay or wait is over
+	reached   int64 // when the step began
+	due       int64 // when a delay, a wait or an action held back is over
+	held      bool  // an action held back by quiet hours
+	owed      int64 // since when
+	met       int64 // while paused: when the event waited for came
+	paused    bool
 	converted bool
 	ended     string
 	endedAt   int64
@@ -29,6 +36,7 @@ type enrollment struct {
 type wanted struct {
 	enrollment *enrollment
 	step       *Step
+	due        int64 // when the user should have reached it
 }
 
 // byPriority returns the enrollments, those of the most important journeys first.
@@ -98,18 +106,36 @@ func (u *user) exit(e *enrollment, event *Event) bool {
 	return false
 }
 
+// proceed leaves a wait, a delay or an action held back that is over. While the journey is paused nobody moves; what happened in
+// the meantime counts when it goes on, by the order in which it happened.
 func (u *user) proceed(e *enrollment, event *Event) bool {
 	after := e.follower[e.step.ID]
-	waits := e.step.Kind == "wait"
+	timeUp := u.at >= e.due
+	if e.step.Kind == "wait" {
+		if !timeUp && e.met == 0 && u.passes(e, event, e.step.On, e.step.Where) {
+			e.met = u.at
+		}
+		switch {
+		case e.paused:
+			return false
+		case e.met != 0:
+			u.run(e, after, e.met)
+		case u.holds(e.step.When):
+			u.run(e, after, u.at)
+		case timeUp:
+			u.run(e, first(e.step.Timeout, after), e.due)
+		default:
+			return false
+		}
+		return true
+	}
 	switch {
-	case waits && (u.passes(e, event, e.step.On, e.step.Where) || u.holds(e.step.When)):
-		u.run(e, after)
-	case u.at < e.due:
+	case e.paused || !timeUp:
 		return false
-	case waits:
-		u.run(e, first(e.step.Timeout, after))
+	case e.held:
+		u.run(e, e.step, e.owed)
 	default:
-		u.run(e, after)
+		u.run(e, after, e.due)
 	}
 	return true
 }
@@ -122,10 +148,18 @@ func (u *user) enter(event *Event) bool {
 		if !byEvent && !u.entered(j.Enter.Segment) && !u.left(j.Enter.Left) {
 			continue
 		}
-		if !u.may(j) || j.Enter.When != nil && !u.holds(j.Enter.When) {
+		key := ""
+		if j.Enter.Per != "" {
+			value := typed(propertyTypes()[j.Enter.Per], event.Properties[j.Enter.Per])
+			if value == nil {
+				continue
+			}
+			key = fmt.Sprint(value)
+		}
+		if !u.may(j, key) || j.Enter.When != nil && !u.holds(j.Enter.When) {
 			continue
 		}
-		u.start(j, event, byEvent)
+		u.start(j, event, byEvent, key)
 		moved = true
 	}
 	return moved
@@ -140,24 +174,23 @@ func (b *Book) ordered() []*Journey {
 	return list
 }
 
-// may reports whether a journey can be entered: never twice, or not before the last passage is over, and once a moment at most.
-func (u *user) may(j *Journey) bool {
+// may reports whether a journey can be entered, for a value where it is entered per value: never twice, or not before the last
+// passage is over for long enough, and once a moment at most.
+func (u *user) may(j *Journey, key string) bool {
 	for _, e := range u.enrollments {
-		if e.journey.Key != j.Key {
+		if e.journey.Key != j.Key || e.key != key {
 			continue
 		}
-		if e.ended == "" || j.Reentry != "after_exit" || e.endedAt+int64(j.After)*hour > u.at || e.endedAt == u.at {
+		if e.ended == "" || j.Reentry == "never" || e.endedAt+int64(j.After)*hour > u.at || e.endedAt == u.at {
 			return false
 		}
 	}
-	return true
+	return !j.Paused
 }
 
-func (u *user) start(j *Journey, event *Event, byEvent bool) {
-	e := &enrollment{
-		id: strconv.Itoa(len(u.enrollments) + 1), book: u.book, journey: j, follower: map[string]*Step{}, started: u.at, historic: u.past(),
-	}
-	j.walk(func(step, next *Step) { e.follower[step.ID] = next })
+func (u *user) start(j *Journey, event *Event, byEvent bool, key string) {
+	e := &enrollment{id: strconv.Itoa(len(u.enrollments) + 1), key: key, started: u.at, historic: u.past()}
+	e.put(u.book, j)
 	if byEvent {
 		e.same = event.Properties
 	}
@@ -167,7 +200,59 @@ func (u *user) start(j *Journey, event *Event, byEvent bool) {
 	if byEvent && (u.convert(e, event) || u.exit(e, event)) {
 		return
 	}
-	u.run(e, first(j.Steps, nil))
+	u.run(e, first(j.Steps, nil), u.at)
+}
+
+// put makes an enrollment one of a version of its journey.
+func (e *enrollment) put(b *Book, j *Journey) {
+	e.book, e.journey, e.follower = b, j, map[string]*Step{}
+	j.walk(func(step, next *Step) { e.follower[step.ID] = next })
+}
+
+// migrate does with an open enrollment what the newest version of its journey says; while that is paused, it stays where it is.
+func (u *user) migrate(e *enrollment) {
+	i := slices.IndexFunc(u.book.Journeys, func(j *Journey) bool { return j.Key == e.journey.Key })
+	if i < 0 {
+		e.paused = false // gone: whoever is inside finishes
+		return
+	}
+	j := u.book.Journeys[i]
+	e.paused = j.Paused
+	switch {
+	case j.Migrate == "exit":
+		u.end(e, "version_ended")
+	case j.Migrate == "move" && !e.paused:
+		u.relocate(e, j)
+	}
+}
+
+// relocate moves an enrollment to a step of the newest version. A wait or delay keeps the moment at which it began.
+func (u *user) relocate(e *enrollment, j *Journey) {
+	id, mapped := j.Move[e.step.ID]
+	if !mapped {
+		id = e.step.ID
+	}
+	var step *Step
+	j.walk(func(s, _ *Step) {
+		if s.ID == id {
+			step = s
+		}
+	})
+	if step == nil {
+		u.end(e, "step_removed")
+		return
+	}
+	e.put(u.book, j)
+	switch {
+	case step.Kind == "action" && e.held && id == e.step.ID:
+		e.step = step
+	case step.Kind == "wait" || step.Kind == "delay":
+		began := e.reached
+		u.begin(e, step)
+		e.reached, e.due = began, u.over(step, began)
+	default:
+		u.run(e, step, u.at)
+	}
 }
 
 // past reports whether this moment belongs to a log of the past.
@@ -180,15 +265,28 @@ func (u *user) end(e *enrollment, reason string) {
 	u.about(e, schema.Outcome{Kind: schema.EnrollmentEnded, Reason: reason})
 }
 
-// run takes steps until one waits or none follows.
-func (u *user) run(e *enrollment, step *Step) {
+// begin brings an enrollment to a step.
+func (u *user) begin(e *enrollment, step *Step) {
+	e.step, e.reached, e.due, e.held = step, u.at, 0, false
+	u.about(e, schema.Outcome{Kind: schema.StepEntered})
+}
+
+// run takes steps until one waits or none follows. due is when the user should have got there.
+func (u *user) run(e *enrollment, step *Step, due int64) {
 	for step != nil {
-		e.step, e.due = step, 0
-		u.about(e, schema.Outcome{Kind: schema.StepEntered})
+		if !e.held || step != e.step {
+			u.begin(e, step)
+		}
+		e.met = 0
 		after := e.follower[step.ID]
 		switch step.Kind {
 		case "action":
-			u.wanted = append(u.wanted, wanted{e, step})
+			if until := u.quiet(); until > u.at && u.holdsBack(e, step) {
+				e.held, e.due, e.owed = true, until, due
+				return
+			}
+			e.held = false
+			u.wanted = append(u.wanted, wanted{e, step, due})
 			step = after
 		case "branch":
 			step = first(u.choose(step), after)
@@ -197,12 +295,9 @@ func (u *user) run(e *enrollment, step *Step) {
 		case "exit":
 			u.end(e, step.Reason)
 			return
-		case "delay":
-			e.due = u.over(step)
-			return
 		default:
-			if !u.holds(step.When) {
-				e.due = u.at + int64(step.Hours)*hour
+			e.due = u.over(step, u.at)
+			if step.Kind == "delay" && e.due > u.at || step.Kind == "wait" && !u.holds(step.When) {
 				return
 			}
 			step = after
@@ -211,18 +306,33 @@ func (u *user) run(e *enrollment, step *Step) {
 	u.end(e, "completed")
 }
 
-// over is when a delay that begins now ends.
-func (u *user) over(step *Step) int64 {
-	at := u.at + int64(step.Hours)*hour
+// over is when a wait times out or a delay ends that began at a moment.
+func (u *user) over(step *Step, began int64) int64 {
+	at := began + int64(step.Hours)*hour
 	zone := u.view().place()
 	switch {
-	case step.Clock >= 0:
+	case step.Kind == "delay" && step.Clock >= 0:
 		return shows(at, step.Clock, step.Days, zone)
 	case !among(weekday(at, zone), step.Days):
 		return shows(at, 0, step.Days, zone)
 	default:
 		return at
 	}
+}
+
+// quiet is when the quiet hours end that it is now; the past where it is none of them.
+func (u *user) quiet() int64 {
+	q := u.book.Quiet
+	if q == nil || (Clock{q.From, q.To}).eval(u.view()) != true {
+		return 0
+	}
+	return shows(u.at+1, q.To, nil, u.view().place())
+}
+
+// holdsBack reports whether an action step keeps the user until quiet hours end. What belongs to the past is not sent anyway.
+func (u *user) holdsBack(e *enrollment, step *Step) bool {
+	quiet := e.book.action(step.Action).Quiet
+	return (quiet == "" || quiet == "hold") && !e.historic && !u.past()
 }
 
 // choose returns the steps of the first branch that holds.
@@ -235,13 +345,17 @@ func (u *user) choose(step *Step) []*Step {
 	return nil
 }
 
-// expose returns the steps of the user's variant and records the first meeting with it.
+// expose returns the steps of the user's variant and records the first meeting with it. Held-out users go the way of control,
+// unexposed.
 func (u *user) expose(e *enrollment, step *Step) []*Step {
 	variant, met := u.met[step.Experiment]
-	if !met {
-		variant, _ = u.Assign(step.Experiment, 0)
-		u.met[step.Experiment] = variant
-		u.about(e, schema.Outcome{Kind: schema.ExposureRecorded, Experiment: step.Experiment, Variant: variant})
+	switch {
+	case met:
+	case u.heldOut():
+		variant = "control"
+	default:
+		variant = u.Assign(e.book, step.Experiment)
+		u.meet(e, step.Experiment, variant)
 	}
 	for _, v := range step.Variants {
 		if v.Key == variant {
@@ -251,22 +365,50 @@ func (u *user) expose(e *enrollment, step *Step) []*Step {
 	return nil
 }
 
-// act decides the actions that this moment asked for, those of the most important journeys first.
-func (u *user) act() {
+func (u *user) meet(e *enrollment, experiment, variant string) {
+	u.met[experiment] = variant
+	u.about(e, schema.Outcome{Kind: schema.ExposureRecorded, Experiment: experiment, Variant: variant})
+}
+
+func (u *user) heldOut() bool {
+	return u.book.Holdout > 0 && u.Assign(u.book, "holdout") == "held_out"
+}
+
+// act decides the actions that this moment asked for, those of the most important journeys first. It reports whether the user met
+// the holdout by that.
+func (u *user) act() bool {
 	slices.SortStableFunc(u.wanted, func(a, b wanted) int {
 		return cmp.Compare(b.enrollment.journey.Priority, a.enrollment.journey.Priority)
 	})
+	_, before := u.met["holdout"]
 	for _, w := range u.wanted {
-		action := w.enrollment.book.action(w.step.Action)
-		o := schema.Outcome{Kind: schema.ActionDecided, StepKey: w.step.ID, Action: action.Key}
-		if o.Reason = u.suppression(w, action); o.Reason != "" {
-			o.Kind = schema.ActionSuppressed
-		} else if !action.Uncapped {
-			u.sent = append(u.sent, sent{u.at, action.Category})
-		}
-		u.about(w.enrollment, o)
+		u.decide(w)
 	}
 	u.wanted = nil
+	_, after := u.met["holdout"]
+	return before != after
+}
+
+// decide records an action as decided or suppressed. What a held-out user would have been sent counts as if it had been.
+func (u *user) decide(w wanted) {
+	e := w.enrollment
+	action := e.book.action(w.step.Action)
+	o := schema.Outcome{Kind: schema.ActionDecided, StepKey: w.step.ID, Action: action.Key, Reason: u.suppression(w, action)}
+	if o.Reason == "" {
+		if !action.Uncapped {
+			u.sent = append(u.sent, sent{u.at, action.Category})
+		}
+		if _, met := u.met["holdout"]; !met && u.book.Holdout > 0 {
+			u.meet(e, "holdout", u.Assign(u.book, "holdout"))
+		}
+	}
+	if u.heldOut() && o.Reason != "historic" {
+		o.Reason = "holdout"
+	}
+	if o.Reason != "" {
+		o.Kind = schema.ActionSuppressed
+	}
+	u.about(e, o)
 }
 
 func (b *Book) action(key string) Action {
@@ -274,6 +416,7 @@ func (b *Book) action(key string) Action {
 	return b.Actions[i]
 }
 
+// suppression is the first reason that speaks against an action, the holdout left aside.
 func (u *user) suppression(w wanted, action Action) string {
 	e := w.enrollment
 	expire := cmp.Or(w.step.Expire, e.book.Expire)
@@ -282,7 +425,9 @@ func (u *user) suppression(w wanted, action Action) string {
 		return "historic"
 	case action.Category != "" && !u.holds(e.book.Consent[action.Category]):
 		return "no_consent"
-	case expire != 0 && u.wall-u.at > int64(expire)*hour:
+	case action.Quiet == "drop" && u.quiet() > u.at:
+		return "quiet_hours"
+	case expire != 0 && u.wall-w.due > int64(expire)*hour:
 		return "expired"
 	case !action.Uncapped && u.capped(action):
 		return "frequency_cap"

@@ -49,11 +49,16 @@ func clock(at int64) string {
 // String is the case as a person reads it in a failed test: playbooks, then the log.
 func (c *Case) String() string {
 	var b strings.Builder
+	fmt.Fprintf(&b, "── user %s ──\n", c.Token)
 	for i, book := range c.Books {
 		fmt.Fprintf(&b, "── playbook, revision %d ──\n%s", i+1, book.YAML())
 	}
 	b.WriteString("── log ──\n")
 	for _, d := range c.Log {
+		if d.Event == nil {
+			fmt.Fprintf(&b, "%s  revision %d\n", clock(d.At), d.Revision+1)
+			continue
+		}
 		fmt.Fprintf(&b, "%s  %s", clock(d.At), d.Event)
 		if d.Event.At != d.Received {
 			fmt.Fprintf(&b, ", of %s", clock(d.Event.At))

@@ -1,0 +1,4 @@
+package experiment
+
+// What tests check against published values that the exported names do not reach.
+var DirichletEvidence = dirichletEvidence
