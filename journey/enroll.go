@@ -270,7 +270,11 @@ func (t *turn) refuses(j *playbook.Journey, key string) string {
 	return ""
 }
 
+// refuse remembers why a trigger let nobody in. One that did let the user in is seen again by the later rounds of its moment.
 func (t *turn) refuse(j *playbook.Journey, why string) {
+	if slices.ContainsFunc(t.state.Enrollments, func(e *Enrollment) bool { return e.Journey == j.Key && e.StartedAt == t.at }) {
+		return
+	}
 	if t.state.Refused == nil {
 		t.state.Refused = make(map[string]Refusal)
 	}
