@@ -179,7 +179,7 @@ func (t *turn) apply(event *schema.UserEvent, moment int64) {
 	if event.Lateness == schema.Historic {
 		t.state.HistoricAt = event.ReceivedAt
 	}
-	known := make(map[string]bool)
+	known := make(segment.Done)
 	for _, hash := range t.state.Versions() {
 		if book := t.books.Playbook(hash); book != nil {
 			book.Set.Apply(&t.state.Facts, event, known)

@@ -20,7 +20,7 @@ type compiler struct {
 	source   string // text of file
 	sources  map[string]string
 	known    func(node *yaml.Node, allowed []string) // told of every mapping whose keys are known, if not nil; for tests
-	unread   bool   // a file could not be read: what is missing may stand there
+	unread   bool                                    // a file could not be read: what is missing may stand there
 	problems Problems
 }
 
