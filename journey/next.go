@@ -6,6 +6,7 @@ import (
 
 	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
+	"github.com/onramphq/onramp/segment"
 )
 
 // Books gives compiled playbooks by hash. It must hold the version of the input and every version in State.Versions; one it
