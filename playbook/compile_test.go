@@ -40,7 +40,7 @@ func example(tb testing.TB, name string) string {
 
 func TestExamplesCompile(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"saas-onboarding", "app-onboarding"} {
+	for _, name := range []string{"saas-onboarding", "app-onboarding", "everything"} {
 		p := compile(t, example(t, name))
 		require.Equal(t, name, p.Name)
 		require.NotEmpty(t, p.Journeys)
@@ -523,7 +523,7 @@ func TestFill(t *testing.T) {
 }
 
 func FuzzCompile(f *testing.F) {
-	for _, name := range []string{"saas-onboarding", "app-onboarding"} {
+	for _, name := range []string{"saas-onboarding", "app-onboarding", "everything"} {
 		f.Add(example(f, name))
 	}
 	for _, text := range []string{
