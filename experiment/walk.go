@@ -2,6 +2,7 @@ package experiment
 
 import (
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/integrate/quad"
 	"gonum.org/v1/gonum/stat/distuv"
@@ -13,7 +14,7 @@ import (
 type walk struct {
 	drift       float64 // of the score per unit of information
 	information float64
-	at, mass    []float64
+	at, mass    []float64 // the nodes ascend
 }
 
 func newWalk(drift float64) walk {
@@ -34,7 +35,6 @@ func (w walk) leave(information, z float64) (above, below float64) {
 
 // stay returns the walk after that look, without what left.
 func (w walk) stay(information, z float64) walk {
-	const far = 8.5 // standard deviations: what is beyond is below 1e-16
 	delta := information - w.information
 	sd, root := math.Sqrt(delta), math.Sqrt(information)
 	next := walk{drift: w.drift, information: information}
@@ -46,16 +46,28 @@ func (w walk) stay(information, z float64) walk {
 	n := int(min(most, least+math.Ceil(perSD*(high-low)/sd)))
 	next.at, next.mass = make([]float64, n), make([]float64, n)
 	quad.Legendre{}.FixedLocations(next.at, next.mass, low, high)
+	if next.at[0] > next.at[n-1] {
+		slices.Reverse(next.at)
+		slices.Reverse(next.mass)
+	}
+	first := 0 // of the nodes from which this one can be reached
 	for i, to := range next.at {
+		to -= w.drift * delta
+		for first < len(w.at) && w.at[first] < to-far*sd {
+			first++
+		}
 		density := 0.0
-		for j, from := range w.at {
-			x := (to - from - w.drift*delta) / sd
+		for j := first; j < len(w.at) && w.at[j] <= to+far*sd; j++ {
+			x := (to - w.at[j]) / sd
 			density += w.mass[j] * math.Exp(-x*x/2)
 		}
 		next.mass[i] *= density / (sd * math.Sqrt(2*math.Pi))
 	}
 	return next
 }
+
+// far is how many standard deviations count: what is beyond is below 1e-16.
+const far = 8.5
 
 func normalTail(x float64) float64 { return math.Erfc(x/math.Sqrt2) / 2 }
 
