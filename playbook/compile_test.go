@@ -109,7 +109,7 @@ func TestMistakes(t *testing.T) {
 		{"not YAML", "name: x\n§events: {a: {}\ntraits: 5\n", []string{"is not YAML: did not find expected ',' or '}'"}},
 		{"not YAML: tab", "name: x\nevents:\n§\ta: {}\n", []string{"cannot start any token"}},
 		{"not YAML: colon", "name: x\n§events: a: b\n", []string{"mapping values are not allowed"}},
-		{"not YAML: on the first line", "name: [x\n§", []string{"did not find expected"}},
+		{"not YAML: on the first line", "§name: [x\n", []string{"did not find expected"}},
 		{"two documents", head + "§---\nname: y\n", []string{"one YAML document a file"}},
 
 		{"unknown key: playbook", head + "§jurneys: {}\n", []string{"a playbook has: name, events"}},
