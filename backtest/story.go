@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/onramphq/onramp/journey"
 	"github.com/onramphq/onramp/playbook"
@@ -129,11 +130,11 @@ func outcomeText(o *schema.Outcome, action *schema.ActionRequest) string {
 	case schema.SegmentLeft:
 		return fmt.Sprintf("segment %s: out, because %s", o.Segment, o.Reason)
 	case schema.EnrollmentStarted:
-		return "journey " + o.Journey + " starts"
+		return because("journey "+o.Journey+" starts", o.Reason)
 	case schema.EnrollmentEnded:
 		return fmt.Sprintf("journey %s ends at step %s: %s", o.Journey, o.StepKey, o.Reason)
 	case schema.StepEntered:
-		return fmt.Sprintf("step %s/%s", o.Journey, o.StepKey)
+		return because(fmt.Sprintf("step %s/%s", o.Journey, o.StepKey), o.Reason)
 	case schema.ActionDecided:
 		text := fmt.Sprintf("action %s by %s/%s", o.Action, o.Journey, o.StepKey)
 		if action != nil && len(action.Properties) > 0 {
@@ -151,6 +152,13 @@ func outcomeText(o *schema.Outcome, action *schema.ActionRequest) string {
 	}
 }
 
+func because(text, reason string) string {
+	if reason == "" {
+		return text
+	}
+	return text + ": " + reason
+}
+
 // FormatSpan writes a length of time in milliseconds as a person would, to the millisecond.
 func FormatSpan(ms int64) string {
 	if ms < 0 {
@@ -166,8 +174,9 @@ type Story struct {
 	Profile schema.Profile `json:"profile"`
 	Lines   []Line         `json:"lines"`
 
-	State journey.State `json:"-"`
-	Books journey.Books `json:"-"`
+	State journey.State  `json:"-"`
+	Books journey.Books  `json:"-"`
+	Zone  *time.Location `json:"-"` // the user's, where the playbook says whose day it is; else nil
 }
 
 // Tell runs one user's events through a playbook, taken as in a backtest, and tells what happened line by line. Of the options,
@@ -225,6 +234,9 @@ func tell(versions []Version, user User, until int64) (*Story, error) {
 		return nil, err
 	}
 	story.State, story.Books = life.State, life.Books()
+	if zone := life.Book().Plan.Zone; zone.Trait != "" || zone.Default != nil {
+		story.Zone = life.Book().Set.Zone(&life.State.Facts)
+	}
 	story.Profile = journey.Profile(story.Books, &story.State)
 	return story, nil
 }
