@@ -211,7 +211,7 @@ func (t *turn) entries(event *schema.UserEvent) bool {
 			key = keyOf(t.book.Set.Value(event.EventName, j.Enter.Per, t.properties(event)))
 		}
 		if refused = t.refuses(j, key); refused != "" {
-			t.refuse(j, refused)
+			t.refuse(j, key, refused)
 			continue
 		}
 		t.start(j, event, byEvent, key)
@@ -270,7 +270,11 @@ func (t *turn) refuses(j *playbook.Journey, key string) string {
 	return ""
 }
 
-func (t *turn) refuse(j *playbook.Journey, why string) {
+// refuse remembers why a trigger let nobody in. One that did let the user in is seen again by the later rounds of its moment.
+func (t *turn) refuse(j *playbook.Journey, key, why string) {
+	if slices.ContainsFunc(t.state.Enrollments, func(e *Enrollment) bool { return e.Journey == j.Key && e.Key == key && e.StartedAt == t.at }) {
+		return
+	}
 	if t.state.Refused == nil {
 		t.state.Refused = make(map[string]Refusal)
 	}

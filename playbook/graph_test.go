@@ -309,7 +309,7 @@ func checkMermaid(t require.TestingT, j *playbook.Journey, text string) {
 
 func TestDrawingOfExamples(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"saas-onboarding", "app-onboarding"} {
+	for _, name := range []string{"saas-onboarding", "app-onboarding", "everything"} {
 		p := compile(t, example(t, name))
 		for _, j := range p.Journeys {
 			checkDrawing(t, j, p.JourneySVG(j, nil))
