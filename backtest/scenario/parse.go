@@ -240,7 +240,7 @@ func (p *parser) event(f map[string]*yaml.Node, at int64, id string) {
 		p.fail(f["event"], "event %s: %v", name, err)
 		return
 	}
-	message, err := schema.Receive(raw, "", 0, time.UnixMilli(received).UTC())
+	message, err := schema.Receive(raw, nil, 0, time.UnixMilli(received).UTC())
 	if err != nil {
 		p.fail(f["event"], "event %s would be refused: %v", name, err)
 		return
