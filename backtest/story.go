@@ -152,8 +152,9 @@ func outcomeText(o *schema.Outcome, action *schema.ActionRequest) string {
 	}
 }
 
+// because adds a reason where there is one to tell: that a step follows the one before says nothing.
 func because(text, reason string) string {
-	if reason == "" {
+	if reason == "" || reason == "then" {
 		return text
 	}
 	return text + ": " + reason

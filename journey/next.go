@@ -224,10 +224,11 @@ func (t *turn) settle() {
 	t.tidy()
 }
 
-// tidy drops ended enrollments whose goal can no longer be met, and sends that no limit can count any more.
+// tidy drops ended enrollments whose goal can no longer be met, and sends that no limit can count any more. The clock says so, not the
+// moment: an event of the past can still come between the two.
 func (t *turn) tidy() {
 	t.state.Enrollments = slices.DeleteFunc(t.state.Enrollments, func(e *Enrollment) bool {
-		return e.Ended != "" && (e.Converted || !e.awaits(t.at))
+		return e.Ended != "" && (e.Converted || !e.awaits(t.state.Clock))
 	})
 	t.forgetSends()
 }

@@ -67,11 +67,14 @@ func (t *turn) move(e *Enrollment, j *playbook.Journey) {
 	if j.Goal != nil {
 		e.GoalUntil = e.StartedAt + j.Goal.Within.Milliseconds()
 	}
+	if held && step.Kind == playbook.StepAction && key == e.Step {
+		return // until quiet hours end, in the new version as in the old
+	}
+	if held {
+		e.Owed = 0
+	}
 	began := e.StepAt
 	if step.Kind != playbook.StepWait && step.Kind != playbook.StepDelay {
-		if step.Kind == playbook.StepAction && key == e.Step && held {
-			return // held back until quiet hours end, in the new version as in the old
-		}
 		t.run(e, j, key, why)
 		return
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -101,40 +100,20 @@ func (c *compiler) document(text string) (*yaml.Node, bool) {
 		if errors.Is(err, io.EOF) {
 			return nil, false // an empty file says nothing, which is no problem
 		}
-		c.syntax(err)
+		c.syntax(text, err)
 		return nil, false
 	}
 	var second yaml.Node
 	switch err := dec.Decode(&second); {
 	case errors.Is(err, io.EOF):
 	case err != nil:
-		c.syntax(err)
+		c.syntax(text, err)
 	default:
 		c.fail(&second, "one YAML document a file: a second one follows")
 	}
 	c.noAliases(&doc)
 	c.unread = c.unread || doc.Content[0].Kind == yaml.SequenceNode
 	return doc.Content[0], true
-}
-
-// parserError matches the errors whose line the YAML package counts from 0.
-var parserError = regexp.MustCompile(`did not find expected (<document start>|node content|'-' indicator|',' or|key$)`)
-
-// syntax reports a YAML error at the line its text names.
-func (c *compiler) syntax(err error) {
-	c.unread = true
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	p := Problem{File: c.file, Line: 1, Column: 1}
-	var line int
-	if _, scanErr := fmt.Sscanf(text, "line %d:", &line); scanErr == nil {
-		p.Line = line
-		if parserError.MatchString(text) {
-			p.Line++
-		}
-		_, text, _ = strings.Cut(text, ": ")
-	}
-	p.Message = "is not YAML: " + text
-	c.problems = append(c.problems, p)
 }
 
 func (c *compiler) section(name string, node *yaml.Node) {

@@ -33,3 +33,6 @@ func CompileRecording(b Bundle) ([]KnownKeys, error) {
 	_, err := c.compile(b)
 	return seen, err
 }
+
+// RuleWords lists the words of rules that hints know.
+func RuleWords() []string { return ruleWords() }

@@ -116,7 +116,7 @@ func distance(a, b []rune) int {
 
 var (
 	undeclaredName = regexp.MustCompile(`^(event|trait|score) "([^"]*)" is not declared`)
-	undeclaredTerm = regexp.MustCompile(`undeclared reference to '(?:(traits|e|same)\.)?([^']*)'`)
+	undeclaredTerm = regexp.MustCompile(`undeclared reference to '(?:(traits|e|same)\.)?([^'.]*)`)
 	celSuggestion  = regexp.MustCompile(` \(did you mean [^)]*\)`)
 )
 

@@ -1,6 +1,9 @@
 package playbook_test
 
 import (
+	"os"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -86,5 +89,27 @@ func TestUnreachableSteps(t *testing.T) {
 			require.ErrorAs(t, err, &problems)
 			require.Equal(t, places, placesOf(problems), err)
 		})
+	}
+}
+
+// TestHintsKnowTheLanguage: every function of the reference is one that hints know and that examples/everything uses.
+func TestHintsKnowTheLanguage(t *testing.T) {
+	t.Parallel()
+	reference, err := os.ReadFile("../docs/language.md")
+	require.NoError(t, err)
+	_, functions, found := strings.Cut(string(reference), "### Functions")
+	require.True(t, found)
+	functions, _, _ = strings.Cut(functions, "### Three values")
+	everything := example(t, "everything")
+	names := make(map[string]bool)
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)`").FindAllStringSubmatch(functions, -1) {
+		for _, call := range regexp.MustCompile(`([a-zA-Z_]+)\(`).FindAllStringSubmatch(row[1], -1) {
+			names[call[1]] = true
+		}
+	}
+	require.Greater(t, len(names), 35)
+	for name := range names {
+		require.Contains(t, playbook.RuleWords(), name)
+		require.Contains(t, everything, name+"(", "examples/everything does not use %s", name)
 	}
 }

@@ -123,7 +123,7 @@ func (c *compiler) integer(node *yaml.Node, what string, low, high int) int {
 	if node == nil {
 		return 0
 	}
-	if err := node.Decode(&n); err != nil || n < low || n > high {
+	if err := node.Decode(&n); err != nil || node.Tag != "!!int" || n < low || n > high { // 1.5 decodes too
 		c.fail(node, "%s must be a whole number from %d to %d", what, low, high)
 		return 0
 	}

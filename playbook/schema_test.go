@@ -219,7 +219,7 @@ func TestSchemaKnowsTheKeysOfTheCompiler(t *testing.T) {
 	recorded, err := playbook.CompileRecording(bundle(text))
 	require.NoError(t, err)
 	paths, nodes := mappingPaths(t, text)
-	checked, asked := map[*jsonschema.Schema]bool{schema: true}, make(map[string]bool)
+	checked, asked := map[*jsonschema.Schema]map[string]bool{schema: {}}, make(map[string]bool)
 	for _, known := range recorded {
 		asked[known.Function[strings.LastIndex(known.Function, ".")+1:]] = true
 		place := mappingPlace{known.Line, known.Column}
@@ -236,10 +236,16 @@ func TestSchemaKnowsTheKeysOfTheCompiler(t *testing.T) {
 		})
 		require.Len(t, fits, 1, "%v", path)
 		require.ElementsMatch(t, known.Keys, slices.Collect(maps.Keys(fits[0].Properties)), "%v", path)
-		checked[fits[0]] = true
+		if checked[fits[0]] == nil {
+			checked[fits[0]] = make(map[string]bool)
+		}
+		maps.Copy(checked[fits[0]], keys)
 	}
 	for _, s := range objects(schema) {
-		require.True(t, checked[s], "the compiler has nothing like %s, or the example has none", s.Location)
+		require.NotNil(t, checked[s], "the compiler has nothing like %s, or the example has none", s.Location)
+		for key := range s.Properties {
+			require.True(t, s == schema || checked[s][key], "examples/everything has no %s of %s", key, s.Location)
+		}
 	}
 	require.Equal(t, callersOfFields(t), slices.Sorted(maps.Keys(asked)), "each must come to something in examples/everything")
 }

@@ -92,7 +92,6 @@ type parser struct {
 	books    []*playbook.Playbook // the versions the scenario speaks of, the first in the beginning
 	scenario *Scenario
 	latest   int64 // the latest moment that is named
-	ids      map[string]bool
 }
 
 func (p *parser) parse(node *yaml.Node) *Scenario {

@@ -183,7 +183,7 @@ func (c *explainCommand) versions(ctx context.Context, e *engine, token string) 
 	}
 	var versions []backtest.Version
 	for _, p := range named {
-		if book := e.library.Playbook(p.Playbook); book != nil {
+		if book := e.library.Playbook(p.Playbook); book != nil { //nolint:contextcheck // it has a deadline of its own
 			versions = append(versions, backtest.Version{At: p.Since, Book: book})
 		}
 	}

@@ -123,7 +123,7 @@ func writeRow(b *strings.Builder, row []string, widths []int, paint func(int, st
 func fold(text string, width int) []string {
 	var lines []string
 	line := ""
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		for {
 			if line == "" && utf8.RuneCountInString(word) > width {
 				head := breakWord(word, width)

@@ -133,7 +133,7 @@ func scenarioFiles(path string) ([]string, error) {
 	var files []string
 	for _, in := range []string{folder, filepath.Join(folder, "scenarios")} {
 		entries, err := os.ReadDir(in)
-		if err != nil && !(in != folder && errors.Is(err, os.ErrNotExist)) {
+		if err != nil && (in == folder || !errors.Is(err, os.ErrNotExist)) {
 			return nil, fmt.Errorf("look for scenarios: %w", err)
 		}
 		for _, entry := range entries {

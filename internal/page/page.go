@@ -123,8 +123,12 @@ func viewOf(book *playbook.Playbook, c *backtest.Comparison) *view {
 		v.Arms = append(v.Arms, experimentOf(e))
 	}
 	v.Tiles = []tile{
-		{digits(r.Users), "users"}, {digits(r.Events), "events"}, {digits(enrollments), "enrollments"},
-		{digits(converted), "users who met a goal"}, {digits(decided), "actions sent"}, {digits(suppressed), "actions held back"},
+		{digits(r.Users), "users"},
+		{digits(r.Events), "events"},
+		{digits(enrollments), "enrollments"},
+		{digits(converted), "users who met a goal"},
+		{digits(decided), "actions sent"},
+		{digits(suppressed), "actions held back"},
 	}
 	return v
 }

@@ -116,6 +116,7 @@ func (b *Book) YAML() string {
 		w.line("  %s: {properties: {n: int, x: string, f: number}}", name)
 	}
 	w.line("traits: {plan: string, level: int, ok: bool, ends: timestamp, zone: string}")
+	w.line("scores: {churn: {}}")
 	b.restraint(w)
 	if len(b.Segments) > 0 {
 		w.line("segments:")

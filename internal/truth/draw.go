@@ -14,7 +14,8 @@ type drawer struct {
 	segments []string // that a rule may ask about
 
 	orderless bool // nothing that depends on the order of record
-	step      int
+	step      int  // the last of the journey
+	added     int  // journeys, by newer versions
 }
 
 func one[T any](d *drawer, what string, options ...T) T {
@@ -326,27 +327,102 @@ func (d *drawer) operator() string { return one(d, "operator", ">=", "<", "==", 
 
 // leaf draws a condition without conditions in it.
 func (d *drawer) leaf() Expr {
-	ways := []func() Expr{
-		func() Expr { return Did{Event: d.event()} },
-		func() Expr { return Compare{d.operator(), d.count(), Const{int64(d.number("n", 0, 3))}} },
-		func() Expr { return Compare{d.operator(), d.count(), Const{int64(d.number("n", 0, 3))}} },
-		func() Expr { return Inactive{Hours: d.window()} },
-		func() Expr { return Inactive{Hours: d.window(), Seen: true} },
-		func() Expr { return Compare{d.operator(), TimeTo{d.event()}, Const{span(d.window()) * hour}} },
-		func() Expr {
-			return Compare{d.operator(), Over{Selection: d.selection(false), Function: one(d, "end", "first", "last")}, Const{d.date()}}
-		},
-		d.traitRule,
-		d.traitRule,
-		func() Expr { return Compare{"==", Plus{d.count(), d.count()}, Const{int64(d.number("n", 0, 4))}} },
-	}
-	if len(d.segments) > 0 {
-		ways = append(ways, func() Expr { return In{Segment: one(d, "segment", d.segments...)} })
-	}
-	if len(d.book.Experiments) > 0 {
-		ways = append(ways, func() Expr { return Compare{"==", Met{"x"}, Const{one(d, "variant", "other", "control", "")}} })
-	}
+	ways := []func() Expr{d.behavior, d.amount, d.behavior, d.moving, d.traitRule, d.sequence, d.clock, d.elsewhere}
 	return one(d, "leaf", ways...)()
+}
+
+// behavior asks how often, or whether at all.
+func (d *drawer) behavior() Expr {
+	switch d.number("behavior", 1, 6) {
+	case 1:
+		return Did{Event: d.event()}
+	case 2:
+		return Did{Event: d.event(), Hours: d.window(), Never: d.chance("never", 2)}
+	case 3:
+		return Compare{"==", Plus{d.count(), d.count()}, Const{int64(d.number("n", 0, 4))}}
+	case 4:
+		if d.orderless {
+			return Did{Event: d.event(), Never: true}
+		}
+		s := d.selection(false)
+		s.Days = one(d, "days", 0, 1, 2, 3)
+		return Compare{d.operator(), Over{Selection: s, Function: "days"}, Const{int64(d.number("n", 0, 3))}}
+	default:
+		return Compare{d.operator(), d.count(), Const{int64(d.number("n", 0, 3))}}
+	}
+}
+
+// amount asks about a property of the events.
+func (d *drawer) amount() Expr {
+	x := Over{Selection: d.picked(true), Function: one(d, "of a property", "distinct", "sum", "min", "max", "avg")}
+	if x.Function == "distinct" {
+		x.Property = one(d, "property", "x", "n", "f")
+		return Compare{d.operator(), x, Const{int64(d.number("n", 0, 3))}}
+	}
+	x.Property = one(d, "property", "n", "f")
+	if x.Property == "n" && x.Function != "avg" {
+		return Compare{d.operator(), x, Const{int64(d.number("n", 0, 4))}}
+	}
+	return Compare{d.operator(), x, Const{one(d, "f", 0.5, 1.5, 2.0, 0.3, 3.5)}}
+}
+
+// moving asks how long something is ago, or when it was.
+func (d *drawer) moving() Expr {
+	length := Const{span(d.window()) * hour}
+	switch d.number("moving", 1, 6) {
+	case 1:
+		return Inactive{Hours: d.window()}
+	case 2:
+		return Inactive{Hours: d.window(), Seen: true}
+	case 3:
+		return Compare{d.operator(), TimeTo{d.event()}, length}
+	case 4:
+		return Compare{d.operator(), Over{Selection: d.selection(false), Function: one(d, "end", "first", "last")}, Const{d.date()}}
+	case 5:
+		return Compare{d.operator(), Since{"ends", d.chance("until", 2)}, length}
+	default:
+		return Compare{d.operator(), Over{Selection: d.selection(false), Function: one(d, "since", "since_last", "since_first")}, length}
+	}
+}
+
+// sequence asks what came after what, and how close together.
+func (d *drawer) sequence() Expr {
+	switch d.number("sequence", 1, 4) {
+	case 1:
+		return Followed{A: d.selection(false), B: d.selection(false), Hours: d.window(), Not: d.chance("not", 2)}
+	case 2:
+		return Compare{d.operator(), d.sessions("sessions"), Const{int64(d.number("n", 0, 3))}}
+	default:
+		return Compare{d.operator(), d.sessions(one(d, "session", "session_length", "longest_session")), Const{span(d.window()) * hour}}
+	}
+}
+
+func (d *drawer) sessions(function string) Expr {
+	return Over{Selection: d.selection(false), Function: function, Gap: one(d, "gap", 2, 5, 14, 30)}
+}
+
+func (d *drawer) clock() Expr {
+	if d.chance("weekday", 3) {
+		return Weekday{one(d, "days", []string{"mon", "wed"}, []string{"sun"}, []string{"sat", "sun", "mon"})}
+	}
+	from := one(d, "from", 9, 22, 2, 0)
+	return Clock{from, one(d, "to", 17, 6, 3)}
+}
+
+// elsewhere asks about segments, experiments and scores.
+func (d *drawer) elsewhere() Expr {
+	switch way := d.number("elsewhere", 1, 4); {
+	case way <= 2 && len(d.segments) > 0:
+		in := In{Segment: one(d, "segment", d.segments...)}
+		if way == 2 {
+			in.Hours = d.window()
+		}
+		return in
+	case way == 3 && len(d.book.Experiments) > 0:
+		return Compare{"==", Met{"x"}, Const{one(d, "variant", "other", "control", "")}}
+	default:
+		return Compare{one(d, "operator", ">", "<="), Score{"churn"}, Const{0.5}}
+	}
 }
 
 func (d *drawer) traitRule() Expr {
@@ -364,12 +440,32 @@ func (d *drawer) traitRule() Expr {
 
 func (d *drawer) count() Expr { return Over{Selection: d.selection(true), Function: "count"} }
 
+// selection draws events, or changes of a trait.
 func (d *drawer) selection(windows bool) Selection {
-	s := Selection{Event: d.event()}
+	if d.orderless || !d.chance("changes", 6) {
+		return d.picked(windows)
+	}
+	s := Selection{Changes: one(d, "trait", "plan", "level")}
+	if s.Changes == "plan" && d.chance("where", 3) {
+		s.Where = Compare{"==", Property{Name: one(d, "side", "to", "from")}, Const{one(d, "plan", "pro", "free")}}
+	}
+	return d.windowed(s, windows)
+}
+
+func (d *drawer) picked(windows bool) Selection {
+	s := Selection{Event: one(d, "event", "a", "b", "c", "")}
 	if d.chance("where", 4) {
 		s.Where = d.filter(false)
 	}
-	if windows && d.chance("within", 2) {
+	return d.windowed(s, windows)
+}
+
+func (d *drawer) windowed(s Selection, windows bool) Selection {
+	switch way := d.number("window", 1, 4); {
+	case !windows:
+	case way == 2:
+		s.Days = one(d, "days", 1, 2, 3)
+	case way > 2:
 		s.Hours = d.window()
 	}
 	return s
@@ -483,6 +579,9 @@ func (d *drawer) traits() map[string]any {
 		if d.chance("has "+name, 3) {
 			values[name] = one(d, name, options[name]...)
 		}
+	}
+	if d.chance("has score", 5) {
+		values["score_churn"] = one[any](d, "score", 0.2, 0.9, "high")
 	}
 	if d.chance("has ends", 5) {
 		values["ends"] = moment(int64(d.date())).Format(time.RFC3339)

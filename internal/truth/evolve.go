@@ -3,6 +3,7 @@ package truth
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // versions draws what becomes of a playbook: up to two newer ones, each made from the one before.
@@ -47,7 +48,8 @@ func (d *drawer) evolve(old *Book) *Book {
 	}
 	if len(b.Journeys) == 0 || d.chance("journey added", 5) {
 		d.step = 0
-		b.Journeys = append(b.Journeys, d.journey(fmt.Sprintf("k%d", d.number("key", 1, 1000))))
+		d.added++
+		b.Journeys = append(b.Journeys, d.journey(fmt.Sprintf("k%d", d.added)))
 	}
 	return d.book
 }
@@ -102,7 +104,11 @@ func keeper(books []*Book) []Segment {
 	for chunk := range slices.Chunk(order, 8) {
 		var all Expr = Const{true}
 		for _, text := range chunk {
-			all = Both{all, Compare{"==", read[text], read[text]}}
+			same := Compare{"==", read[text], read[text]}
+			if over, ok := read[text].(Over); ok && strings.HasPrefix(over.Function, "since") { // moves: only to be compared with a duration
+				same = Compare{">=", over, Const{span(hour)}}
+			}
+			all = Both{all, same}
 		}
 		segments = append(segments, Segment{Key: fmt.Sprintf("keep%d", len(segments)+1), When: all})
 	}
