@@ -68,6 +68,7 @@ type cli struct {
 	Diff     diffCommand     `cmd:"" help:"Say what changes between two playbooks, and what becomes of the users inside."`
 	Apply    applyCommand    `cmd:"" help:"Put a playbook in force and bring it to every running user."`
 	Graph    graphCommand    `cmd:"" help:"Draw the journeys of a playbook, as Mermaid text or SVG."`
+	Letters  lettersCommand  `cmd:"" name:"deadletters" help:"List, show, send in again or drop the messages that were refused for good."`
 	Schema   schemaCommand   `cmd:"" help:"Print the JSON Schema of playbook files, for editors."`
 	Health   healthCommand   `cmd:"" help:"Ask a running API whether it is ready; for container health checks."`
 	Bench    benchCommand    `cmd:"" help:"Measure the path against bare SDK loops on the same embedded servers."`
