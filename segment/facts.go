@@ -96,7 +96,7 @@ func (set *Set) applyChange(in *intake, trait string, before, after json.RawMess
 	}
 	change := intake{
 		set: in.set, facts: in.facts, done: in.done, at: in.at, trait: trait,
-		values: map[string]any{"from": decodeJSON(before), "to": decodeJSON(after)}, decoded: true,
+		scope: filterScope{event: map[string]any{"from": decodeJSON(before), "to": decodeJSON(after)}}, decoded: true,
 	}
 	for _, i := range set.byTrait[trait] {
 		change.fold(&set.slots[i])
@@ -125,7 +125,7 @@ type intake struct {
 	at    int64
 
 	raw     json.RawMessage
-	values  map[string]any // raw decoded, once a slot asks for it
+	scope   filterScope // whose event is raw decoded, once a slot asks for it
 	decoded bool
 	zone    *time.Location // the user's, once a slot asks for it
 }
@@ -135,10 +135,10 @@ func (in *intake) carried() map[string]any {
 	if !in.decoded {
 		in.decoded = true
 		if values, err := schema.DecodeProperties(in.raw); err == nil {
-			in.values = values // else as with traits: an event without properties
+			in.scope.event = values // else as with traits: an event without properties
 		}
 	}
-	return in.values
+	return in.scope.event
 }
 
 // fold folds the event into a slot, if the slot takes it and has not yet.
