@@ -14,9 +14,9 @@ import (
 type evaluation struct {
 	rule   *Rule
 	scope  Scope
-	until  int64 // when the first of the terms that were asked changes by time alone
+	until  int64  // when the first of the terms that were asked changes by time alone
 	cost   uint64 // what the answer took, where that is counted
-	keeps  bool  // the traits it asks for, for it asks more than once
+	keeps  bool   // the traits it asks for, for it asks more than once
 	traits []resolved
 }
 

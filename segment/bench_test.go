@@ -27,7 +27,9 @@ func mixed(n int) []string {
 		func(i int) string {
 			return fmt.Sprintf(`events("a").not_followed_by(events("order").where(e.items > %d), "2h")`, i)
 		},
-		func(i int) string { return fmt.Sprintf(`traits.plan in ["pro", "team%d"] || events("a").days() > 3`, i) },
+		func(i int) string {
+			return fmt.Sprintf(`traits.plan in ["pro", "team%d"] || events("a").days() > 3`, i)
+		},
 	}
 	rules := make([]string, n)
 	for i := range rules {
