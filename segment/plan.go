@@ -1,7 +1,6 @@
 package segment
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -134,7 +133,7 @@ func decodeJSON(raw json.RawMessage) any {
 			return n
 		}
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec := json.NewDecoder(strings.NewReader(string(raw)))
 	dec.UseNumber()
 	var v any
 	if err := dec.Decode(&v); err != nil {
