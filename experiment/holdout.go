@@ -18,13 +18,13 @@ const (
 // HeldOut as control. Who is in neither group is outside it and gets what everybody gets. Raising Comparison moves nobody out
 // of a group.
 func (h Holdout) Experiment() Experiment {
-	compared := h.Comparison
+	compared, end := h.Comparison, h.Share+h.Comparison
 	if compared == 0 {
-		compared = 1 - h.Share
+		compared, end = 1-h.Share, 1
 	}
 	return Experiment{
 		Key:      h.Key,
 		Variants: []Variant{{Key: HeldOut, Weight: h.Share}, {Key: Treated, Weight: compared}},
-		Ranges:   []Range{{Start: 0, End: h.Share}, {Start: h.Share, End: min(h.Share+compared, 1)}},
+		Ranges:   []Range{{Start: 0, End: h.Share}, {Start: h.Share, End: end}},
 	}
 }

@@ -90,6 +90,19 @@ func Next(books Books, state State, input Input, now int64) (State, Decision) {
 	return state, t.decision
 }
 
+// Advance lets what is due by a moment happen, as Next does without an event when the caller's clock has got there; now is that
+// clock, which may be later. A fold of the log does with it what the workflow's timers did.
+func Advance(books Books, state State, until, now int64) (State, Decision) {
+	t := &turn{books: books, state: &state, now: now, book: books.Playbook(state.Playbook)}
+	if t.book == nil {
+		return state, t.decision
+	}
+	t.advance(until)
+	t.decision.WakeAt = WakeAt(&state)
+	state.Sequence += uint64(len(t.decision.Outcomes))
+	return state, t.decision
+}
+
 // Moment is an event's moment of record: when the stream took it, or for a historic event when it happened; never before
 // the state's clock.
 func Moment(state *State, event *schema.UserEvent) int64 {

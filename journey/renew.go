@@ -16,6 +16,7 @@ const (
 // renew puts a newer playbook in force at a moment: what was due before it has happened under the old one.
 func (t *turn) renew(input Input, at int64) {
 	t.state.Playbook, t.state.Revision = input.Playbook, input.Revision
+	t.state.lives(Version{Playbook: input.Playbook, Revision: input.Revision, At: at, Sequence: t.state.Seen.Newest(), Alone: input.Event == nil})
 	t.book = t.books.Playbook(input.Playbook)
 	if t.state.Clock == 0 {
 		return // nobody is there yet; the first event asks every rule

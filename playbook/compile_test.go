@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -206,6 +205,50 @@ func TestMistakes(t *testing.T) {
 		{"limit on no category", head + "limit: [{actions: 1, per: day, category: §mail}]\n", []string{"no rule under consent"}},
 		{"migrate", head + "journeys:\n  j: {enter: {on: a}, migrate: §go, steps: []}\n", []string{"stay, exit, move"}},
 		{"move to nowhere", head + "journeys:\n  j: {enter: {on: a}, migrate: {move: {old: §new}}, steps: []}\n", []string{"no step \"new\""}},
+		{"metric without kind", head + "metrics:\n  §m: {event: a}\n", []string{"needs a kind"}},
+		{"metric of no kind", head + "metrics:\n  m: {kind: §total, event: a}\n", []string{"the kinds are: proportion, mean"}},
+		{"metric of another kind's key", head + "metrics:\n  m: {kind: proportion, event: a, within: 1d, §cap: 5}\n", []string{"unknown key \"cap\" in a metric of kind proportion"}},
+		{"metric without event", head + "metrics:\n  §m: {kind: proportion, within: 1d}\n", []string{"needs an event"}},
+		{"metric without end", head + "metrics:\n  §m: {kind: mean, event: a}\n", []string{"needs within"}},
+		{"metric on no event", head + "metrics:\n  m: {kind: mean, event: §c, within: 1d}\n", []string{"not declared"}},
+		{"metric of no property", head + "metrics:\n  m: {kind: mean, event: b, value: §q, within: 1d}\n", []string{"no property \"q\""}},
+		{"metric of a text", head + "metrics:\n  m: {kind: mean, event: b, value: §p, within: 1d}\n", []string{"p of b is a string"}},
+		{"metric where without property", head + "metrics:\n  m: {kind: mean, event: b, where: '§e.q == \"x\"', within: 1d}\n", []string{"declared properties of b are: p"}},
+		{"metric where that SQL lacks", head + "metrics:\n  m: {kind: mean, event: b, where: 'e.p == string§(5)', within: 1d}\n", []string{"cannot use string"}},
+		{"ratio of one", head + "metrics:\n  §m: {kind: ratio, numerator: {event: a}, within: 1d}\n", []string{"needs a numerator and a denominator"}},
+		{"ratio of sessions and more", head + "metrics:\n  m: {kind: ratio, numerator: {event: a}, sessions: §30m, within: 1d}\n", []string{"value of their own"}},
+		{"retention that ends before it begins", head + "metrics:\n  m: {kind: retention, event: a, from: 2d, to: §1d}\n", []string{"must come after from"}},
+		{"retention without end", head + "metrics:\n  §m: {kind: retention, event: a, from: 2d}\n", []string{"needs from and to"}},
+		{"funnel of one", head + "metrics:\n  §m: {kind: funnel, steps: [a], within: 1d}\n", []string{"2 to 20 events"}},
+		{"funnel of nothing", head + "metrics:\n  m: {kind: funnel, steps: [a, §{}], within: 1d}\n", []string{"a step is an event"}},
+		{"quantile of none", head + "metrics:\n  §m: {kind: quantile, event: a, within: 1d}\n", []string{"needs q"}},
+		{"quantile of all", head + "metrics:\n  m: {kind: quantile, event: a, q: §1, within: 1d}\n", []string{"between 0 and 1"}},
+		{"cap of nothing", head + "metrics:\n  m: {kind: mean, event: a, cap: §0, within: 1d}\n", []string{"number above 0"}},
+		{"cap at everything", head + "metrics:\n  m: {kind: mean, event: a, cap: {percentile: §100}, within: 1d}\n", []string{"not including, 100"}},
+		{"direction", head + "metrics:\n  m: {kind: mean, event: a, within: 1d, direction: §left}\n", []string{"up or down"}},
+		{"guardrail without margin", head + "metrics:\n  m: {kind: mean, event: a, within: 1d, guardrail: §{}}\n", []string{"needs margin"}},
+		{"guardrail that accepts all", head + "metrics:\n  m: {kind: mean, event: a, within: 1d, guardrail: {margin: §1}}\n", []string{"between 0 and 1"}},
+		{"variants and factors", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, factors: §{f: {x: 0.5, y: 0.5}, g: {x: 0.5, z: 0.5}}}\n", []string{"not both"}},
+		{"one factor", head + "experiments:\n  e: {factors: §{f: {x: 0.5, y: 0.5}}}\n", []string{"2 or more"}},
+		{"factor with one level", head + "experiments:\n  e: {factors: {f: {x: 0.5, y: 0.5}, §g: {z: 1}}}\n", []string{"at least 2 levels"}},
+		{"control that is none", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, control: §f}\n", []string{"no variant \"f\" to compare with"}},
+		{"forced by id", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, forced: {§qa-user: c}}\n", []string{"by token"}},
+		{"forced into nothing", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, forced: {uaaaabbbbccccddddeeeeffffgg: §f}}\n", []string{"no variant \"f\" to force"}},
+		{"namespace without range", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, namespace: §{name: n}}\n", []string{"needs name and range"}},
+		{"namespace beyond", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, namespace: {name: n, range: §[0.5, 1.5]}}\n", []string{"two growing numbers from 0 to 1"}},
+		{"namespace by its own seed", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, seed: n, namespace: §{name: n, range: [0, 0.5]}}\n", []string{"same variant"}},
+		{"namespaces overlap", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, namespace: {name: n, range: [0, 0.5]}}\n  §g: {variants: {c: 0.5, d: 0.5}, namespace: {name: n, range: [0.4, 1]}}\n", []string{"overlap in namespace n"}},
+		{"namespaces by two hashes", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, namespace: {name: n, range: [0, 0.5]}}\n  §g: {variants: {c: 0.5, d: 0.5}, namespace: {name: n, range: [0.5, 1], hash_version: 1}}\n", []string{"different hash versions"}},
+		{"experiment by no metric", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, metrics: [§m]}\n", []string{"metric \"m\" is not defined"}},
+		{"guardrail that decides", head + "metrics: {m: {kind: mean, event: a, within: 1d, guardrail: {margin: 0.1}}}\nexperiments:\n  e: {variants: {c: 0.5, d: 0.5}, primary: §m}\n", []string{"is a guardrail"}},
+		{"split by no segment", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, segments: [§s]}\n", []string{"segment \"s\" is not defined"}},
+		{"adjusted on a text", head + "traits: {t: string}\nexperiments:\n  e: {variants: {c: 0.5, d: 0.5}, covariates: [§t, §u]}\n", []string{"trait t is a string", "not a declared trait"}},
+		{"alpha", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, alpha: §5}\n", []string{"chance of a wrong claim"}},
+		{"n_star", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, n_star: §0}\n", []string{"at least 1"}},
+		{"correction", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, correction: §none}\n", []string{"holm, benjamini_hochberg"}},
+		{"factor of none", head + "experiments: {e: {variants: {c: 0.5, d: 0.5}}}\n" + journey("      - {experiment: e, factor: §f, variants: {}}\n"), []string{"no factor \"f\""}},
+		{"level without steps", head + "experiments: {e: {factors: {f: {x: 0.5, y: 0.5}, g: {u: 0.5, v: 0.5}}}}\n" + journey("      - {experiment: e, factor: f, variants: §{x: []}}\n"), []string{"level y of factor f"}},
+		{"level that is none", head + "experiments: {e: {factors: {f: {x: 0.5, y: 0.5}, g: {u: 0.5, v: 0.5}}}}\n" + journey("      - {experiment: e, factor: f, variants: {x: [], y: [], §z: []}}\n"), []string{"the levels x, y and no others"}},
 		{"segment without rule", head + "segments:\n  §s: {}\n", []string{"needs a rule"}},
 		{"empty rule", head + "segments: {s: {when: '§'}}\n", []string{"write true if that is meant"}},
 		{"rule that answers with a number", head + "segments: {s: {when: §1 + 1}}\n", []string{"not true or false"}},
@@ -520,36 +563,6 @@ func TestFill(t *testing.T) {
 	require.Equal(t, "${traits.size}", with["alone"], "the playbook is shared: nothing is filled in place")
 	require.Empty(t, playbook.References(nil, "traits"))
 	require.Empty(t, playbook.Fill(nil, nil, nil))
-}
-
-func FuzzCompile(f *testing.F) {
-	for _, name := range []string{"saas-onboarding", "app-onboarding", "everything"} {
-		f.Add(example(f, name))
-	}
-	for _, text := range []string{
-		nested, "", "---\n", "--- a\n...\n", "{}", "[]", "*a", "&a [*a]", "? {a: b}\n: c\n", "name: &x\n  <<: *x\n", "\xff\xfe", "events: {a: null}\nname: x\njourneys: {j: {enter: {on: a}, steps: [{wait: null}, {branch: null}, {exit: null}, {action: null}, {delay: null}]}}\n",
-		head + "segments: {s: {when: |\n}}", head + "segments:\n  s:\n    when: \"\\U0011ffff && did('c')\"\n",
-	} {
-		f.Add(text)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		p, err := playbook.Compile(bundle(text))
-		if err == nil {
-			require.NotNil(t, p)
-			return
-		}
-		var problems playbook.Problems
-		require.ErrorAs(t, err, &problems)
-		require.NotEmpty(t, problems)
-		lines := strings.Count(text, "\n") + strings.Count(text, "\r") + strings.Count(text, "\u2028") + strings.Count(text, "\u2029") + strings.Count(text, "\u0085") + 1
-		for _, p := range problems {
-			require.Positive(t, p.Line)
-			require.Positive(t, p.Column)
-			if utf8.ValidString(text) {
-				require.LessOrEqual(t, p.Line, lines+1, p)
-			}
-		}
-	})
 }
 
 func ExampleCompile() {

@@ -14,11 +14,13 @@ import (
 type evaluation struct {
 	rule   *Rule
 	scope  Scope
-	until  int64 // when the first of the terms that were asked changes by time alone
+	until  int64  // when the first of the terms that were asked changes by time alone
+	cost   uint64 // what the answer took, where that is counted
+	keeps  bool   // the traits it asks for, for it asks more than once
 	traits []resolved
 }
 
-// resolved is a trait that has been asked for, for rules that ask more than once.
+// resolved is a trait that has been asked for.
 type resolved struct {
 	name  string
 	value any
@@ -59,7 +61,7 @@ func (e *evaluation) trait(name string) (any, bool) {
 		return nil, false
 	}
 	value, ok := e.rule.set.plan.Traits[name].coerceJSON(trait.Value)
-	if e.rule.repeats {
+	if e.keeps {
 		e.traits = append(e.traits, resolved{name, value, ok})
 	}
 	return value, ok

@@ -144,8 +144,9 @@ func (in *intake) carried() map[string]any {
 // fold folds the event into a slot, if the slot takes it and has not yet.
 func (in *intake) fold(slot *Slot) {
 	mark := slot.mark(in.trait)
-	if _, twice := in.done[mark]; twice {
-		in.facts.Series[slot.Key].widen(slot.Window.Milliseconds())
+	series := in.facts.Series[slot.Key]
+	_, twice := in.done[mark]
+	if twice && slot.Window.Milliseconds() <= series.Window {
 		return
 	}
 	first := slot.first.takes(in)
@@ -160,8 +161,11 @@ func (in *intake) fold(slot *Slot) {
 			return
 		}
 	}
+	if twice {
+		in.again(series, slot, value)
+		return
+	}
 	in.done[mark] = nil
-	series := in.facts.Series[slot.Key]
 	if series == nil {
 		if in.facts.Series == nil {
 			in.facts.Series = make(map[string]*Series)
@@ -172,6 +176,23 @@ func (in *intake) fold(slot *Slot) {
 	series.widen(slot.Window.Milliseconds())
 	series.note(in.at)
 	in.add(series, slot, value, first, second)
+}
+
+// again lets a set look further back than the one that has counted the event before it.
+func (in *intake) again(series *Series, slot *Slot, value any) {
+	window, before := slot.Window.Milliseconds(), series.Window
+	if series.Count == 1 { // the event itself: nothing is lost
+		series.Window = window
+	}
+	series.widen(window)
+	if before > 0 && in.at > series.Last-before {
+		return // remembered already
+	}
+	if slot.fold == foldAmounts {
+		series.remember(in.at, millionths(value), true, KeepRecent)
+	} else {
+		series.remember(in.at, 0, false, KeepRecent)
+	}
 }
 
 func (in *intake) add(series *Series, slot *Slot, value any, first, second bool) {

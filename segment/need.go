@@ -34,7 +34,7 @@ func (x *explainer) needs(n *node, explained *Explanation, want Truth) []need {
 	case n.op == opNot:
 		return x.needs(n.parts[0], &explained.Parts[0], True+False-want)
 	case n.op == "":
-		return []need{x.leafNeed(n, want)}
+		return []need{x.leafNeed(n, explained.Until, want)}
 	case (n.op == opAnd) == (want == True): // all parts have to
 		var all []need
 		for i, part := range n.parts {
@@ -67,8 +67,9 @@ func (x *explainer) alternatives(n *node, explained *Explanation, want Truth) ne
 	return need{text: strings.Join(possible, ", or ")}
 }
 
-func (x *explainer) leafNeed(n *node, want Truth) need {
-	if at, ok := x.time(n, want); ok {
+// leafNeed says what would have to happen for a leaf to answer as wanted, which time alone may change next at a known moment.
+func (x *explainer) leafNeed(n *node, next int64, want Truth) need {
+	if at, ok := x.time(n, next, want); ok {
 		return waiting(n, at)
 	}
 	b := &builder{terms: x.rule.terms}
@@ -95,18 +96,17 @@ func (x *explainer) leafNeed(n *node, want Truth) need {
 // maxWakes bounds how far into the future time is followed: a window can let go of as many events as it keeps.
 const maxWakes = 2 * KeepRecent
 
-// time finds the moment at which time alone makes a leaf answer as wanted.
-func (x *explainer) time(n *node, want Truth) (int64, bool) {
-	at := x.scope.Now
+// time finds the moment at which time alone makes a leaf answer as wanted, next being the first at which it can.
+func (x *explainer) time(n *node, next int64, want Truth) (int64, bool) {
 	for range maxWakes {
-		result := x.ask(n, at)
-		if result.Truth == want {
-			return at, true
-		}
-		if result.Until == 0 {
+		if next == 0 {
 			return 0, false
 		}
-		at = result.Until
+		result := x.ask(n, next)
+		if result.Truth == want {
+			return next, true
+		}
+		next = result.Until
 	}
 	return 0, false
 }
