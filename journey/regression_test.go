@@ -1,6 +1,7 @@
 package journey_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -145,4 +146,23 @@ journeys: {j: {enter: {on: cart, per: order_id}, steps: [{delay: 50h}]}}
 	u.put(strings.Replace(per, ", per: order_id", "", 1), t0+hour)
 	u.with("cart", t0+2*hour, `{"order_id": "y"}`)
 	require.Len(t, u.story(schema.EnrollmentStarted), 1)
+}
+
+// TestYearsBetweenTwoEvents: whatever was due in between happens first, each at its own moment, however much it is.
+func TestYearsBetweenTwoEvents(t *testing.T) {
+	t.Parallel()
+	u := shopper(t, `
+  daytime: {when: 'local_time("09:00", "17:00")'}
+`)
+	const years = 1100 // days
+	for i, at := range []int64{t0, t0 + years*day} {
+		event := schema.UserEvent{
+			EventID: fmt.Sprint(i), EventName: "cart", Sequence: uint64(i + 1), OccurredAt: at, ReceivedAt: t0 + 2000*day, Lateness: schema.Historic,
+		}
+		u.next(journey.Input{Event: &event}, event.ReceivedAt)
+	}
+	require.Equal(t, 2*years, len(u.log)) //nolint:testifylint // a list of two thousand outcomes says less
+	for i, o := range u.log {
+		require.Equal(t, t0+int64(i/2)*day+(9+int64(i%2)*8)*hour, o.At)
+	}
 }
