@@ -36,7 +36,7 @@ type Decision struct {
 const HistoricGrace = time.Minute
 
 // maxRounds bounds how often segments and enrollments may push each other on at one moment; maxDue how many due moments one
-// call works through before it asks to be called again.
+// call works through before it asks to be called again, if it brings nothing but time.
 const (
 	maxRounds = 16
 	maxDue    = 1000
@@ -88,7 +88,7 @@ func Next(books Books, state State, input Input, now int64) (State, Decision) {
 		moment = Moment(&state, input.Event)
 	}
 	if t.book != nil {
-		t.advance(moment)
+		t.advance(moment, newer || input.Event != nil)
 	}
 	if newer {
 		t.renew(input, max(state.Clock, moment))
@@ -121,7 +121,7 @@ func (t *turn) catchUp(event *schema.UserEvent) {
 	replaying := t.state.Clock == 0 ||
 		t.state.HistoricAt != 0 && event.ReceivedAt < t.state.HistoricAt+HistoricGrace.Milliseconds()
 	if event.Lateness == schema.Historic && !replaying && t.book != nil {
-		t.advance(event.ReceivedAt)
+		t.advance(event.ReceivedAt, true)
 	}
 }
 
@@ -132,7 +132,7 @@ func Advance(books Books, state State, until, now int64) (State, Decision) {
 	if t.book == nil {
 		return state, t.decision
 	}
-	t.advance(until)
+	t.advance(until, true)
 	t.decision.WakeAt = WakeAt(&state)
 	state.Sequence += uint64(len(t.decision.Outcomes))
 	return state, t.decision
@@ -198,14 +198,17 @@ func (t *turn) repeats(event *schema.UserEvent) bool {
 	return true
 }
 
-// advance lets everything that is due by then happen, each at its own moment.
-func (t *turn) advance(until int64) {
-	for range maxDue {
+// advance lets everything that is due by then happen, each at its own moment: all of it, where something is to be applied after it,
+// else only so much that the caller is not kept for long.
+func (t *turn) advance(until int64, all bool) {
+	last := int64(0)
+	for n := 0; all || n < maxDue; n++ {
 		due := earliest(t.state)
-		if due == 0 || due > until {
+		if due == 0 || due > until || due <= last { // the last: an enrollment that is frozen
 			break
 		}
 		t.pass(due)
+		last = due
 	}
 }
 

@@ -1,6 +1,7 @@
 package journey_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -189,4 +190,24 @@ func TestWhatNothingReadsChangesNothing(t *testing.T) {
 	require.Equal(t, []string{"+2.0h enrollment_ended j/s2 seen"}, u.story(schema.EnrollmentEnded))
 	u.event("b", t0+3*hour)
 	require.EqualValues(t, 2, u.state.Counts.Applied)
+}
+
+// TestYearsBetweenTwoEvents: whatever was due in between happens first, each at its own moment, however much it is.
+func TestYearsBetweenTwoEvents(t *testing.T) {
+	t.Parallel()
+	u := shopper(t, `
+  daytime: {when: 'local_time("09:00", "17:00")'}
+  reads: {when: 'did("cart") && false'}
+`)
+	const years = 1100 // days
+	for i, at := range []int64{t0, t0 + years*day} {
+		event := schema.UserEvent{
+			EventID: fmt.Sprint(i), EventName: "cart", Sequence: uint64(i + 1), OccurredAt: at, ReceivedAt: t0 + 2000*day, Lateness: schema.Historic,
+		}
+		u.next(journey.Input{Event: &event}, event.ReceivedAt)
+	}
+	require.Equal(t, 2*years, len(u.log)) //nolint:testifylint // a list of two thousand outcomes says less
+	for i, o := range u.log {
+		require.Equal(t, t0+int64(i/2)*day+(9+int64(i%2)*8)*hour, o.At)
+	}
 }
