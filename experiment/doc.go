@@ -1,7 +1,8 @@
 // Package experiment decides who gets which variant of an experiment, and what the numbers afterwards say.
 //
-// It is pure: no clock, no I/O, no context. The same inputs give the same answer on every machine and for ever, so the
-// worker, the API, a backtest and a query in SQL can each work out a user's variant and agree.
+// It is pure: no clock, no I/O, no context. The same inputs give the same assignment on every machine and for ever, so the
+// worker, the API, a backtest and a query in SQL can each work out a user's variant and agree. Statistics agree too, but for
+// the last digits, where processors differ in their logarithms; shares that move are rounded above them.
 //
 // # Who gets what
 //

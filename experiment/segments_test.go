@@ -65,6 +65,8 @@ func TestSegmentsNameSimpsonsParadox(t *testing.T) {
 	require.True(t, report.Simpson)
 	require.Equal(t, experiment.StateFewConversions, report.Spread.State)
 	require.InDelta(t, (55.0/80)/(234.0/270), report.DisparityControl, 1e-12)
+	require.True(t, report.Segments[0].AgainstRest.Anytime.LowOpen, "six of 87 did not: too few to set against the rest at every look")
+	require.InDelta(t, 1, report.Segments[0].AdjustedRestP, 0)
 }
 
 func TestSegmentsAgainstTheRest(t *testing.T) {
