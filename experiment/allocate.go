@@ -84,6 +84,8 @@ func (a Allocator) state(arm Estimate) State {
 	switch {
 	case arm.State == "":
 		return StateInvalid // the zero value
+	case badValue(arm.Value, MaxValue) != "" || badValue(arm.Variance, MaxValue*MaxValue) == StateOverflow:
+		return StateOverflow
 	case arm.State.Readable() && arm.Users < a.MinUsers:
 		return StateFewUsers
 	case arm.State.Readable() && !(arm.Variance > 0): // written so that NaN has none

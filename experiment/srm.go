@@ -77,25 +77,6 @@ func SampleRatioSequential(users []int64, weights []float64) SequentialRatio {
 	return SequentialRatio{LogEvidence: evidence, PValue: p, Mismatch: p < SRMAlarm}
 }
 
-// dirichletEvidence is ln of the likelihood of the counts averaged over a Dirichlet(concentration · shares), over their
-// likelihood at the shares.
-func dirichletEvidence(seen, shares []float64, concentration float64) float64 {
-	var evidence, total float64
-	for i, n := range seen {
-		prior := concentration * shares[i]
-		evidence += logGammaRise(prior, n) - xlogy(n, shares[i])
-		total += n
-	}
-	return evidence - logGammaRise(concentration, total)
-}
-
-// logGammaRise is ln Γ(a+n) − ln Γ(a).
-func logGammaRise(a, n float64) float64 {
-	up, _ := math.Lgamma(a + n)
-	low, _ := math.Lgamma(a)
-	return up - low
-}
-
 // ratioTest says what can be tested about a ratio.
 type ratioTest int
 
