@@ -34,7 +34,7 @@ func dirichletEvidence(seen, shares []float64, concentration float64) float64 {
 		total += n
 	}
 	all := concentration + total
-	evidence := (math.Log(all/concentration))/2 - stirling(all) + stirling(concentration)
+	evidence := math.Log(all/concentration)/2 - stirling(all) + stirling(concentration)
 	for i, n := range seen {
 		prior := concentration * shares[i]
 		x := prior + n

@@ -34,7 +34,7 @@ func TestPlannedUsers(t *testing.T) {
 }
 
 // Twenty looks of 500 users at a lift of 15 % on 30 %, and hundred looks of 100: the figures were computed beforehand by
-// another program (docs of the project's research), and simulation agrees.
+// another program, and simulation agrees.
 func TestOutlookOfTheSequentialRule(t *testing.T) {
 	t.Parallel()
 	plan := experiment.Plan{Baseline: 0.3, Lift: 0.15}

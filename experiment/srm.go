@@ -86,17 +86,25 @@ const (
 	ratioImpossible           // an arm of weight 0 has users
 )
 
+// noShare is the share of all weight below which an arm has none: nobody configures one user in a thousand million.
+const noShare = 1e-9
+
 // arrivals returns the users of the arms that have weight, and their shares of it.
 func arrivals(users []int64, weights []float64) (seen, shares []float64, test ratioTest) {
 	if len(users) != len(weights) {
 		return nil, nil, ratioEmpty
 	}
-	var total, weight float64
+	var all, total, weight float64
 	for i, w := range weights {
-		if users[i] < 0 {
+		if users[i] < 0 || math.IsInf(w, 0) {
 			return nil, nil, ratioEmpty
 		}
-		if !(w > 0) || math.IsInf(w, 0) { // written so that NaN counts as no weight
+		if w > 0 {
+			all += w
+		}
+	}
+	for i, w := range weights {
+		if !(w > noShare*all) { // written so that NaN counts as no weight
 			if users[i] > 0 {
 				return nil, nil, ratioImpossible
 			}
