@@ -33,7 +33,7 @@ func Types() []Type { return []Type{String, Int, Number, Bool, Timestamp, List} 
 type Plan struct {
 	Events map[string]Properties
 	Traits Properties
-	Scores map[string]string   // description by key; a score lives in the trait that ScoreTrait names
+	Scores map[string]string   // description by key; a score lives in the trait that ScoreTrait names, a Number among Traits
 	Docs   map[string]EventDoc // by event; what is not there is neither described nor required
 	Zone   Zone
 
