@@ -7,7 +7,7 @@ type Reading struct {
 	Control, Treatment Estimate
 	Contrast           Contrast
 	Absolute, Relative Effect
-	Reduction          float64 // share of the variance of the difference that the covariates took away; zero where none were used
+	Reduction          float64 // share of the variance of the difference that covariates and strata took away; zero where none were used
 }
 
 // Compare reads one metric off the moments of two arms. Where the metric is a proportion with few conversions the evidence
@@ -15,25 +15,29 @@ type Reading struct {
 // the states; no number of a reading is NaN or infinite.
 func Compare(metric Metric, control, treatment Moments, opts Options) Reading {
 	opts = opts.withDefaults()
+	return compareStrata(metric, []Segment{{Control: control, Treatment: treatment}}, control, treatment, opts)
+}
+
+// compareStrata reads a metric off strata that share out the users of two arms.
+func compareStrata(metric Metric, strata []Segment, control, treatment Moments, opts Options) Reading {
 	r := Reading{Metric: metric.Key, Control: metric.Of(control), Treatment: metric.Of(treatment)}
-	r.Contrast, r.Reduction = metric.contrast(control, treatment, r.Control, r.Treatment)
-	if metric.Kind == KindProportion && r.Contrast.State == StateFewConversions {
-		counts := binomials{yesC: control.Sum(0), yesT: treatment.Sum(0)}
-		counts.noC, counts.noT = float64(r.Control.Users)-counts.yesC, float64(r.Treatment.Users)-counts.yesT
-		r.Absolute, r.Relative = counts.exactEffects(opts)
-		r.Reduction = 0
-	} else {
-		r.Absolute, r.Relative = r.Contrast.Absolute(opts), r.Contrast.Relative(opts)
+	r.Contrast = NewContrast(r.Control, r.Treatment)
+	switch {
+	case metric.Kind == KindProportion && r.Contrast.State == StateFewConversions:
+		r.Absolute, r.Relative = binomialsOf(control, treatment).exactEffects(opts)
+		r.State = r.Absolute.State
+		return r
+	case metric.Covariates > 0 || len(strata) > 1:
+		r.adjust(metric, strata)
+	case metric.Kind == KindProportion:
+		r.Contrast.DF = 0 // a z-test, as is usual for rates
 	}
+	r.Absolute, r.Relative = r.Contrast.Absolute(opts), r.Contrast.Relative(opts)
 	r.State = r.Absolute.State
 	return r
 }
 
-// contrast returns the contrast of two arms, adjusted where the metric says so.
-func (m Metric) contrast(control, treatment Moments, c, t Estimate) (Contrast, float64) {
-	plain := NewContrast(c, t)
-	if m.Kind == KindProportion {
-		plain.DF = 0 // a z-test, as is usual for rates
-	}
-	return plain, 0
+func binomialsOf(control, treatment Moments) binomials {
+	c, t := control.Sum(0), treatment.Sum(0)
+	return binomials{yesC: c, noC: float64(control.Users()) - c, yesT: t, noT: float64(treatment.Users()) - t}
 }

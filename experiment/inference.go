@@ -28,6 +28,8 @@ type Options struct {
 
 	// How intervals of relative effects are made; what does not exist is taken for the default. Defaults to RelativeDelta.
 	Relative RelativeMethod
+
+	mixture float64 // the alpha that NStar is tuned for. Zero: Alpha.
 }
 
 // Comparison of a treatment with a control. Lift is relative: 0.15 says that the treatment's rate is 15 % above the

@@ -208,6 +208,33 @@ func (m Moments) plus(other Moments) Moments {
 	return total
 }
 
+// Without returns the moments of the users who are in m but not in part. The users of part must all be in m; where the sums
+// say that they are not, the result is StateInvalid.
+func (m Moments) Without(part Moments) Moments {
+	if part.columns == 0 && part.degraded == "" {
+		return m
+	}
+	rest := Moments{columns: max(m.columns, part.columns), rounded: m.rounded || part.rounded, degraded: m.degraded.worse(part.degraded)}
+	if rest.degraded == "" && (m.columns != part.columns || part.users > m.users) {
+		rest.degraded = StateInvalid
+	}
+	if rest.degraded != "" {
+		return rest
+	}
+	rest.users = m.users - part.users
+	rest.sums = make([]sum, len(m.sums))
+	for i := range m.sums {
+		rest.sums[i] = m.sums[i].plus(part.sums[i].negative())
+	}
+	switch {
+	case rest.users == 0:
+		rest.sums = make([]sum, len(m.sums)) // rounding may have left a trace of nobody
+	case !rest.possible():
+		return Moments{columns: rest.columns, degraded: StateInvalid}
+	}
+	return rest
+}
+
 // State is StateOK unless the moments cannot be used at all. Too few users is no matter of the moments: see Metric.
 func (m Moments) State() State {
 	if m.degraded != "" {

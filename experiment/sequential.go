@@ -13,20 +13,26 @@ import (
 // anytime is the asymptotic confidence sequence (Waudby-Smith et al., arXiv 2103.06476, on the normal mixture of Robbins,
 // 1970): it holds at every look, however often one looks. It is tightest at NStar users.
 
-// rho2 is the precision of the mixture that makes the sequence of level alpha tightest at NStar users.
-func (o Options) rho2(alpha float64) float64 {
+// rho2 is the precision of the mixture that makes the sequence tightest at NStar users. It is fixed before the data, and so
+// depends on the alpha that was, not on the share of it that one of many intervals gets later.
+func (o Options) rho2(sides float64) float64 {
+	alpha := o.Alpha
+	if o.mixture > 0 {
+		alpha = o.mixture
+	}
+	alpha = min(alpha*2/sides, 1-1e-9)
 	return (-2*math.Log(alpha) + math.Log(1-2*math.Log(alpha))) / o.NStar
 }
 
 // anytimeMultiple is how many standard errors the sequence reaches to either side after n users.
 func (o Options) anytimeMultiple(n float64) float64 {
-	x := n * o.rho2(o.Alpha)
+	x := n * o.rho2(2)
 	return math.Sqrt(2 * (x + 1) / x * (math.Log(x+1)/2 - math.Log(o.Alpha)))
 }
 
 // anytimeMultipleOneSided is the same for one side alone (eq. 134 of the same paper).
 func (o Options) anytimeMultipleOneSided(n float64) float64 {
-	x := n * o.rho2(oneSided(o.Alpha))
+	x := n * o.rho2(1)
 	return math.Sqrt(2 * (x + 1) / x * math.Log1p(math.Sqrt(x+1)/(2*o.Alpha)))
 }
 
@@ -35,16 +41,13 @@ func (o Options) anytimePOneSided(z, n float64) float64 {
 	if z <= 0 {
 		return 1
 	}
-	x := n * o.rho2(oneSided(o.Alpha))
+	x := n * o.rho2(1)
 	return min(1, math.Sqrt(x+1)/2/math.Expm1(z*z/2*x/(x+1)))
 }
 
-// oneSided is the two-sided level that leaves alpha to each side.
-func oneSided(alpha float64) float64 { return min(2*alpha, 1-1e-9) }
-
 // anytimeP is the always-valid p-value of no effect, two-sided, for an estimate z standard errors from it.
 func (o Options) anytimeP(z, n float64) float64 {
-	x := n * o.rho2(o.Alpha)
+	x := n * o.rho2(2)
 	return min(1, math.Sqrt(x+1)*math.Exp(-z*z/2*x/(x+1)))
 }
 

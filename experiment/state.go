@@ -17,7 +17,6 @@ const (
 	StateZeroVariance   State = "zero_variance"   // all users of both arms did the same: no spread, so no interval
 	StateZeroTotal      State = "zero_total"      // the denominators of a ratio sum to zero or less
 	StateUnbounded      State = "unbounded"       // the interval has no end: control may be at zero
-	StateCollinear      State = "collinear"       // the covariates determine each other, or the arm
 	StateNotFinite      State = "not_finite"      // a value was NaN or infinite
 	StateOverflow       State = "overflow"        // a value beyond MaxValue, or more users than a float64 counts
 	StateInvalid        State = "invalid"         // the input contradicts itself: more conversions than users, a negative count …
@@ -48,7 +47,7 @@ func (s State) worse(other State) State {
 func (s State) rank() int {
 	for i, state := range [...]State{
 		"", StateOK, StateFewUsers, StateFewConversions, StateUnbounded, StateZeroBaseline, StateZeroVariance, StateOneUser,
-		StateZeroTotal, StateCollinear, StateEmptyArm, StateOverflow, StateNotFinite, StateInvalid,
+		StateZeroTotal, StateEmptyArm, StateOverflow, StateNotFinite, StateInvalid,
 	} {
 		if s == state {
 			return i

@@ -37,6 +37,14 @@ func (s sum) plus(other sum) sum {
 	return total
 }
 
+func (s sum) negative() sum {
+	list := make(sum, len(s))
+	for i, x := range s {
+		list[i] = -x
+	}
+	return list
+}
+
 // addProduct returns s + x·y in the storage of s. The product is exact: FMA gives what the multiplication rounded off.
 func (s sum) addProduct(x, y float64) sum {
 	high := float64(x * y)
