@@ -5,3 +5,12 @@ var (
 	DirichletEvidence = dirichletEvidence
 	TSequence         = tSequence
 )
+
+// Stops returns the chances of stopping at each look, above and below together.
+func Stops(information, bounds []float64, drift float64) []float64 {
+	above, below := stops(information, bounds, drift)
+	for i := range above {
+		above[i] += below[i]
+	}
+	return above
+}
