@@ -176,7 +176,6 @@ func stateWords() map[State]string {
 		StateZeroVariance:      "all users of both arms have the same value: no spread, and so no interval",
 		StateZeroTotal:         "the denominator of the ratio sums to zero or less",
 		StateUnbounded:         "control may be at zero: a relative effect has no bound",
-		StateCollinear:         "the covariates determine each other, or the arm",
 		StateNotFinite:         "a value was not a number, or infinite",
 		StateOverflow:          "a value was too large to be added up",
 		StateInvalid:           "the numbers contradict each other",
