@@ -46,6 +46,9 @@ func percentDecimals(v float64) int {
 	}
 }
 
+// plain writes a share that a person chose: 95 %.
+func plain(v float64) string { return strconv.FormatFloat(math.Round(v*1e6)/1e4, 'f', -1, 64) + " %" }
+
 // lift writes a relative effect: +15.2 %.
 func lift(v float64) string {
 	decimals := 1
@@ -84,6 +87,8 @@ func digits(v float64) string {
 		return strings.Replace(strconv.FormatFloat(v, 'g', 4, 64), "-", minus, 1)
 	case a >= 1000:
 		return fixed(v, 0)
+	case v == math.Trunc(v):
+		return fixed(v, 0)
 	default:
 		return fixed(v, max(0, 3-int(math.Floor(math.Log10(a)))))
 	}
@@ -105,17 +110,33 @@ func pvalue(p float64) string {
 	}
 }
 
-// bounds writes an interval with write for its ends. An end that is open is said to be none.
-func bounds(b experiment.Bounds, write func(float64) string) string {
+// amounts, changes and lifts write intervals; the unit stands once. An end that is open is said to be none.
+func amounts(b experiment.Bounds, unit string) string {
+	if unit == "" {
+		return bounds(b, percent, "")
+	}
+	return bounds(b, digits, " "+unit)
+}
+
+func changes(b experiment.Bounds, unit string) string {
+	if unit == "" {
+		return bounds(b, func(v float64) string { return plus(v, fixed(100*v, 3)) }, " pp")
+	}
+	return bounds(b, func(v float64) string { return plus(v, digits(v)) }, " "+unit)
+}
+
+func lifts(b experiment.Bounds) string { return bounds(b, lift, "") }
+
+func bounds(b experiment.Bounds, write func(float64) string, unit string) string {
 	switch {
 	case b.LowOpen && b.HighOpen:
 		return "anything"
 	case b.LowOpen:
-		return "up to " + write(b.High)
+		return "up to " + write(b.High) + unit
 	case b.HighOpen:
-		return write(b.Low) + " and more"
+		return write(b.Low) + unit + " and more"
 	default:
-		return write(b.Low) + " to " + write(b.High)
+		return write(b.Low) + " to " + write(b.High) + unit
 	}
 }
 

@@ -31,7 +31,7 @@ func Policy() string {
 // WriteHTML writes results as one page that works offline.
 func WriteHTML(w io.Writer, r *Results) error {
 	parsed, err := template.New("page").Funcs(template.FuncMap{
-		"people": people, "count": count, "percent": percent, "digits": digits, "pvalue": pvalue, "moment": moment, "exact": exact,
+		"people": people, "count": count, "percent": percent, "digits": digits, "pvalue": pvalue, "moment": moment, "exact": exact, "plain": plain,
 		"armClass": func(i int) int { return i % 5 },
 	}).Parse(shape)
 	if err != nil {
@@ -71,11 +71,9 @@ type wordView struct{ Word, Meaning string }
 // metricView is a metric as a list of numbers that open.
 type metricView struct {
 	ID, Key, Role, Definition, Why string
-	Sentences                      []sentence
+	Sentences                      []string
 	Numbers                        []number
 }
-
-type sentence struct{ Text, Class string }
 
 // number is one figure, and how it was computed.
 type number struct {
@@ -180,7 +178,7 @@ func (v *view) effects() {
 
 func effectRow(m *experiment.MetricReading, e *experiment.EffectReading, several, leads bool) row {
 	r := row{
-		label: m.Key, sub: string(m.Role), class: verdictClass(e.Verdict), effect: e.Relative, band: e.Relative.Anytime, leads: leads,
+		label: m.Key, sub: string(m.Role), class: verdictClass(e.Verdict), effect: e.Relative, band: e.Relative.Anytime, wide: e.Relative.Simultaneous, leads: leads,
 	}
 	if several {
 		r.sub = e.Treatment
@@ -198,11 +196,13 @@ func effectRow(m *experiment.MetricReading, e *experiment.EffectReading, several
 		return r
 	}
 	r.text = lift(e.Relative.Value)
-	r.subText = bounds(e.Relative.Anytime, lift)
+	r.subText = lifts(cmp.Or(e.Relative.Simultaneous, e.Relative.Anytime))
 	return r
 }
 
-func unreadText(s experiment.State) string { return "nothing to read: " + strings.ReplaceAll(string(s), "_", " ") }
+func unreadText(s experiment.State) string {
+	return "nothing to read: " + strings.ReplaceAll(string(s), "_", " ")
+}
 
 // timelines draws the primary metric over time, a drawing per treatment.
 func (v *view) timelines() {
@@ -263,6 +263,9 @@ func (v *view) metric(i int) metricView {
 	if m.Cap != nil {
 		mv.Definition += capText(m)
 	}
+	if !m.State.Readable() {
+		return mv // Why says it once for all
+	}
 	query := v.query(m.Query)
 	for j := range m.Arms {
 		mv.Numbers = append(mv.Numbers, armNumber(m, &m.Arms[j], query))
@@ -270,7 +273,7 @@ func (v *view) metric(i int) metricView {
 	for j := range m.Effects {
 		e := &m.Effects[j]
 		if e.Sentence != "" {
-			mv.Sentences = append(mv.Sentences, sentence{Text: e.Sentence})
+			mv.Sentences = append(mv.Sentences, e.Sentence)
 		}
 		mv.Numbers = append(mv.Numbers, effectNumbers(m, e)...)
 	}
@@ -280,7 +283,7 @@ func (v *view) metric(i int) metricView {
 func capText(m *experiment.MetricReading) string {
 	text := fmt.Sprintf(" Values above %s count as that, in every variant", amount(m.Cap.Value, m.Unit))
 	if m.Cap.Percentile > 0 {
-		text += fmt.Sprintf(" (the %s percentile of all)", digits(100*m.Cap.Percentile))
+		text += fmt.Sprintf(" (where %s of all lie below)", plain(m.Cap.Percentile))
 	}
 	return text + fmt.Sprintf("; so do those of %s.", people(m.Cap.Users))
 }
@@ -306,7 +309,7 @@ func armNumber(m *experiment.MetricReading, a *experiment.ArmMetric, query *expe
 		n.Rest += fmt.Sprintf(" whose time has come (%s exposed)", count(a.Exposed))
 	}
 	if a.State.Readable() {
-		n.Rest += "; " + bounds(a.Fixed, func(x float64) string { return amount(x, m.Unit) }) + " at one look"
+		n.Rest += "; " + amounts(a.Fixed, m.Unit) + " at one look"
 	}
 	return n
 }
@@ -346,8 +349,8 @@ func effectNumbers(m *experiment.MetricReading, e *experiment.EffectReading) []n
 	}
 	class := verdictClass(e.Verdict)
 	all := []number{
-		measureNumber("Difference, "+e.Treatment, class, &e.Absolute, func(x float64) string { return change(x, m.Unit) }),
-		measureNumber("Lift, "+e.Treatment, class, &e.Relative, lift),
+		measureNumber("Difference, "+e.Treatment, class, &e.Absolute, change(e.Absolute.Value, m.Unit), func(b experiment.Bounds) string { return changes(b, m.Unit) }),
+		measureNumber("Lift, "+e.Treatment, class, &e.Relative, lift(e.Relative.Value), lifts),
 	}
 	if a := e.Adjustment; a != nil {
 		all = append(all, number{
@@ -368,19 +371,19 @@ func effectNumbers(m *experiment.MetricReading, e *experiment.EffectReading) []n
 	return all
 }
 
-func measureNumber(name, class string, e *experiment.Measure, write func(float64) string) number {
+func measureNumber(name, class string, e *experiment.Measure, value string, write func(experiment.Bounds) string) number {
 	if !e.State.Readable() {
 		return number{Name: name, Value: unreadText(e.State), Class: "unread", Steps: e.How}
 	}
 	n := number{
-		Name: name, Value: write(e.Value), Class: class, Steps: e.How,
-		Rest: fmt.Sprintf("%s at every look, p %s", bounds(e.Anytime, write), pvalue(e.Anytime.PValue)),
+		Name: name, Value: value, Class: class, Steps: e.How,
+		Rest: fmt.Sprintf("%s at every look, p %s", write(e.Anytime), pvalue(e.Anytime.PValue)),
 		Words: []string{
-			fmt.Sprintf("At one planned look: %s, p %s.", bounds(e.Fixed, write), pvalue(e.Fixed.PValue)),
+			fmt.Sprintf("At one planned look: %s, p %s.", write(e.Fixed), pvalue(e.Fixed.PValue)),
 		},
 	}
 	if e.Simultaneous != (experiment.Bounds{}) {
-		n.Words = append(n.Words, fmt.Sprintf("At every look and for all questions of the experiment at once: %s, p %s.", bounds(e.Simultaneous, write), pvalue(e.Simultaneous.PValue)))
+		n.Words = append(n.Words, fmt.Sprintf("At every look and for all questions of the experiment at once: %s, p %s.", write(e.Simultaneous), pvalue(e.Simultaneous.PValue)))
 	}
 	return n
 }
@@ -421,7 +424,7 @@ func rangeText(e *experiment.Measure, b experiment.Bounds) string {
 	if !e.State.Readable() {
 		return ""
 	}
-	return bounds(b, lift)
+	return lifts(b)
 }
 
 func segmentRow(m *experiment.MetricReading, g *experiment.SegmentEffect) splitRow {
@@ -460,7 +463,7 @@ func splitWords(s *experiment.SplitReading) []string {
 		words = append(words, "The overall effect has a sign that no segment has: the segments are not shared alike between the variants. Do not believe the overall effect.")
 	}
 	if s.DisparityControl > 0 && s.DisparityTreatment > 0 {
-		words = append(words, fmt.Sprintf("The lowest segment stands at %s of the highest in control, and at %s in the treatment (1 is parity).", percent(s.DisparityControl), percent(s.DisparityTreatment)))
+		words = append(words, fmt.Sprintf("The lowest segment stands at %s of the highest in control, and at %s in the treatment; 100 %% is parity.", percent(s.DisparityControl), percent(s.DisparityTreatment)))
 	}
 	return words
 }
@@ -479,8 +482,7 @@ func factorRow(r *Results, f experiment.FactorReading) splitRow {
 	}
 	row := splitRow{Segment: strings.Join(parts, " × "), Lift: unreadText(f.Effect.State), Rest: "–", P: "–"}
 	if f.Effect.State.Readable() {
-		write := func(x float64) string { return change(x, unit) }
-		row.Lift, row.Rest, row.P = write(f.Effect.Value), bounds(f.Effect.Anytime, write), pvalue(f.AdjustedP)
+		row.Lift, row.Rest, row.P = change(f.Effect.Value, unit), changes(f.Effect.Anytime, unit), pvalue(f.AdjustedP)
 	}
 	return row
 }

@@ -97,8 +97,9 @@ type forestRow struct {
 	Label, Sub string
 	Class      string // better, worse, undecided, unread
 	Y          float64
-	Band       *bar    // at every look
-	Thin       *bar    // at one planned look
+	Wide       *bar // at every look, for all questions at once
+	Band       *bar // at every look
+	Thin       *bar // at one planned look
 	Point      float64
 	HasPoint   bool
 	Margin     *tick // of a guardrail
@@ -119,8 +120,8 @@ func (b *bar) End() float64 { return round(b.X + b.W) }
 type row struct {
 	label, sub, class string
 	effect            experiment.Measure
-	band              experiment.Bounds
-	leads             bool // the axis is chosen for this one
+	band, wide        experiment.Bounds // wide may be missing
+	leads             bool              // the axis is chosen for this one
 	margin            float64
 	text, subText     string
 }
@@ -149,6 +150,9 @@ func (r row) place(s scale, y float64) forestRow {
 		return placed
 	}
 	placed.Band, placed.Thin = s.bar(r.band), s.bar(r.effect.Fixed)
+	if r.wide != (experiment.Bounds{}) {
+		placed.Wide = s.bar(r.wide)
+	}
 	at, out := s.clip(r.effect.Value)
 	placed.Point, placed.HasPoint = at, out == 0
 	return placed
@@ -176,11 +180,13 @@ func forestScale(rows []row) scale {
 				continue
 			}
 			low, high = min(low, r.effect.Value), max(high, r.effect.Value)
-			if !r.band.LowOpen {
-				low = min(low, r.band.Low)
-			}
-			if !r.band.HighOpen {
-				high = max(high, r.band.High)
+			for _, b := range []experiment.Bounds{r.band, r.wide} {
+				if !b.LowOpen {
+					low = min(low, b.Low)
+				}
+				if !b.HighOpen {
+					high = max(high, b.High)
+				}
 			}
 		}
 		return low, high
