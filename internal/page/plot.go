@@ -14,7 +14,7 @@ const (
 	labelWidth = 210.0 // to the left of a forest
 	textWidth  = 250.0 // to its right
 	rowHeight  = 40.0
-	axisHeight = 34.0
+	axisHeight = 40.0
 
 	timeHeight = 280.0
 	timeLeft   = 64.0
