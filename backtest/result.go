@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/onramphq/onramp/experiment"
 	"github.com/onramphq/onramp/playbook"
 )
 
@@ -99,14 +100,21 @@ func result(book *playbook.Playbook, t tally, from, to int64, opts Options) *Res
 		r.Actions = append(r.Actions, a)
 	}
 	for _, name := range slices.Sorted(maps.Keys(book.Experiments)) {
-		e := Experiment{Experiment: name}
-		for _, v := range book.Experiments[name].Variants {
-			e.Arms = append(e.Arms, Arm{v.Key, v.Weight, t.of(exposed, name, v.Key), t.of(exposedGoal, name, v.Key)})
-		}
-		r.Experiments = append(r.Experiments, e)
+		r.Experiments = append(r.Experiments, experimentOf(&book.Experiments[name].Experiment, t))
+	}
+	if book.Holdout != nil {
+		r.Experiments = append(r.Experiments, experimentOf(book.Holdout, t))
 	}
 	r.Timeline = timeline(t, from, to)
 	return r
+}
+
+func experimentOf(e *experiment.Experiment, t tally) Experiment {
+	out := Experiment{Experiment: e.Key}
+	for _, v := range e.Variants {
+		out.Arms = append(out.Arms, Arm{v.Key, v.Weight, t.of(exposed, e.Key, v.Key), t.of(exposedGoal, e.Key, v.Key)})
+	}
+	return out
 }
 
 func journeyOf(j *playbook.Journey, t tally) Journey {

@@ -129,11 +129,11 @@ func outcomeText(o *schema.Outcome, action *schema.ActionRequest) string {
 	case schema.SegmentLeft:
 		return fmt.Sprintf("segment %s: out, because %s", o.Segment, o.Reason)
 	case schema.EnrollmentStarted:
-		return "journey " + o.Journey + " starts"
+		return because("journey "+o.Journey+" starts", o.Reason)
 	case schema.EnrollmentEnded:
 		return fmt.Sprintf("journey %s ends at step %s: %s", o.Journey, o.StepKey, o.Reason)
 	case schema.StepEntered:
-		return fmt.Sprintf("step %s/%s", o.Journey, o.StepKey)
+		return because(fmt.Sprintf("step %s/%s", o.Journey, o.StepKey), o.Reason)
 	case schema.ActionDecided:
 		text := fmt.Sprintf("action %s by %s/%s", o.Action, o.Journey, o.StepKey)
 		if action != nil && len(action.Properties) > 0 {
@@ -149,6 +149,13 @@ func outcomeText(o *schema.Outcome, action *schema.ActionRequest) string {
 	default:
 		return strings.ReplaceAll(string(o.Kind), "_", " ") + " " + o.Action
 	}
+}
+
+func because(text, reason string) string {
+	if reason == "" {
+		return text
+	}
+	return text + ": " + reason
 }
 
 // FormatSpan writes a length of time in milliseconds as a person would, to the millisecond.

@@ -163,22 +163,23 @@ func (t *turn) proceed(e *Enrollment, j *playbook.Journey, event *schema.UserEve
 		return false
 	}
 	next, why, over := t.over(e, step, event)
-	if !over || e.Paused {
-		return false
+	over = over && !e.Paused
+	if over {
+		t.run(e, j, next, why)
 	}
-	t.run(e, j, next, why)
 	t.owed = 0
-	return true
+	return over
 }
 
 // over reports whether an enrollment leaves its step at this moment, where it goes, and why.
 func (t *turn) over(e *Enrollment, step *playbook.Step, event *schema.UserEvent) (next, why string, over bool) {
 	due := e.Due != 0 && e.Due <= t.at
 	if step.Kind == playbook.StepWait {
-		if t.matches(event, step.Events, step.Where, e) {
-			e.Met = event.EventName // a paused enrollment goes on by it later
+		if !due && e.Met == "" && t.matches(event, step.Events, step.Where, e) {
+			e.Met, e.Owed = event.EventName, t.at // a paused enrollment goes on by it later
 		}
 		if e.Met != "" {
+			t.owed = e.Owed
 			return step.Next, "event " + e.Met, true
 		}
 		if step.When != nil && t.holds(e, step.When) {
@@ -210,7 +211,7 @@ func (t *turn) entries(event *schema.UserEvent) bool {
 			key = keyOf(t.book.Set.Value(event.EventName, j.Enter.Per, t.properties(event)))
 		}
 		if refused = t.refuses(j, key); refused != "" {
-			t.refuse(j, refused)
+			t.refuse(j, key, refused)
 			continue
 		}
 		t.start(j, event, byEvent, key)
@@ -238,7 +239,7 @@ func (t *turn) refuses(j *playbook.Journey, key string) string {
 		if e.Journey != j.Key || (e.Ended != "" && e.EndedAt != t.at) {
 			continue
 		}
-		if e.Key == key {
+		if e.Key == key || j.Enter.Per == "" {
 			return "is inside already"
 		}
 		open++
@@ -269,7 +270,11 @@ func (t *turn) refuses(j *playbook.Journey, key string) string {
 	return ""
 }
 
-func (t *turn) refuse(j *playbook.Journey, why string) {
+// refuse remembers why a trigger let nobody in. One that did let the user in is seen again by the later rounds of its moment.
+func (t *turn) refuse(j *playbook.Journey, key, why string) {
+	if slices.ContainsFunc(t.state.Enrollments, func(e *Enrollment) bool { return e.Journey == j.Key && e.Key == key && e.StartedAt == t.at }) {
+		return
+	}
 	if t.state.Refused == nil {
 		t.state.Refused = make(map[string]Refusal)
 	}

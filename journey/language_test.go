@@ -132,6 +132,7 @@ journeys:
 		"+96.0h segment_entered buyer", "+96.0h enrollment_ended lapsed/s2 came_back",
 		"+144.0h segment_left buyer", "+144.0h enrollment_started lapsed/",
 	}, u.story(schema.SegmentEntered, schema.SegmentLeft, schema.EnrollmentStarted, schema.EnrollmentEnded))
+	require.Empty(t, u.state.Refused, "who was let in was not refused")
 }
 
 const nightly = `
@@ -366,4 +367,26 @@ func counterfactual(t *testing.T, u *user) string {
 		}
 	}
 	return ""
+}
+
+// TestThePageTellsTheWholeStory is what a support person reads in the Temporal UI.
+func TestThePageTellsTheWholeStory(t *testing.T) {
+	t.Parallel()
+	b, hash := load(t, "../examples/saas-onboarding/playbook.yaml")
+	u := newUser(t, b, hash)
+	u.event("signed_up", t0, `{"industry":"finance","company_size":40,"marketing_consent":true}`)
+	u.event("feature_viewed", t0+hour)
+	u.until(t0 + 5*day)
+	page := journey.Explain(u.books, &u.state)
+	for _, part := range []string{
+		"### retention/answer",
+		"**Next:** 2024-10-09 01:00:00.000 UTC — journey comeback leaves step response",
+		"timed out after 1d",
+		"checklist: send_checklist suppressed: frequency_cap",
+		"✗ `did(\"profile_completed\")`",
+		"to enter: no event until 2025-04-02 01:00 UTC",
+		"holds until 2025-04-02 01:00:00.000 UTC",
+	} {
+		require.Contains(t, page, part)
+	}
 }

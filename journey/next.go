@@ -6,6 +6,7 @@ import (
 
 	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
+	"github.com/onramphq/onramp/segment"
 )
 
 // Books gives compiled playbooks by hash. It must hold the version of the input and every version in State.Versions; one it
@@ -179,7 +180,7 @@ func (t *turn) apply(event *schema.UserEvent, moment int64) {
 	if event.Lateness == schema.Historic {
 		t.state.HistoricAt = event.ReceivedAt
 	}
-	known := make(map[string]bool)
+	known := make(segment.Done)
 	for _, hash := range t.state.Versions() {
 		if book := t.books.Playbook(hash); book != nil {
 			book.Set.Apply(&t.state.Facts, event, known)

@@ -1,6 +1,7 @@
 package journey_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -70,5 +71,78 @@ func TestMistypedValueIsNone(t *testing.T) {
 	u.with("cart", t0, `{"order_id": 7, "total": 20}`)
 	require.Empty(t, u.story(schema.EnrollmentStarted))
 	u.with("cart", t0, `{"order_id": "7", "total": 20}`)
+	require.Len(t, u.story(schema.EnrollmentStarted), 1)
+}
+
+const paused = `
+actions: {act: {}}
+journeys:
+  held:
+    paused: true
+    enter: {on: signed_up}
+    steps: [{id: first, wait: {on: cart, up_to: 5h, timeout: [{exit: late}]}}, {id: second, action: act, expire: 2h}]
+`
+
+// TestPauseKeepsTheOrder: an event that came when the wait was over already does not count when the journey goes on.
+func TestPauseKeepsTheOrder(t *testing.T) {
+	t.Parallel()
+	for at, want := range map[int64]string{ // of the event waited for
+		4 * hour: "completed",
+		5 * hour: "late",
+	} {
+		running := strings.Replace(paused, "paused: true", "", 1)
+		u := shopper(t, running)
+		u.event("signed_up", t0)
+		u.put(paused, t0+hour)
+		u.until(t0 + at)
+		u.event("cart", t0+at)
+		u.put(running+" \n", t0+9*hour)
+		ended := u.log[len(u.log)-1]
+		if ended.Kind == schema.ActionSuppressed {
+			require.Equal(t, "expired", ended.Reason, "it should have been sent five hours ago")
+			ended = u.log[len(u.log)-2]
+		}
+		require.Equal(t, want, ended.Reason)
+	}
+}
+
+// TestPauseMakesNobodyElseLate: what is overdue in a paused journey does not make the actions of another look stale.
+func TestPauseMakesNobodyElseLate(t *testing.T) {
+	t.Parallel()
+	other := `
+  other:
+    enter: {on: order}
+    steps: [{action: act, expire: 2h}]
+`
+	u := shopper(t, strings.Replace(paused, "paused: true", "", 1)+other)
+	u.event("signed_up", t0)
+	u.put(paused+other, t0+hour)
+	u.event("order", t0+40*hour)
+	require.Equal(t, []string{"+40.0h action_decided act"}, u.story(schema.ActionDecided, schema.ActionSuppressed))
+}
+
+// TestMoveToAnActionOfTheSameName: who waited at a step that is an action in the new version reaches it at once.
+func TestMoveToAnActionOfTheSameName(t *testing.T) {
+	t.Parallel()
+	old := `
+actions: {act: {}}
+journeys: {j: {enter: {on: cart}, steps: [{id: one, delay: 5h}]}}
+`
+	u := shopper(t, old)
+	u.event("cart", t0)
+	u.put(strings.Replace(strings.Replace(old, "delay: 5h", "action: act", 1), "steps:", "migrate: move, steps:", 1), t0+hour)
+	require.Equal(t, []string{"+1.0h action_decided act"}, u.story(schema.ActionDecided))
+}
+
+// TestOneAtATimeWhenPerIsGone: a journey that was entered per value and no longer is lets nobody in who is inside for a value.
+func TestOneAtATimeWhenPerIsGone(t *testing.T) {
+	t.Parallel()
+	per := `
+journeys: {j: {enter: {on: cart, per: order_id}, steps: [{delay: 50h}]}}
+`
+	u := shopper(t, per)
+	u.with("cart", t0, `{"order_id": "x"}`)
+	u.put(strings.Replace(per, ", per: order_id", "", 1), t0+hour)
+	u.with("cart", t0+2*hour, `{"order_id": "y"}`)
 	require.Len(t, u.story(schema.EnrollmentStarted), 1)
 }

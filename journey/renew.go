@@ -44,7 +44,9 @@ func (t *turn) migrate(e *Enrollment) {
 	case playbook.MigrateExit:
 		t.end(e, EndedVersion)
 	case playbook.MigrateMove:
-		t.move(e, j)
+		if !e.Paused { // the version that ends the pause says where they go on
+			t.move(e, j)
+		}
 	case playbook.MigrateStay:
 	}
 }
@@ -59,13 +61,14 @@ func (t *turn) move(e *Enrollment, j *playbook.Journey) {
 		return
 	}
 	why := "moved from " + e.Step + " of version " + e.Version
+	held := e.Owed != 0 && e.Met == ""
 	e.Version = j.Version
 	if j.Goal != nil {
 		e.GoalUntil = e.StartedAt + j.Goal.Within.Milliseconds()
 	}
 	began := e.StepAt
 	if step.Kind != playbook.StepWait && step.Kind != playbook.StepDelay {
-		if step.Kind == playbook.StepAction && key == e.Step {
+		if step.Kind == playbook.StepAction && key == e.Step && held {
 			return // held back until quiet hours end, in the new version as in the old
 		}
 		t.run(e, j, key, why)

@@ -70,7 +70,7 @@ type Enrollment struct {
 
 	Key    string          `json:"key,omitempty"`    // the value it was entered for, where the journey is entered per value
 	Same   json.RawMessage `json:"same,omitempty"`   // the entry event's properties that the journey looks at; an object
-	Owed   int64           `json:"owed,omitempty"`   // an action held back: when the user reached it
+	Owed   int64           `json:"owed,omitempty"`   // when the user reached an action held back, or Met came
 	Met    string          `json:"met,omitempty"`    // while paused: the event waited for that came all the same
 	Paused bool            `json:"paused,omitempty"` // the newest playbook pauses the journey
 	Trail  []Mark          `json:"trail,omitempty"`  // the latest steps and why, oldest first

@@ -319,7 +319,7 @@ func (c *compiler) finish(found map[string]section) {
 		if rule == nil {
 			continue
 		}
-		p.anyEvent = p.anyEvent || rule.AnyEvent
+		c.note(nil, rule)
 		c.checkExperiments(keyNode(found["segments"].node, p.Segments[i].Key), rule)
 	}
 }

@@ -51,6 +51,7 @@ func Diff(before, after *Playbook) []Change {
 	d.setting(Change{Kind: "playbook", Key: after.Name, What: "name changed", Severity: Warning}, before.Name, after.Name)
 	d.plan()
 	d.segments()
+	d.selections()
 	d.experiments()
 	d.restraints()
 	d.actions()
@@ -286,6 +287,39 @@ func (d *differ) segments() {
 		d.setting(Change{Kind: "segment", Key: key, What: "rule changed", Severity: Warning, Hint: hint}, before, after)
 		d.described("segment", key, old[key].Description, now[key].Description)
 	}
+}
+
+// selections tells of what rules count that nobody has counted so far: aggregates are kept only of what some rule asks for.
+func (d *differ) selections() {
+	kept := make(map[string]segment.Slot)
+	for _, slot := range d.before.Set.Slots() {
+		kept[slot.Key] = slot
+	}
+	for _, slot := range d.after.Set.Slots() {
+		if d.before.Plan.Events[slot.Event] == nil {
+			continue // nothing has happened yet that could be missing
+		}
+		old, was := kept[slot.Key]
+		c := Change{Kind: "selection", Key: selectionText(slot), Severity: Warning}
+		askedBy := some(readers(d.newUses, func(u *use) bool { return u.rule != nil && slices.Contains(u.rule.Events, slot.Event) }))
+		switch {
+		case !was:
+			c.What, c.Hint = "counted from here on", "what happened before is not in it: "+askedBy
+			d.add(c)
+		case slot.Window > old.Window:
+			c.What = "looks further back"
+			c.Hint = "it has seen everything only when that time has passed: " + askedBy
+			d.setting(c, durationText(old.Window), durationText(slot.Window))
+		}
+	}
+}
+
+func selectionText(s segment.Slot) string {
+	text := fmt.Sprintf("events(%q)", s.Event)
+	if s.Where != "" {
+		text += ".where(" + s.Where + ")"
+	}
+	return text
 }
 
 // moves says which journeys a segment lets users into and out of, for when many memberships change at once.

@@ -1,7 +1,9 @@
 package segment
 
 import (
+	"strconv"
 	"strings"
+	"time"
 
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
@@ -10,34 +12,92 @@ import (
 
 // evaluation resolves a rule's variables lazily: a term that a short circuit skips is never computed.
 type evaluation struct {
-	rule  *Rule
-	scope Scope
-	until int64 // when the first of the terms that were asked changes by time alone
+	rule   *Rule
+	scope  Scope
+	until  int64 // when the first of the terms that were asked changes by time alone
+	traits []resolved
+}
+
+// resolved is a trait that has been asked for, for rules that ask more than once.
+type resolved struct {
+	name  string
+	value any
+	ok    bool
 }
 
 // ResolveName implements interpreter.Activation. A variable without a value is an error to CEL, which && and || absorb
 // where the other side decides: exactly the three-valued logic that rules promise.
 func (e *evaluation) ResolveName(name string) (any, bool) {
 	if trait, ok := strings.CutPrefix(name, "traits."); ok {
-		value, had := e.scope.Facts.Traits[trait]
-		if !had {
-			return nil, false
-		}
-		return e.rule.set.plan.Traits[trait].coerceJSON(value.Value)
+		return e.trait(trait)
 	}
-	for i := range e.rule.terms {
-		if t := &e.rule.terms[i]; t.variable == name {
-			if at := t.until(e.rule.set, e.scope); at > e.scope.Now && (e.until == 0 || at < e.until) {
-				e.until = at
-			}
-			return t.value(e.rule.set, e.scope)
+	t := termNamed(e.rule.terms, name)
+	if t == nil {
+		return nil, false
+	}
+	r := t.read(e)
+	e.wake(r.until)
+	return r.value, r.value != nil
+}
+
+// wake notes a moment at which the answer may change.
+func (e *evaluation) wake(at int64) {
+	if at > e.scope.Now && (e.until == 0 || at < e.until) {
+		e.until = at
+	}
+}
+
+// trait returns the trait's value; false where there is none, or one of another type than declared.
+func (e *evaluation) trait(name string) (any, bool) {
+	for i := range e.traits {
+		if e.traits[i].name == name {
+			return e.traits[i].value, e.traits[i].ok
 		}
 	}
-	return nil, false
+	trait, had := e.scope.Facts.Traits[name]
+	if !had {
+		return nil, false
+	}
+	value, ok := e.rule.set.plan.Traits[name].coerceJSON(trait.Value)
+	if e.rule.repeats {
+		e.traits = append(e.traits, resolved{name, value, ok})
+	}
+	return value, ok
+}
+
+// zone returns the user's zone.
+func (e *evaluation) zone() *time.Location {
+	if e.scope.Zone == nil {
+		e.scope.Zone = e.rule.set.Zone(e.scope.Facts)
+	}
+	return e.scope.Zone
 }
 
 // Parent implements interpreter.Activation.
 func (*evaluation) Parent() interpreter.Activation { return nil }
+
+// variable names the term at an index, in a way that no writer of rules can.
+func variable(index int) string { return "@" + strconv.Itoa(index) + "@" }
+
+// term returns the term that a variable stands for; nil where it stands for none.
+func (r *Rule) term(name string) *term { return termNamed(r.terms, name) }
+
+func termNamed(terms []term, name string) *term {
+	if len(name) < 3 || name[0] != '@' {
+		return nil
+	}
+	index := 0
+	for _, digit := range []byte(name[1 : len(name)-1]) {
+		if digit < '0' || digit > '9' {
+			return nil // CEL has variables of its own in comprehensions
+		}
+		index = index*10 + int(digit-'0')
+	}
+	if index >= len(terms) {
+		return nil
+	}
+	return &terms[index]
+}
 
 // filterScope resolves the properties of one event, and of the one that let the user in, for a filter.
 type filterScope struct {

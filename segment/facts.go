@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/onramphq/onramp/schema"
 )
@@ -17,14 +18,6 @@ type Facts struct {
 	Traits    map[string]Trait   `json:"traits,omitempty"`
 }
 
-// Series is the fold of the events one Slot selects. Its fields do not depend on the order in which events arrive.
-type Series struct {
-	Count  int64   `json:"n"`
-	First  int64   `json:"first"`
-	Last   int64   `json:"last"`
-	Recent []int64 `json:"recent,omitempty"` // ascending event times, the newest Slot.Keep of them within Slot.Window
-}
-
 // Trait is the current value of a trait. The latest event time wins, the later stream position where two are equal.
 type Trait struct {
 	Value json.RawMessage `json:"value"`
@@ -32,9 +25,16 @@ type Trait struct {
 	Seq   uint64          `json:"seq"`
 }
 
-// Apply folds one event into f. Undeclared events and traits leave no mark. done names the series this event has been
-// counted in already and takes those that Apply counts it in: a user can live under several sets, which share series.
-func (set *Set) Apply(f *Facts, event *schema.UserEvent, done map[string]bool) {
+// Done is what the sets that a user lives under have done about one event so far: the series that counted it, and the values that
+// traits had before it. Make a new one for each event.
+type Done map[string]json.RawMessage
+
+// traitMark is the key under which Done holds what a trait was before.
+func traitMark(name string) string { return "traits." + name }
+
+// Apply folds one event into f. Undeclared events and traits leave no mark. A user can live under several sets, which share series:
+// done keeps them from counting the event twice.
+func (set *Set) Apply(f *Facts, event *schema.UserEvent, done Done) {
 	if !set.Declares(event.EventName) {
 		return
 	}
@@ -42,56 +42,26 @@ func (set *Set) Apply(f *Facts, event *schema.UserEvent, done map[string]bool) {
 		f.FirstSeen = event.OccurredAt
 	}
 	f.LastSeen = max(f.LastSeen, event.OccurredAt)
-	set.applyTraits(f, event)
-	slots := set.byEvent[event.EventName]
-	if len(slots) == 0 {
-		return
+	in := intake{set: set, facts: f, done: done, name: event.EventName, at: event.OccurredAt, raw: event.Properties}
+	set.applyTraits(&in, event)
+	for _, i := range set.byEvent[event.EventName] {
+		in.fold(&set.slots[i])
 	}
-	properties, err := schema.DecodeProperties(event.Properties)
-	if err != nil {
-		properties = nil // ingest let only objects through; whatever else came counts as an event without properties
-	}
-	for _, i := range slots {
-		slot := &set.slots[i]
-		if done[slot.Key] || !slot.selects(properties) {
-			continue
-		}
-		done[slot.Key] = true
-		if f.Series == nil {
-			f.Series = make(map[string]*Series)
-		}
-		series := f.Series[slot.Key]
-		if series == nil {
-			series = &Series{First: event.OccurredAt, Last: event.OccurredAt}
-			f.Series[slot.Key] = series
-		}
-		series.add(event.OccurredAt, slot)
+	for _, i := range set.byAny {
+		in.fold(&set.slots[i])
 	}
 }
 
-func (s *Series) add(at int64, slot *Slot) {
-	s.Count++
-	s.First = min(s.First, at)
-	s.Last = max(s.Last, at)
-	if slot.Window == 0 {
-		return
-	}
-	i, _ := slices.BinarySearch(s.Recent, at+1) // after its equals: equal times are two events
-	s.Recent = slices.Insert(s.Recent, i, at)
-	oldest := s.Last - slot.Window.Milliseconds()
-	for len(s.Recent) > 0 && (len(s.Recent) > slot.Keep || s.Recent[0] <= oldest) {
-		s.Recent = s.Recent[1:]
-	}
-}
-
-func (set *Set) applyTraits(f *Facts, event *schema.UserEvent) {
+// applyTraits takes over the traits that an event carries, and folds the changes that it makes.
+func (set *Set) applyTraits(in *intake, event *schema.UserEvent) {
 	if len(event.Traits) == 0 {
 		return
 	}
 	var values map[string]json.RawMessage
 	if err := json.Unmarshal(event.Traits, &values); err != nil {
-		return // as with properties
+		return // ingest let only objects through; whatever else came carries no traits
 	}
+	f := in.facts
 	for name, raw := range values {
 		if _, declared := set.plan.Traits[name]; !declared {
 			continue
@@ -100,10 +70,135 @@ func (set *Set) applyTraits(f *Facts, event *schema.UserEvent) {
 		if had && (old.At > event.OccurredAt || (old.At == event.OccurredAt && old.Seq > event.Sequence)) {
 			continue
 		}
+		before, replaced := in.done[traitMark(name)]
+		if !replaced && had {
+			before = old.Value
+			in.done[traitMark(name)] = before
+		}
 		if f.Traits == nil {
 			f.Traits = make(map[string]Trait)
 		}
 		f.Traits[name] = Trait{Value: raw, At: event.OccurredAt, Seq: event.Sequence}
+		if len(set.byTrait[name]) > 0 && before != nil {
+			set.applyChange(in, name, before, raw)
+		}
+	}
+}
+
+// applyChange folds the change of a trait into the slots that take it. A value of another type than declared is none, and neither the
+// first value nor the loss of one is a change.
+func (set *Set) applyChange(in *intake, trait string, before, after json.RawMessage) {
+	declared := set.plan.Traits[trait]
+	from, had := declared.coerceJSON(before)
+	to, has := declared.coerceJSON(after)
+	if !had || !has || equal(from, to) {
+		return
+	}
+	change := intake{
+		set: in.set, facts: in.facts, done: in.done, at: in.at, trait: trait,
+		values: map[string]any{"from": decodeJSON(before), "to": decodeJSON(after)}, decoded: true,
+	}
+	for _, i := range set.byTrait[trait] {
+		change.fold(&set.slots[i])
+	}
+}
+
+func equal(a, b any) bool {
+	switch a := a.(type) {
+	case []string:
+		b, ok := b.([]string)
+		return ok && slices.Equal(a, b)
+	case time.Time:
+		b, ok := b.(time.Time)
+		return ok && a.Equal(b)
+	}
+	return a == b
+}
+
+// intake is one event, or the change of a trait, on its way into the slots.
+type intake struct {
+	set   *Set
+	facts *Facts
+	done  Done
+	name  string // of the event; empty for a change
+	trait string // whose change it is; empty for an event
+	at    int64
+
+	raw     json.RawMessage
+	values  map[string]any // raw decoded, once a slot asks for it
+	decoded bool
+	zone    *time.Location // the user's, once a slot asks for it
+}
+
+// carried returns what the event carries.
+func (in *intake) carried() map[string]any {
+	if !in.decoded {
+		in.decoded = true
+		if values, err := schema.DecodeProperties(in.raw); err == nil {
+			in.values = values // else as with traits: an event without properties
+		}
+	}
+	return in.values
+}
+
+// fold folds the event into a slot, if the slot takes it and has not yet.
+func (in *intake) fold(slot *Slot) {
+	mark := slot.mark(in.trait)
+	if _, twice := in.done[mark]; twice {
+		in.facts.Series[slot.Key].widen(slot.Window.Milliseconds())
+		return
+	}
+	first := slot.first.takes(in)
+	second := slot.second != nil && slot.second.takes(in)
+	if !first && !second {
+		return
+	}
+	var value any
+	if slot.Property != "" {
+		carried, had := in.carried()[slot.Property]
+		if value, had = slot.declared.coerce(carried); !had {
+			return
+		}
+	}
+	in.done[mark] = nil
+	series := in.facts.Series[slot.Key]
+	if series == nil {
+		if in.facts.Series == nil {
+			in.facts.Series = make(map[string]*Series)
+		}
+		series = &Series{}
+		in.facts.Series[slot.Key] = series
+	}
+	series.widen(slot.Window.Milliseconds())
+	series.note(in.at)
+	in.add(series, slot, value, first, second)
+}
+
+func (in *intake) add(series *Series, slot *Slot, value any, first, second bool) {
+	switch slot.fold {
+	case foldTimes:
+		if series.Window > 0 {
+			series.remember(in.at, 0, false, KeepRecent)
+		}
+	case foldAmounts:
+		amount := millionths(value)
+		series.amount(amount)
+		if series.Window > 0 {
+			series.remember(in.at, amount, true, KeepRecent)
+		}
+	case foldDistinct:
+		series.value(in.at, hashOf(value), KeepDistinct)
+	case foldDays:
+		if in.zone == nil {
+			in.zone = in.set.Zone(in.facts)
+		}
+		series.day(DayOf(in.at, in.zone), KeepRecent)
+	case foldSessions:
+		series.session(in.at, slot.gap, KeepSessions)
+	case foldPair:
+		series.pair(in.at, slot.gap, first, second, KeepRecent)
+	case foldOpen:
+		series.open(in.at, first, second, KeepRecent)
 	}
 }
 
@@ -124,8 +219,15 @@ func (set *Set) TraitValues(f *Facts) map[string]any {
 
 // Prune drops what none of the sets reads: what an older playbook left behind.
 func Prune(f *Facts, sets ...*Set) {
-	maps.DeleteFunc(f.Series, func(key string, _ *Series) bool {
-		return !slices.ContainsFunc(sets, func(set *Set) bool { _, ok := set.byKey[key]; return ok })
+	maps.DeleteFunc(f.Series, func(key string, series *Series) bool {
+		window, read := int64(0), false
+		for _, set := range sets {
+			if i, ok := set.byKey[key]; ok {
+				window, read = max(window, set.slots[i].Window.Milliseconds()), true
+			}
+		}
+		series.narrow(window)
+		return !read
 	})
 	maps.DeleteFunc(f.Traits, func(name string, _ Trait) bool {
 		return !slices.ContainsFunc(sets, func(set *Set) bool { _, ok := set.plan.Traits[name]; return ok })

@@ -51,7 +51,7 @@ func (set *Set) CompileFilter(source string, events, entry []string) (*Filter, [
 		}
 		return set.plan.undeclared(scope+"."+name, name, of, declared)
 	}
-	if problems := f.compile(say, cel.Macros(cel.GlobalMacro("duration", 1, b.duration))); len(problems) > 0 {
+	if problems := f.compile(say, cel.Macros(b.global("duration"))); len(problems) > 0 {
 		return nil, asErrors(problems)
 	}
 	return f, nil
@@ -120,11 +120,10 @@ func (f *Filter) compile(say func(scope, name string) string, options ...cel.Env
 	if issues.Err() != nil {
 		return ruleErrors(issues)
 	}
-	if problems := checkShape(checked); len(problems) > 0 {
+	if problems := (&builder{}).check(checked); len(problems) > 0 {
 		return problems
 	}
-	f.program, err = env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(evaluationCost))
-	if err != nil {
+	if f.program, err = program(env, checked.NativeRep()); err != nil {
 		return []*RuleError{{1, 1, err.Error()}}
 	}
 	for _, reference := range checked.NativeRep().ReferenceMap() {

@@ -115,7 +115,7 @@ func TestZone(t *testing.T) {
 			set := segment.NewSet(c.plan, 1)
 			var facts segment.Facts
 			e := event("login", 1, "", c.traits)
-			set.Apply(&facts, &e, map[string]bool{})
+			set.Apply(&facts, &e, segment.Done{})
 			require.Equal(t, c.want, set.Zone(&facts).String())
 		})
 	}

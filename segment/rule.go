@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"cel.dev/cel-go/cel"
@@ -23,17 +24,22 @@ const (
 type Rule struct {
 	Source   string
 	Events   []string // the events whose arrival can change the answer; sorted
-	Traits   []string // likewise; sorted
+	Traits   []string // likewise, that of the user's zone included; sorted
 	Segments []string // the segments it asks about; sorted
 
 	Experiments []string // the experiments whose variant it asks about; sorted
-	AnyEvent    bool     // every declared event can change the answer (inactive_for, seen_for)
+	AnyEvent    bool     // every declared event can change the answer (inactive_for, events())
 
 	AsksVariant bool // meeting an experiment can change the answer
 
 	set     *Set
 	terms   []term
 	program cel.Program
+	checked *cel.Ast
+	env     *cel.Env
+	shown   []string // the traits whose values explain the answer; sorted
+	repeats bool     // it names a trait more than once
+	tree    func() *node
 }
 
 // RuleError is what is wrong with a rule, and where: line and column count from 1 within the rule's text.
@@ -68,42 +74,79 @@ func (set *Set) Compile(source string) (*Rule, []error) {
 	if issues.Err() != nil {
 		return nil, asErrors(ruleErrors(issues))
 	}
-	if problems := checkShape(checked); len(problems) > 0 {
+	if problems := b.check(checked); len(problems) > 0 {
 		return nil, asErrors(problems)
 	}
-	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(evaluationCost))
-	if err != nil {
+	r := &Rule{Source: source, set: set, terms: b.terms, env: env, checked: checked}
+	if r.program, err = program(env, checked.NativeRep()); err != nil {
 		return nil, []error{&RuleError{1, 1, err.Error()}}
 	}
-	return b.rule(source, checked, program), nil
+	r.index()
+	r.tree = sync.OnceValue(r.grow)
+	return r, nil
 }
 
-func (b *builder) rule(source string, checked *cel.Ast, program cel.Program) *Rule {
-	r := &Rule{Source: source, set: b.set, terms: b.terms, program: program}
-	for _, t := range b.terms {
+// program makes an expression ready to run. Counting its cost takes longer than most of them, so only those are counted that can cost
+// much: the others are bounded by their length.
+func program(env *cel.Env, a *ast.AST) (cel.Program, error) {
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	if costly(a) {
+		options = append(options, cel.CostLimit(evaluationCost))
+	}
+	return env.PlanProgram(a, options...)
+}
+
+// index notes what can change the answer.
+func (r *Rule) index() {
+	for i := range r.terms {
+		t := &r.terms[i]
 		switch t.kind {
-		case termCount, termWindowCount, termFirst, termLast, termTimeTo:
-			r.Events = append(r.Events, b.set.slots[t.slot].Event)
-			r.AnyEvent = r.AnyEvent || t.kind == termTimeTo // the first event ever moves its starting point
 		case termInactive, termSeen:
 			r.AnyEvent = true
-		case termSegment:
+		case termSegment, termSegmentFor:
 			r.Segments = append(r.Segments, t.name)
 		case termVariant:
 			r.AsksVariant = true
 			r.Experiments = append(r.Experiments, t.name)
+		case termScore:
+			r.Traits = append(r.Traits, t.name)
+		case termTimeSince, termTimeUntil:
+			r.Traits = append(r.Traits, t.name)
+			r.shown = append(r.shown, t.name)
+		case termLocalTime, termLocalWeekday:
+		default:
+			r.indexSeries(t)
+		}
+		if zone := r.set.plan.Zone.Trait; zone != "" && t.zoned() {
+			r.Traits = append(r.Traits, zone)
+			r.shown = append(r.shown, zone)
 		}
 	}
-	for _, reference := range checked.NativeRep().ReferenceMap() {
+	for _, reference := range r.checked.NativeRep().ReferenceMap() {
 		if name, ok := strings.CutPrefix(reference.Name, "traits."); ok {
+			r.repeats = r.repeats || slices.Contains(r.shown, name)
 			r.Traits = append(r.Traits, name)
+			r.shown = append(r.shown, name)
 		}
 	}
-	for _, list := range []*[]string{&r.Events, &r.Traits, &r.Segments, &r.Experiments} {
+	for _, list := range []*[]string{&r.Events, &r.Traits, &r.Segments, &r.Experiments, &r.shown} {
 		slices.Sort(*list)
 		*list = slices.Compact(*list)
 	}
-	return r
+}
+
+func (r *Rule) indexSeries(t *term) {
+	r.AnyEvent = r.AnyEvent || t.kind == termTimeTo // the first event ever moves its starting point
+	for _, p := range r.set.slots[t.slot].picks() {
+		switch {
+		case p.trait != "":
+			r.Traits = append(r.Traits, p.trait)
+		case p.event != "":
+			r.Events = append(r.Events, p.event)
+		default:
+			r.AnyEvent = true
+		}
+	}
 }
 
 // checkSource refuses a text that is not worth parsing.
@@ -128,7 +171,7 @@ func asErrors(problems []*RuleError) []error {
 func ruleErrors(issues *cel.Issues) []*RuleError {
 	problems := make([]*RuleError, 0, len(issues.Errors()))
 	for _, e := range issues.Errors() {
-		problems = append(problems, &RuleError{e.Location.Line(), e.Location.Column() + 1, plain(e.Message)})
+		problems = append(problems, &RuleError{max(1, e.Location.Line()), max(1, e.Location.Column()+1), plain(e.Message)})
 	}
 	return problems
 }
@@ -141,70 +184,14 @@ func plain(message string) string {
 		return "events(…) needs an ending such as .count(), .first() or .last()"
 	case strings.Contains(message, "undeclared reference to 'traits"):
 		return message + ": declare the trait under traits in the playbook"
+	case strings.Contains(message, "recursion"):
+		return fmt.Sprintf("too_deep: a rule nests at most %d deep", maxNesting)
+	case strings.Contains(message, "undeclared reference to 'changes'"):
+		return "changes(…) needs an ending such as .count()"
 	case strings.Contains(message, "undeclared reference to 'now"):
 		return "there is no now(): time enters through windows, such as .within(\"7d\") or inactive_for(\"3d\")"
 	}
 	return message
-}
-
-// checkShape refuses what the type checker takes and a running system should not.
-func checkShape(checked *cel.Ast) []*RuleError {
-	if !checked.OutputType().IsExactType(cel.BoolType) {
-		return []*RuleError{{1, 1, fmt.Sprintf("the rule answers with %s, not true or false", checked.OutputType())}}
-	}
-	var problems []*RuleError
-	info := checked.NativeRep().SourceInfo()
-	at := func(e ast.Expr, message string) {
-		location := info.GetStartLocation(e.ID())
-		problems = append(problems, &RuleError{location.Line(), location.Column() + 1, message})
-	}
-	ast.PostOrderVisit(checked.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
-		if e.Kind() != ast.CallKind {
-			return
-		}
-		call := e.AsCall()
-		switch call.FunctionName() {
-		case "matches":
-			arg := call.Args()[len(call.Args())-1]
-			pattern, ok := literal(arg)
-			switch {
-			case !ok:
-				at(e, "dynamic_regex: the pattern of matches() must stand in the rule")
-			case len(pattern) > maxPattern || strings.Contains(pattern, "{"):
-				at(e, fmt.Sprintf("the pattern of matches() may have %d bytes and no counted repetition", maxPattern))
-			}
-		case "_<_", "_<=_", "_>_", "_>=_", "_==_", "_!=_":
-			if n, ok := comparedNumber(call); ok && n > KeepRecent && comparesWindow(call) {
-				at(e, fmt.Sprintf("a windowed count remembers %d events: compare it with at most that", KeepRecent))
-			}
-		}
-	}))
-	return problems
-}
-
-func comparesWindow(call ast.CallExpr) bool {
-	return slices.ContainsFunc(call.Args(), func(arg ast.Expr) bool {
-		return arg.Kind() == ast.IdentKind && strings.HasPrefix(arg.AsIdent(), windowPrefix)
-	})
-}
-
-func comparedNumber(call ast.CallExpr) (int64, bool) {
-	for _, arg := range call.Args() {
-		if arg.Kind() != ast.LiteralKind {
-			continue
-		}
-		n, ok := arg.AsLiteral().Value().(int64)
-		return n, ok
-	}
-	return 0, false
-}
-
-func literal(e ast.Expr) (string, bool) {
-	if e.Kind() != ast.LiteralKind {
-		return "", false
-	}
-	s, ok := e.AsLiteral().Value().(string)
-	return s, ok
 }
 
 // Truth is the answer of a rule.
@@ -219,6 +206,20 @@ const (
 
 // String returns the word for t.
 func (t Truth) String() string { return [...]string{"unknown", "false", "true"}[t] }
+
+// MarshalText writes the word for t.
+func (t Truth) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (t *Truth) UnmarshalText(text []byte) error {
+	for _, truth := range []Truth{Unknown, False, True} {
+		if truth.String() == string(text) {
+			*t = truth
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not unknown, false or true", text)
+}
 
 // Scope is what a rule is asked about: one user at one moment.
 type Scope struct {
@@ -239,13 +240,16 @@ type Result struct {
 }
 
 // Eval answers the rule.
-func (r *Rule) Eval(scope Scope) Result {
+func (r *Rule) Eval(scope Scope) Result { return r.eval(r.program, scope) }
+
+// eval asks the rule's program, or that of a part of it.
+func (r *Rule) eval(program cel.Program, scope Scope) Result {
 	evaluation := evaluation{rule: r, scope: scope}
-	out, _, err := r.program.Eval(&evaluation)
+	out, _, err := program.Eval(&evaluation)
 	// What a short circuit skipped cannot change the answer while the terms that were asked stay as they are.
 	result := Result{Until: evaluation.until}
 	if err != nil {
-		result.Why = plainEval(err.Error(), r)
+		result.Why = plainEval(err.Error(), r, &evaluation)
 		return result
 	}
 	switch answer, ok := out.Value().(bool); {
@@ -260,33 +264,27 @@ func (r *Rule) Eval(scope Scope) Result {
 }
 
 // plainEval says which input is missing in the writer's own words.
-func plainEval(message string, r *Rule) string {
-	for i := range r.terms {
-		if strings.Contains(message, r.terms[i].variable) {
-			return r.terms[i].text + " has no value yet"
-		}
+func plainEval(message string, r *Rule, e *evaluation) string {
+	_, name, _ := strings.Cut(message, "no such attribute(s): ")
+	name, _, _ = strings.Cut(name, ",")
+	if t := r.term(strings.TrimSpace(name)); t != nil {
+		return t.text + t.read(e).why
 	}
-	for _, trait := range r.Traits {
-		if strings.Contains(message, "traits."+trait) {
-			return "traits." + trait + " is missing or not of its declared type"
-		}
+	if trait, ok := strings.CutPrefix(strings.TrimSpace(name), "traits."); ok {
+		return "traits." + trait + " is missing or not of its declared type"
 	}
 	return message
 }
 
 // Explain lists the sub-expressions that read the user, each with its value, in the order of the rule:
-// `events("feature_viewed").count() = 3; traits.industry = finance`.
+// `events("feature_viewed").count() = 3; traits.industry = "finance"`.
 func (r *Rule) Explain(scope Scope) string {
-	parts := make([]string, 0, len(r.terms)+len(r.Traits))
+	parts := make([]string, 0, len(r.terms)+len(r.shown))
+	e := &evaluation{rule: r, scope: scope}
 	for i := range r.terms {
-		value, ok := r.terms[i].value(r.set, scope)
-		text := "no value yet"
-		if ok {
-			text = formatValue(value)
-		}
-		parts = append(parts, r.terms[i].text+" = "+text)
+		parts = append(parts, r.terms[i].text+" = "+r.terms[i].read(e).String())
 	}
-	for _, name := range r.Traits {
+	for _, name := range r.shown {
 		text := "missing"
 		if trait, ok := scope.Facts.Traits[name]; ok {
 			text = string(trait.Value)
@@ -294,15 +292,4 @@ func (r *Rule) Explain(scope Scope) string {
 		parts = append(parts, "traits."+name+" = "+text)
 	}
 	return cmp.Or(strings.Join(parts, "; "), "always the same")
-}
-
-func formatValue(v any) string {
-	switch v := v.(type) {
-	case time.Time:
-		return v.UTC().Format(time.RFC3339)
-	case time.Duration:
-		return FormatDuration(v.Round(time.Second))
-	default:
-		return fmt.Sprint(v)
-	}
 }

@@ -37,7 +37,7 @@ func at(t *testing.T, rule string, now int64, events ...schema.UserEvent) segmen
 	var facts segment.Facts
 	for i := range events {
 		events[i].Sequence = uint64(i + 1)
-		set.Apply(&facts, &events[i], map[string]bool{})
+		set.Apply(&facts, &events[i], segment.Done{})
 	}
 	return r.Eval(scope(&facts, now))
 }
@@ -127,7 +127,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"zero window", `events("signed_up").within("0s").count() > 0`, "outside 1s"},
 		{"huge window", `events("signed_up").within("9999d").count() > 0`, "outside 1s"},
 		{"count beyond memory", `events("signed_up").within("1d").count() > 1000`, "remembers 128"},
-		{"too deep", `((((((((((((((((((((((((((((((((((((((((((true))))))))))))))))))))))))))))))))))))))))))`, "recursion"},
+		{"too deep", `((((((((((((((((((((((((((((((((((((((((((true))))))))))))))))))))))))))))))))))))))))))`, "1:1: too_deep"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -146,7 +146,7 @@ func TestScale(t *testing.T) {
 	require.Empty(t, problems)
 	facts := segment.Facts{}
 	for _, e := range []schema.UserEvent{event("signed_up", 1000), event("onboarding_completed", 3999)} {
-		set.Apply(&facts, &e, map[string]bool{})
+		set.Apply(&facts, &e, segment.Done{})
 	}
 	require.Equal(t, segment.Result{Truth: segment.False, Until: 6999}, r.Eval(scope(&facts, 6998)))
 	require.Equal(t, segment.True, r.Eval(scope(&facts, 6999)).Truth)
@@ -170,7 +170,7 @@ func TestExplain(t *testing.T) {
 	require.Empty(t, problems)
 	facts := segment.Facts{}
 	for _, e := range []schema.UserEvent{event("feature_viewed", day, `{"feature":"a"}`), event("signed_up", day, ``, `{"industry":"law"}`)} {
-		set.Apply(&facts, &e, map[string]bool{})
+		set.Apply(&facts, &e, segment.Done{})
 	}
 	require.Equal(t, `events("feature_viewed").where(e.feature == "a").within("7d").count() = 1; time_to("onboarding_completed") = no value yet; traits.industry = "law"`,
 		r.Explain(scope(&facts, 2*day)))

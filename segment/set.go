@@ -8,10 +8,6 @@ import (
 	"time"
 )
 
-// KeepRecent bounds the event times a windowed slot remembers. A windowed count therefore never exceeds it; comparing with
-// a larger number is refused when the rule is compiled.
-const KeepRecent = 128
-
 // Set holds the aggregates that the rules of one playbook share. Rules add to it while they are compiled; after that it is
 // read only and safe for concurrent use.
 type Set struct {
@@ -20,22 +16,30 @@ type Set struct {
 	slots   []Slot
 	byKey   map[string]int
 	byEvent map[string][]int // event name → slots, in order of their making
+	byAny   []int            // the slots that take every declared event
+	byTrait map[string][]int // trait → slots that take its changes
 }
 
-// Slot is one aggregate: the events of one name that pass one filter.
+// Slot is one aggregate: what is kept of the events that pass one filter, or two.
 type Slot struct {
-	Key    string // hash of what it selects: stable between playbooks, so an unchanged rule keeps its numbers
-	Event  string
-	Where  string        // the filter's source; empty for all
-	Window time.Duration // the widest window a rule looks through; 0 where none does
-	Keep   int
-	filter *Filter
+	Key      string        // hash of what it selects and keeps: stable between playbooks, so an unchanged rule keeps its numbers
+	Event    string        // empty: every declared event, or the changes of Trait
+	Trait    string        // whose changes it selects
+	Where    string        // the filter's source; empty for all
+	Property string        // whose values it keeps; empty where it keeps none
+	Window   time.Duration // the widest window a rule looks through; 0 where none does
+
+	fold     fold
+	first    pick
+	second   *pick // of a pair
+	declared Type  // of Property
+	gap      int64 // in milliseconds: that ends a session, or within which the second of a pair must follow
 }
 
 // NewSet returns an empty set for rules over plan. Every duration in a rule is multiplied by scale (1 in earnest; a demo
-// makes days into seconds).
+// makes days into seconds); calendar days and times of day are not.
 func NewSet(plan Plan, scale float64) *Set {
-	return &Set{plan: plan, scale: scale, byKey: make(map[string]int), byEvent: make(map[string][]int)}
+	return &Set{plan: plan, scale: scale, byKey: make(map[string]int), byEvent: make(map[string][]int), byTrait: make(map[string][]int)}
 }
 
 // Slots returns the aggregates in order of their making.
@@ -60,29 +64,66 @@ func (set *Set) scaled(d time.Duration) time.Duration {
 	return max(time.Millisecond, time.Duration(float64(d)*set.scale).Round(time.Millisecond))
 }
 
-// slot returns the index of the aggregate for event and where, making it if it is new.
-func (set *Set) slot(event, where string, filter *Filter) int {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(event), event, where))
-	key := hex.EncodeToString(sum[:6])
-	if i, ok := set.byKey[key]; ok {
+// slot returns the index of the aggregate, making it if it is new. Its window reaches back as far as all who ask for it.
+func (set *Set) slot(s Slot) int {
+	s.Key = s.key()
+	if i, ok := set.byKey[s.Key]; ok {
+		set.slots[i].Window = max(set.slots[i].Window, s.Window)
 		return i
 	}
 	i := len(set.slots)
-	set.slots = append(set.slots, Slot{Key: key, Event: event, Where: where, filter: filter})
-	set.byKey[key] = i
-	set.byEvent[event] = append(set.byEvent[event], i)
+	set.slots = append(set.slots, s)
+	set.byKey[s.Key] = i
+	for _, p := range s.picks() {
+		set.index(p, i)
+	}
 	return i
 }
 
-func (set *Set) widen(i int, window time.Duration) {
-	slot := &set.slots[i]
-	slot.Window = max(slot.Window, window)
-	slot.Keep = KeepRecent
+// index makes the events that a pick may take find the slot.
+func (set *Set) index(p *pick, i int) {
+	with := func(list []int) []int {
+		if slices.Contains(list, i) {
+			return list
+		}
+		return append(list, i)
+	}
+	switch {
+	case p.trait != "":
+		set.byTrait[p.trait] = with(set.byTrait[p.trait])
+	case p.event != "":
+		set.byEvent[p.event] = with(set.byEvent[p.event])
+	default:
+		set.byAny = with(set.byAny)
+	}
 }
 
-// selects reports whether the slot counts an event with these properties. A filter that cannot be answered does not select.
-func (s *Slot) selects(properties map[string]any) bool {
-	return s.filter == nil || s.filter.Match(properties, nil)
+// picks returns what the slot takes: one pick, or the two of a pair.
+func (s *Slot) picks() []*pick {
+	if s.second != nil {
+		return []*pick{&s.first, s.second}
+	}
+	return []*pick{&s.first}
+}
+
+func (s *Slot) key() string {
+	content := s.first.identity()
+	if s.fold != foldTimes {
+		content = fmt.Sprintf("%s:%s:%d:%d:%s", s.fold.name(), s.Property, s.gap, len(content), content)
+	}
+	if s.second != nil {
+		content += s.second.identity()
+	}
+	sum := sha256.Sum256([]byte(content))
+	return hex.EncodeToString(sum[:6])
+}
+
+// mark is the key under which Done holds that the slot has taken the event. A pair may take an event and a change that it makes.
+func (s *Slot) mark(trait string) string {
+	if trait == "" {
+		return s.Key
+	}
+	return s.Key + " " + trait
 }
 
 // Zone returns the zone in which the user lives: that of the plan's trait, else the plan's default, else UTC.

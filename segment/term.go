@@ -2,49 +2,79 @@ package segment
 
 import (
 	"fmt"
+	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/common"
-	"cel.dev/cel-go/common/ast"
-	"cel.dev/cel-go/parser"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
 )
 
 type termKind int8
 
 const (
 	termCount termKind = iota
-	termWindowCount
 	termFirst
 	termLast
+	termSinceFirst
+	termSinceLast
+	termSum
+	termMin
+	termMax
+	termAvg
+	termDistinct
+	termDays
+	termSessions
+	termSessionLength
+	termLongestSession
+	termFollowed
+	termNotFollowed
 	termTimeTo
 	termInactive
 	termSeen
+	termScore
+	termTimeSince
+	termTimeUntil
 	termSegment
+	termSegmentFor
 	termVariant
+	termLocalTime
+	termLocalWeekday
 )
 
-// windowPrefix marks variables that hold windowed counts, whose size is bounded.
-const windowPrefix = "@window"
-
-// term is a sub-expression that reads the user's behavior. The parser replaces it by a variable.
+// term is a sub-expression that reads the user. The parser replaces it by a variable.
 type term struct {
-	kind     termKind
-	variable string
-	text     string // as a person would write it, with the durations in force
-	slot     int
-	window   time.Duration
-	name     string // of a segment or experiment
+	kind      termKind
+	variable  string
+	text      string // as a person would write it, with the durations in force
+	selection        // of what reads a series
+	slot      int
+	second    selection     // what must follow, or not
+	length    time.Duration // of sessions their gap; of others what they ask for
+	name      string        // of a segment, experiment or score; or the trait that is read
+	property  string
+	declared  Type // of property
+	span      Span
+	weekdays  []time.Weekday
+
+	flips  []int64 // of a moving duration: the milliseconds from the moment it counts from, or to, at which a comparison turns
+	strict bool    // more than is kept must not pass for what is kept: the value goes into more than a comparison with a number
 }
 
 func (t *term) celType() *cel.Type {
 	switch t.kind {
-	case termCount, termWindowCount:
+	case termCount, termDistinct, termDays, termSessions:
 		return cel.IntType
 	case termFirst, termLast:
 		return cel.TimestampType
-	case termTimeTo:
+	case termSinceFirst, termSinceLast, termTimeTo, termTimeSince, termTimeUntil, termSessionLength, termLongestSession:
 		return cel.DurationType
+	case termSum, termMin, termMax:
+		return t.declared.cel()
+	case termAvg, termScore:
+		return cel.DoubleType
 	case termVariant:
 		return cel.StringType
 	default:
@@ -52,291 +82,360 @@ func (t *term) celType() *cel.Type {
 	}
 }
 
-// value answers the term; false where it has no value.
-func (t *term) value(set *Set, scope Scope) (any, bool) {
-	facts := scope.Facts
+// moves reports whether the term is a duration that grows or shrinks with every moment.
+func (t *term) moves() bool {
 	switch t.kind {
-	case termInactive:
-		return scope.Now-facts.LastSeen >= t.window.Milliseconds(), facts.LastSeen != 0
-	case termSeen:
-		return scope.Now-facts.FirstSeen >= t.window.Milliseconds(), facts.FirstSeen != 0
-	case termSegment:
-		return scope.InSegment(t.name), true
-	case termVariant:
-		return scope.Variant(t.name), true
-	default: // the others read a series
-	}
-	series := facts.Series[set.slots[t.slot].Key]
-	switch {
-	case series == nil && (t.kind == termCount || t.kind == termWindowCount):
-		return int64(0), true
-	case series == nil:
-		return nil, false
-	}
-	switch t.kind {
-	case termWindowCount:
-		n, _ := series.within(scope.Now, t.window)
-		return n, true
-	case termFirst:
-		return time.UnixMilli(series.First).UTC(), true
-	case termLast:
-		return time.UnixMilli(series.Last).UTC(), true
-	case termTimeTo:
-		return time.Duration(series.First-facts.FirstSeen) * time.Millisecond, true
+	case termSinceFirst, termSinceLast, termTimeSince, termTimeUntil:
+		return true
 	default:
-		return series.Count, true
+		return false
 	}
 }
 
-// until returns the moment at which time alone next changes the term; 0 where it never does.
-func (t *term) until(set *Set, scope Scope) int64 {
+// zoned reports whether the term depends on where the user lives.
+func (t *term) zoned() bool {
+	return t.kind == termLocalTime || t.kind == termLocalWeekday || t.selection.days > 0
+}
+
+// bound returns how many of the things that the term counts are kept; 0 where all are.
+func (t *term) bound() int64 {
 	switch t.kind {
-	case termInactive:
-		return scope.Facts.LastSeen + t.window.Milliseconds()
-	case termSeen:
-		return scope.Facts.FirstSeen + t.window.Milliseconds()
-	case termWindowCount:
-		if series := scope.Facts.Series[set.slots[t.slot].Key]; series != nil {
-			_, leaves := series.within(scope.Now, t.window)
-			return leaves
+	case termCount:
+		if t.windowed() {
+			return KeepRecent
 		}
-	default: // time alone never changes the others
+	case termDistinct:
+		return KeepDistinct
+	case termDays:
+		return KeepRecent
+	case termSessions:
+		return KeepSessions
+	default: // the others do not count
 	}
 	return 0
 }
 
-// within counts the events in (now − window, …] and says when the first of them leaves.
-func (s *Series) within(now int64, window time.Duration) (n, leaves int64) {
-	for i, at := range s.Recent {
-		if at+window.Milliseconds() > now {
-			return int64(len(s.Recent) - i), at + window.Milliseconds()
+// reading is what a term says at one moment.
+type reading struct {
+	value ref.Val // nil: nothing
+	until int64   // the moment at which time alone next changes it; 0: never
+	why   string  // there is no value, behind the term's text
+}
+
+const (
+	noValue  = " has no value yet"
+	tooMany  = " looks back on more than is kept"
+	tooGreat = " is too great to be kept"
+)
+
+func no(why string) reading { return reading{why: why} }
+
+// read says what the term says. A moment in until that is past means nothing: the caller takes those that are to come.
+func (t *term) read(e *evaluation) reading {
+	switch t.kind {
+	case termInactive:
+		return elapsed(e.scope.Facts.LastSeen, t.length, e.scope.Now)
+	case termSeen:
+		return elapsed(e.scope.Facts.FirstSeen, t.length, e.scope.Now)
+	case termScore, termTimeSince, termTimeUntil:
+		return t.readTrait(e)
+	case termSegment:
+		return reading{value: types.Bool(e.scope.InSegment != nil && e.scope.InSegment(t.name))}
+	case termSegmentFor:
+		return t.readSegmentFor(e)
+	case termVariant:
+		if e.scope.Variant == nil {
+			return reading{value: types.String("")}
+		}
+		return reading{value: types.String(e.scope.Variant(t.name))}
+	case termLocalTime:
+		in, until := t.span.At(e.scope.Now, e.zone())
+		return reading{value: types.Bool(in), until: until}
+	case termLocalWeekday:
+		return t.readWeekday(e)
+	default:
+		return t.readSeries(e)
+	}
+}
+
+func (t *term) readSegmentFor(e *evaluation) reading {
+	if e.scope.SegmentSince != nil {
+		if since := e.scope.SegmentSince(t.name); since != 0 {
+			return elapsed(since, t.length, e.scope.Now)
 		}
 	}
-	return 0, 0
+	return reading{value: types.False}
 }
 
-// builder collects the terms of one rule while the parser expands them.
-type builder struct {
-	set   *Set
-	terms []term
+// elapsed reports whether so long has passed since a moment, which is 0 where it never was.
+func elapsed(since int64, length time.Duration, now int64) reading {
+	if since == 0 {
+		return no(noValue)
+	}
+	at := since + length.Milliseconds()
+	return reading{value: types.Bool(now >= at), until: at}
 }
 
-func (b *builder) environment() (*cel.Env, error) {
-	options := []cel.EnvOption{
-		cel.ParserRecursionLimit(maxNesting), cel.ParserExpressionSizeLimit(MaxRuleBytes),
-		cel.Macros(
-			cel.ReceiverMacro("count", 0, b.series(termCount, ".count()")),
-			cel.ReceiverMacro("first", 0, b.series(termFirst, ".first()")),
-			cel.ReceiverMacro("last", 0, b.series(termLast, ".last()")),
-			cel.GlobalMacro("did", 1, b.did),
-			cel.GlobalMacro("time_to", 1, b.timeTo),
-			cel.GlobalMacro("inactive_for", 1, b.clock(termInactive, "inactive_for")),
-			cel.GlobalMacro("seen_for", 1, b.clock(termSeen, "seen_for")),
-			cel.GlobalMacro("in_segment", 1, b.named(termSegment, "in_segment")),
-			cel.GlobalMacro("variant", 1, b.named(termVariant, "variant")),
-			cel.GlobalMacro("duration", 1, b.duration),
-		),
-	}
-	for name, t := range b.set.plan.Traits {
-		options = append(options, cel.Variable("traits."+name, t.cel()))
-	}
-	return cel.NewEnv(options...)
-}
-
-func (b *builder) variables() []cel.EnvOption {
-	options := make([]cel.EnvOption, 0, len(b.terms))
-	for i := range b.terms {
-		options = append(options, cel.Variable(b.terms[i].variable, b.terms[i].celType()))
-	}
-	return options
-}
-
-func (b *builder) add(t term) string {
-	for i := range b.terms {
-		if b.terms[i].text == t.text {
-			return b.terms[i].variable
-		}
-	}
-	prefix := "@term"
-	if t.kind == termWindowCount {
-		prefix = windowPrefix
-	}
-	t.variable = fmt.Sprintf("%s%d@", prefix, len(b.terms))
-	b.terms = append(b.terms, t)
-	return t.variable
-}
-
-// series expands `events("x").where(…).within("7d").count()` and its kin.
-func (b *builder) series(kind termKind, ending string) cel.MacroFactory {
-	return func(eh cel.MacroExprFactory, target ast.Expr, _ []ast.Expr) (ast.Expr, *cel.Error) {
-		t := term{kind: kind}
-		chain, err := b.chain(eh, target)
-		if err != nil {
-			return nil, err
-		}
-		if chain == nil {
-			return nil, nil //nolint:nilnil // not ours: the parser goes on with the call as it stands
-		}
-		t.slot = b.set.slot(chain.event, chain.where, chain.filter)
-		t.text = chain.text() + ending
-		if chain.window > 0 {
-			if kind != termCount {
-				return nil, eh.NewError(target.ID(), "within() goes with count(): first and last event times have no window")
-			}
-			t.kind, t.window = termWindowCount, chain.window
-			b.set.widen(t.slot, chain.window)
-		}
-		return eh.NewIdent(b.add(t)), nil
-	}
-}
-
-// chain is a selection of events: what stands before .count().
-type chain struct {
-	event, where string
-	filter       *Filter
-	window       time.Duration
-}
-
-func (c *chain) text() string {
-	text := fmt.Sprintf("events(%q)", c.event)
-	if c.where != "" {
-		text += ".where(" + c.where + ")"
-	}
-	if c.window > 0 {
-		text += fmt.Sprintf(".within(%q)", FormatDuration(c.window))
-	}
-	return text
-}
-
-func (b *builder) chain(eh cel.MacroExprFactory, e ast.Expr) (*chain, *cel.Error) {
-	if e.Kind() != ast.CallKind {
-		return nil, nil //nolint:nilnil // not a selection of events
-	}
-	call := e.AsCall()
-	if call.FunctionName() == "events" && !call.IsMemberFunction() {
-		name, err := b.eventName(eh, call.Args(), e.ID())
-		return &chain{event: name}, err
-	}
-	if !call.IsMemberFunction() || (call.FunctionName() != "where" && call.FunctionName() != "within") {
-		return nil, nil //nolint:nilnil // not a selection of events
-	}
-	inner, err := b.chain(eh, call.Target())
-	if inner == nil || err != nil {
-		return nil, err
-	}
-	if len(call.Args()) != 1 {
-		return nil, eh.NewError(e.ID(), call.FunctionName()+"() takes one argument")
-	}
-	arg := call.Args()[0]
-	if call.FunctionName() == "within" {
-		inner.window, err = b.constantDuration(eh, arg)
-		return inner, err
-	}
-	return inner, b.where(eh, inner, arg)
-}
-
-func (b *builder) eventName(eh cel.MacroExprFactory, args []ast.Expr, id int64) (string, *cel.Error) {
-	if len(args) != 1 {
-		return "", eh.NewError(id, "name one event, as in events(\"signed_up\")")
-	}
-	name, ok := literal(args[0])
+func (t *term) readTrait(e *evaluation) reading {
+	value, ok := e.trait(t.name)
 	if !ok {
-		return "", eh.NewError(args[0].ID(), "the event's name must stand in the rule, in quotes")
+		return no(" has no value: traits." + t.name + " is missing or not of its declared type")
 	}
-	if !b.set.Declares(name) {
-		return "", eh.NewError(args[0].ID(), fmt.Sprintf("event %q is not declared; declared are: %s", name, names(b.set.plan.Events)))
+	switch v := value.(type) {
+	case float64:
+		return reading{value: types.Double(v)}
+	case time.Time:
+		return t.moving(v.UnixMilli(), e.scope.Now)
 	}
-	return name, nil
+	return no(noValue)
 }
 
-// where compiles the filter on its own: it sees the properties of one event and nothing else.
-func (b *builder) where(eh cel.MacroExprFactory, c *chain, arg ast.Expr) *cel.Error {
-	if c.where != "" {
-		return eh.NewError(arg.ID(), "one where() per selection: join conditions with &&")
+// moving is the time from a moment, or until it, as a duration of which only its place among the thresholds counts.
+func (t *term) moving(from, now int64) reading {
+	r := reading{value: duration(now - from)}
+	if t.kind == termTimeUntil {
+		r.value = duration(from - now)
 	}
-	text, err := parser.Unparse(arg, ast.NewSourceInfo(common.NewTextSource("")))
-	if err != nil {
-		return eh.NewError(arg.ID(), "the filter is too complex: compare properties of e with values")
-	}
-	filter := &Filter{Source: text, event: b.set.plan.Events[c.event]}
-	say := func(scope, name string) string {
-		if scope == "same" {
-			return b.set.plan.undeclared(scope+"."+name, name, nil, nil)
-		}
-		return b.set.plan.undeclared(scope+"."+name, name, []string{c.event}, filter.event)
-	}
-	if problems := filter.compile(say); len(problems) > 0 {
-		return eh.NewError(arg.ID(), fmt.Sprintf("filter on %q: %s", c.event, problems[0].Message))
-	}
-	c.where, c.filter = text, filter
-	return nil
-}
-
-// did expands did("x"): the event has ever happened.
-func (b *builder) did(eh cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
-	name, err := b.eventName(eh, args, 0)
-	if err != nil {
-		return nil, err
-	}
-	selection := chain{event: name}
-	variable := b.add(term{kind: termCount, slot: b.set.slot(name, "", nil), text: selection.text() + ".count()"})
-	return eh.NewCall("_>_", eh.NewIdent(variable), eh.NewLiteral(celInt(0))), nil
-}
-
-func (b *builder) timeTo(eh cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
-	name, err := b.eventName(eh, args, 0)
-	if err != nil {
-		return nil, err
-	}
-	return eh.NewIdent(b.add(term{kind: termTimeTo, slot: b.set.slot(name, "", nil), text: fmt.Sprintf("time_to(%q)", name)})), nil
-}
-
-func (b *builder) clock(kind termKind, function string) cel.MacroFactory {
-	return func(eh cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
-		window, err := b.constantDuration(eh, args[0])
-		if err != nil {
-			return nil, err
-		}
-		return eh.NewIdent(b.add(term{kind: kind, window: window, text: fmt.Sprintf("%s(%q)", function, FormatDuration(window))})), nil
-	}
-}
-
-func (b *builder) named(kind termKind, function string) cel.MacroFactory {
-	return func(eh cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
-		name, ok := literal(args[0])
-		if !ok {
-			return nil, eh.NewError(args[0].ID(), "the name must stand in the rule, in quotes")
-		}
-		return eh.NewIdent(b.add(term{kind: kind, name: name, text: fmt.Sprintf("%s(%q)", function, name)})), nil
-	}
-}
-
-// duration expands duration("3d"), scaled, so that comparisons with it fit scaled windows.
-func (b *builder) duration(eh cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
-	d, err := b.constantDuration(eh, args[0])
-	if err != nil {
-		return nil, err
-	}
-	return eh.NewCall("duration", eh.NewLiteral(celString(d.String()))), nil
-}
-
-// constantDuration reads a duration that stands in the rule, as text or as duration("…"), already scaled in that form.
-func (b *builder) constantDuration(eh cel.MacroExprFactory, arg ast.Expr) (time.Duration, *cel.Error) {
-	if arg.Kind() == ast.CallKind && arg.AsCall().FunctionName() == "duration" {
-		if text, ok := literal(arg.AsCall().Args()[0]); ok {
-			d, err := time.ParseDuration(text)
-			if err == nil {
-				return d, nil
-			}
+	for _, flip := range t.flips {
+		if at := from + flip; at > now && (r.until == 0 || at < r.until) {
+			r.until = at
 		}
 	}
-	text, ok := literal(arg)
-	if !ok {
-		return 0, eh.NewError(arg.ID(), "the duration must stand in the rule, such as \"3d\" or \"36h\"")
+	return r
+}
+
+// duration makes a CEL duration of milliseconds; what goes beyond its 292 years ends there.
+func duration(milliseconds int64) ref.Val {
+	const most = math.MaxInt64 / int64(time.Millisecond)
+	return types.Duration{Duration: time.Duration(max(-most, min(most, milliseconds))) * time.Millisecond}
+}
+
+func (t *term) readWeekday(e *evaluation) reading {
+	today := DayOf(e.scope.Now, e.zone())
+	in := slices.Contains(t.weekdays, WeekdayOf(today))
+	day := today + 1
+	for day < today+7 && slices.Contains(t.weekdays, WeekdayOf(day)) == in {
+		day++
 	}
-	d, err := b.set.Duration(text)
-	if err != nil {
-		return 0, eh.NewError(arg.ID(), err.Error())
+	return reading{value: types.Bool(in), until: StartOfDay(day, e.zone())}
+}
+
+func (t *term) readSeries(e *evaluation) reading {
+	s := e.scope.Facts.Series[e.rule.set.slots[t.slot].Key]
+	if s == nil {
+		return t.empty()
 	}
-	return d, nil
+	switch t.kind {
+	case termFirst:
+		return reading{value: types.Timestamp{Time: time.UnixMilli(s.First).UTC()}}
+	case termLast:
+		return reading{value: types.Timestamp{Time: time.UnixMilli(s.Last).UTC()}}
+	case termSinceFirst:
+		return t.moving(s.First, e.scope.Now)
+	case termSinceLast:
+		return t.moving(s.Last, e.scope.Now)
+	case termTimeTo:
+		return reading{value: duration(s.First - e.scope.Facts.FirstSeen)}
+	case termSessions:
+		return reading{value: types.Int(int64(len(s.Sessions)) + s.Dropped)}
+	case termSessionLength:
+		last := s.Sessions[len(s.Sessions)-1]
+		return reading{value: duration(last[1] - last[0])}
+	case termLongestSession:
+		return reading{value: duration(s.Longest)}
+	case termFollowed:
+		return reading{value: types.Bool(s.Met)}
+	case termNotFollowed:
+		if len(s.Recent) == 0 {
+			return reading{value: types.False}
+		}
+		return elapsed(s.Recent[0], t.length, e.scope.Now)
+	case termDays:
+		return t.readDays(s, e)
+	case termCount, termDistinct:
+		return t.readCount(s, e)
+	default:
+		return t.readAmounts(s, e)
+	}
+}
+
+// empty is what a term says of no events at all.
+func (t *term) empty() reading {
+	switch t.kind {
+	case termCount, termDistinct, termDays, termSessions:
+		return reading{value: types.IntZero}
+	case termSum:
+		return reading{value: t.number(0)}
+	case termLongestSession:
+		return reading{value: duration(0)}
+	case termFollowed, termNotFollowed:
+		return reading{value: types.False}
+	default:
+		return no(noValue)
+	}
+}
+
+// begin returns the earliest time that counts in the term's window now.
+func (t *term) begin(e *evaluation) int64 {
+	switch {
+	case t.window > 0:
+		return e.scope.Now - t.window.Milliseconds() + 1
+	case t.days > 0:
+		return StartOfDay(DayOf(e.scope.Now, e.zone())-int64(t.days)+1, e.zone())
+	}
+	return math.MinInt64
+}
+
+// leaves returns when an event at that time no longer counts; 0: never.
+func (t *term) leaves(at int64, e *evaluation) int64 {
+	switch {
+	case t.window > 0:
+		return at + t.window.Milliseconds()
+	case t.days > 0:
+		return StartOfDay(DayOf(at, e.zone())+int64(t.days), e.zone())
+	}
+	return 0
+}
+
+// overflows reports whether more lies in the term's window than the series holds, and until when.
+func (t *term) overflows(s *Series, begin int64, e *evaluation) (until int64, over bool) {
+	lost := s.lost(t.retention().Milliseconds())
+	if t.kind == termDistinct {
+		lost = s.Lost
+	}
+	if lost == 0 || lost < begin {
+		return 0, false
+	}
+	return t.leaves(lost, e), true
+}
+
+// readCount counts events, or distinct values.
+func (t *term) readCount(s *Series, e *evaluation) reading {
+	if t.kind == termCount && !t.windowed() {
+		return reading{value: types.Int(s.Count)}
+	}
+	begin := t.begin(e)
+	if t.strict {
+		if until, over := t.overflows(s, begin, e); over {
+			return reading{why: tooMany, until: until}
+		}
+	}
+	i := firstFrom(s.Recent, begin)
+	r := reading{value: types.Int(len(s.Recent) - i)}
+	if i < len(s.Recent) {
+		r.until = t.leaves(s.Recent[i], e)
+	}
+	return r
+}
+
+// firstFrom returns the index of the first time that is not before begin.
+func firstFrom(times []int64, begin int64) int {
+	i, _ := slices.BinarySearch(times, begin)
+	return i
+}
+
+func (t *term) readDays(s *Series, e *evaluation) reading {
+	if t.days == 0 {
+		if t.strict && s.Lost != 0 {
+			return no(tooMany)
+		}
+		return reading{value: types.Int(len(s.Days))}
+	}
+	begin := DayOf(e.scope.Now, e.zone()) - int64(t.days) + 1
+	if t.strict && s.Lost != 0 && s.Lost >= begin {
+		return reading{why: tooMany, until: StartOfDay(s.Lost+int64(t.days), e.zone())}
+	}
+	i := firstFrom(s.Days, begin)
+	r := reading{value: types.Int(len(s.Days) - i)}
+	if i < len(s.Days) {
+		r.until = StartOfDay(s.Days[i]+int64(t.days), e.zone())
+	}
+	return r
+}
+
+// readAmounts sums up amounts, or finds the least, the greatest or the mean.
+func (t *term) readAmounts(s *Series, e *evaluation) reading {
+	sums := amounts{n: s.Count - s.Beyond, low: s.Sum, high: s.High, least: s.Min, greatest: s.Max, beyond: s.Beyond > 0}
+	var until int64
+	if t.windowed() {
+		begin := t.begin(e)
+		if leaves, over := t.overflows(s, begin, e); over {
+			return reading{why: tooMany, until: leaves}
+		}
+		i := firstFrom(s.Recent, begin)
+		if i < len(s.Recent) {
+			until = t.leaves(s.Recent[i], e)
+		}
+		sums = sumUp(s.Values[i:])
+	}
+	r := t.amount(sums)
+	r.until = until
+	return r
+}
+
+// amounts is what is known of a number of amounts, in millionths.
+type amounts struct {
+	n, low, high    int64
+	least, greatest int64
+	beyond          bool // one of them was out of range
+}
+
+func sumUp(values []int64) amounts {
+	var a amounts
+	for _, v := range values {
+		if v == outOfRange {
+			a.beyond = true
+			continue
+		}
+		if a.n == 0 {
+			a.least, a.greatest = v, v
+		}
+		a.n++
+		a.least, a.greatest = min(a.least, v), max(a.greatest, v)
+		a.low, a.high = addAmount(a.low, a.high, v)
+	}
+	return a
+}
+
+func (t *term) amount(a amounts) reading {
+	sum, fits := total(a.low, a.high)
+	switch {
+	case a.beyond:
+		return no(tooGreat)
+	case t.kind == termSum && fits:
+		return reading{value: t.number(sum)}
+	case t.kind == termSum:
+		return no(tooGreat)
+	case a.n == 0:
+		return no(noValue)
+	case t.kind == termMin:
+		return reading{value: t.number(a.least)}
+	case t.kind == termMax:
+		return reading{value: t.number(a.greatest)}
+	case fits:
+		return reading{value: types.Double(float64(sum) / float64(a.n) / perUnit)}
+	}
+	return no(tooGreat)
+}
+
+// number turns millionths into a number of the property's type.
+func (t *term) number(millionths int64) ref.Val {
+	if t.declared == Int {
+		return types.Int(millionths / perUnit)
+	}
+	return types.Double(float64(millionths) / perUnit)
+}
+
+// String writes the term with what it says, for messages.
+func (r reading) String() string {
+	switch v := r.value.(type) {
+	case nil:
+		return strings.TrimPrefix(strings.TrimPrefix(r.why, " has"), " ")
+	case types.Timestamp:
+		return v.Time.UTC().Format(time.RFC3339)
+	case types.Duration:
+		return FormatDuration(v.Duration.Round(time.Second))
+	default:
+		return fmt.Sprint(v.Value())
+	}
 }

@@ -23,7 +23,7 @@ func (r *journeyRun) show(ctx workflow.Context, profile schema.Profile) {
 	if r.state.Playbook == "" {
 		return
 	}
-	workflow.SetCurrentDetails(ctx, journey.Page(profile, &r.state))
+	workflow.SetCurrentDetails(ctx, journey.Page(r.books, profile, &r.state))
 	now := shown{stage: profile.Stage, playbook: profile.Playbook, segments: []string{}, variants: []string{}}
 	for _, m := range profile.Segments {
 		if m.In {

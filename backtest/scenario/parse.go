@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/onramphq/onramp/experiment"
 	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
 	"github.com/onramphq/onramp/segment"
@@ -278,14 +279,14 @@ func (p *parser) user(node, variants *yaml.Node) {
 		p.fail(variants, "variants must be a mapping of experiments to variants")
 		return
 	}
-	wanted := make(map[*playbook.Experiment]string)
+	wanted := make(map[*experiment.Experiment]string)
 	for i := 0; i+1 < len(variants.Content); i += 2 {
 		key, value := variants.Content[i], variants.Content[i+1]
 		if !p.experiment(key, key.Value) || !p.variant(value, key.Value, value.Value) {
 			return
 		}
 		for _, book := range p.books {
-			if e := book.Experiments[key.Value]; e != nil {
+			if e := experimentOf(book, key.Value); e != nil {
 				wanted[e] = value.Value
 			}
 		}
@@ -300,7 +301,7 @@ func (p *parser) user(node, variants *yaml.Node) {
 	p.fail(variants, "no user gets these variants: of %d none does", searched)
 }
 
-func gets(token string, wanted map[*playbook.Experiment]string) bool {
+func gets(token string, wanted map[*experiment.Experiment]string) bool {
 	for e, variant := range wanted {
 		if e.Assign(token).Variant != variant {
 			return false
@@ -310,13 +311,30 @@ func gets(token string, wanted map[*playbook.Experiment]string) bool {
 }
 
 func (p *parser) experiment(node *yaml.Node, name string) bool {
-	return p.known(node, "experiment", name, func(b *playbook.Playbook) []string { return slices.Collect(maps.Keys(b.Experiments)) })
+	return p.known(node, "experiment", name, func(b *playbook.Playbook) []string {
+		keys := slices.Collect(maps.Keys(b.Experiments))
+		if b.Holdout != nil {
+			keys = append(keys, playbook.HoldoutKey)
+		}
+		return keys
+	})
 }
 
-func (p *parser) variant(node *yaml.Node, experiment, name string) bool {
+// experimentOf finds an experiment, the playbook's holdout among them; nil where there is none of that key.
+func experimentOf(b *playbook.Playbook, key string) *experiment.Experiment {
+	if e := b.Experiments[key]; e != nil {
+		return &e.Experiment
+	}
+	if key == playbook.HoldoutKey {
+		return b.Holdout
+	}
+	return nil
+}
+
+func (p *parser) variant(node *yaml.Node, key, name string) bool {
 	return p.known(node, "variant", name, func(b *playbook.Playbook) []string {
 		var keys []string
-		if e := b.Experiments[experiment]; e != nil {
+		if e := experimentOf(b, key); e != nil {
 			for _, v := range e.Variants {
 				keys = append(keys, v.Key)
 			}

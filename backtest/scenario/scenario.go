@@ -134,7 +134,7 @@ func factOf(l *backtest.Line) (fact, bool) {
 	if o == nil {
 		return fact{}, false
 	}
-	f := fact{Expectation: Expectation{At: l.At, Reason: o.Reason, Variant: o.Variant}}
+	f := fact{Expectation: Expectation{At: l.At, Variant: o.Variant}}
 	switch o.Kind {
 	case schema.ActionDecided:
 		f.Kind, f.Key, f.Journey = KindAction, o.Action, o.Journey
@@ -142,7 +142,7 @@ func factOf(l *backtest.Line) (fact, bool) {
 			f.With, f.Segments = l.Action.Properties, l.Action.Segments
 		}
 	case schema.ActionSuppressed:
-		f.Kind, f.Key, f.Journey = KindSuppressed, o.Action, o.Journey
+		f.Kind, f.Key, f.Journey, f.Reason = KindSuppressed, o.Action, o.Journey, o.Reason
 	case schema.SegmentEntered:
 		f.Kind, f.Key = KindSegment, o.Segment
 	case schema.SegmentLeft:
@@ -150,7 +150,7 @@ func factOf(l *backtest.Line) (fact, bool) {
 	case schema.EnrollmentStarted:
 		f.Kind, f.Key = KindStarted, o.Journey
 	case schema.EnrollmentEnded:
-		f.Kind, f.Key = KindEnded, o.Journey
+		f.Kind, f.Key, f.Reason = KindEnded, o.Journey, o.Reason
 	case schema.StepEntered:
 		f.Kind, f.Key = KindStep, o.Journey+"/"+o.StepKey
 	case schema.GoalConverted:
@@ -167,8 +167,6 @@ func factOf(l *backtest.Line) (fact, bool) {
 func (f *fact) String() string {
 	e := f.Expectation
 	switch e.Kind {
-	case KindSegment, KindLeft:
-		e.Reason = ""
 	case KindAction, KindSuppressed, KindConverted:
 		e.Journey, e.Segments = "", nil
 	default: // short as they are
@@ -189,9 +187,6 @@ func (f *fact) as(e *Expectation) string {
 		shown.Segments = nil
 	} else if shown.Segments == nil {
 		shown.Segments = []string{}
-	}
-	if f.Kind == KindSegment || f.Kind == KindLeft {
-		shown.Reason = ""
 	}
 	return shown.String()
 }

@@ -12,9 +12,15 @@ import (
 
 type diffCommand struct {
 	Old      string `arg:"" help:"The playbook in force: folder of YAML files, or one file."`
-	New      string `arg:"" help:"The playbook to come. Example: onramp diff playbook-in-force playbook --exit-code"`
+	New      string `arg:"" help:"The playbook to come."`
 	JSON     bool   `name:"json" help:"Print one JSON document."`
 	ExitCode bool   `help:"Exit with 1 where there are differences."`
+}
+
+// Help is shown by onramp diff --help.
+func (*diffCommand) Help() string {
+	return "Example: onramp diff playbook-in-force playbook --exit-code\n\n" +
+		"Says what changes when a playbook comes into force in place of another: what was added, removed and changed, what that does to running experiments and to services that send events, and what becomes of the users who are inside a journey. Reads files alone; onramp apply --dry-run counts the users."
 }
 
 // Run compares two playbooks.

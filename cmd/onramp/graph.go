@@ -12,10 +12,16 @@ import (
 )
 
 type graphCommand struct {
-	Playbook string `arg:"" help:"Folder of YAML files, or one file. Example: onramp graph examples/saas-onboarding --format svg -o journeys.svg"`
+	Playbook string `arg:"" help:"Folder of YAML files, or one file."`
 	Journey  string `help:"Draw this journey alone."`
 	Format   string `enum:"mermaid,svg" default:"mermaid" help:"Text that documentation tools draw, or an image: ${enum}."`
 	Output   string `short:"o" help:"Write to this file instead of the screen."`
+}
+
+// Help is shown by onramp graph --help.
+func (*graphCommand) Help() string {
+	return "Example: onramp graph examples/saas-onboarding --format svg -o journeys.svg\n\n" +
+		"Draws who enters a journey, its steps with every way between them, and what ends it. Mermaid text is drawn by many tools that show Markdown; the SVG needs nothing else."
 }
 
 // Run draws the journeys.

@@ -7,7 +7,13 @@ import (
 )
 
 type schemaCommand struct {
-	Output string `short:"o" help:"Write to this file instead of the screen. Example: onramp schema -o playbook.schema.json"`
+	Output string `short:"o" help:"Write to this file instead of the screen."`
+}
+
+// Help is shown by onramp schema --help.
+func (*schemaCommand) Help() string {
+	return "Example: onramp schema -o playbook.schema.json\n\n" +
+		"An editor with a YAML language server completes and checks by it a file that begins with: # yaml-language-server: $schema=playbook.schema.json"
 }
 
 // Run prints the JSON Schema of playbook files.

@@ -18,5 +18,5 @@ func TestSchema(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(got.out), &schema))
 	require.Equal(t, "https://json-schema.org/draft/2020-12/schema", schema.Schema)
 	require.Contains(t, schema.Properties, "journeys")
-	require.Contains(t, onramp(t.Context(), "schema", "--help").out, "onramp schema -o playbook.schema.json")
+	require.Contains(t, onramp(t.Context(), "schema", "--help").out, "Example: onramp schema -o playbook.schema.json")
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Book is a version of a playbook. Times are hours.
+// Book is a version of a playbook. Times are hours; Expire is half an hour more.
 type Book struct {
 	Segments    []Segment // each after those it asks about
 	Journeys    []*Journey
@@ -143,9 +143,7 @@ func (b *Book) YAML() string {
 }
 
 func (b *Book) restraint(w *writer) {
-	if b.Zone != "UTC" {
-		w.line("zone: {trait: zone, default: %s}", b.Zone)
-	}
+	w.line("zone: {trait: zone, default: %s}", b.Zone)
 	if len(b.Consent) > 0 {
 		w.line("consent:")
 		for _, category := range categories() {
@@ -182,7 +180,7 @@ func (b *Book) restraint(w *writer) {
 		w.line(`quiet: {from: "%02d:00", to: "%02d:00"}`, b.Quiet.From, b.Quiet.To)
 	}
 	if b.Expire > 0 {
-		w.line("expire: %s", hours(b.Expire))
+		w.line("expire: %s", half(b.Expire))
 	}
 	if b.Holdout > 0 {
 		w.line("holdout: {share: %g}", b.Holdout)
@@ -257,7 +255,7 @@ func (s *Step) write(w *writer, indent string) {
 			line("with: {text: %q}", s.With)
 		}
 		if s.Expire > 0 {
-			line("expire: %s", hours(s.Expire))
+			line("expire: %s", half(s.Expire))
 		}
 	case "delay":
 		s.writeDelay(line)
@@ -376,6 +374,9 @@ func (f *fields) rule(key string, rule Expr) {
 		*f = append(*f, key+": "+quoted(rule))
 	}
 }
+
+// half writes a time of so many hours and a half: nothing is ever that late, and nothing depends on how long a commit took.
+func half(hours int) string { return fmt.Sprintf("%dh30m", hours) }
 
 func quoted(rule Expr) string { return "'" + rule.String() + "'" }
 

@@ -44,7 +44,7 @@ func Cases() *rapid.Generator[*Case] {
 	return rapid.Custom(func(t *rapid.T) *Case {
 		d := newDrawer(t)
 		d.drawBook()
-		return d.draw()
+		return d.draw(d.book)
 	})
 }
 
@@ -53,7 +53,17 @@ func Rules() *rapid.Generator[*Case] {
 	return rapid.Custom(func(t *rapid.T) *Case {
 		d := newDrawer(t)
 		d.drawSegments(1, 5)
-		return d.draw()
+		return d.draw(d.book)
+	})
+}
+
+// Versions draws playbooks that change while users are inside, with logs.
+func Versions() *rapid.Generator[*Case] {
+	return rapid.Custom(func(t *rapid.T) *Case {
+		d := newDrawer(t)
+		d.drawBook()
+		d.book.Segments = append(d.book.Segments, Segment{Key: "extra", When: d.rule(1)})
+		return d.draw(d.versions()...)
 	})
 }
 
@@ -63,8 +73,8 @@ func newDrawer(t *rapid.T) *drawer {
 	return d
 }
 
-func (d *drawer) draw() *Case {
-	c := &Case{Books: []*Book{d.book}, Log: d.log(), Token: one(d, "token", tokens()...)}
+func (d *drawer) draw(books ...*Book) *Case {
+	c := &Case{Books: books, Log: d.renewals(d.log(), len(books)), Token: one(d, "token", tokens()...)}
 	c.End = c.Log[len(c.Log)-1].At + int64(d.number("afterwards", 1, 120))*hour
 	return c
 }

@@ -114,22 +114,21 @@ func agree(t failer, c *truth.Case, left, right string, a, b []string) {
 	}
 }
 
-func TestRulesAreTrueWhenTheyShouldBe(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		c := truth.Rules().Draw(t, "case")
-		e := compile(t, c)
-		outcomes := newFold(t, c, e, func() bool { return false }).run(c)
-		agree(t, c, "naive", "journey.Next", truth.Tell(truth.Naive(c)), truth.Tell(outcomes))
-	})
-}
+func TestRulesAreTrueWhenTheyShouldBe(t *testing.T) { follows(t, truth.Rules()) }
 
-func TestJourneysGoAsTheyShould(t *testing.T) {
+func TestJourneysGoAsTheyShould(t *testing.T) { follows(t, truth.Cases()) }
+
+func TestNewVersionsDoAsTheyShould(t *testing.T) { follows(t, truth.Versions()) }
+
+// follows checks that the engine does what the naive evaluator says, though its state goes through JSON now and then.
+func follows(t *testing.T, cases *rapid.Generator[*truth.Case]) {
+	t.Helper()
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		c := truth.Cases().Draw(t, "case")
-		e := compile(t, c)
-		outcomes := newFold(t, c, e, func() bool { return rapid.Bool().Draw(t, "through JSON") }).run(c)
+		c := cases.Draw(t, "case")
+		continued := rapid.SliceOfN(rapid.Bool(), 5, 5).Draw(t, "through JSON")
+		e, turns := compile(t, c), 0
+		outcomes := newFold(t, c, e, func() bool { turns++; return continued[turns%len(continued)] }).run(c)
 		agree(t, c, "naive", "journey.Next", truth.Tell(truth.Naive(c)), truth.Tell(outcomes))
 	})
 }

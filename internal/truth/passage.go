@@ -178,7 +178,7 @@ func (b *Book) ordered() []*Journey {
 // passage is over for long enough, and once a moment at most.
 func (u *user) may(j *Journey, key string) bool {
 	for _, e := range u.enrollments {
-		if e.journey.Key != j.Key || e.key != key {
+		if e.journey.Key != j.Key || j.Enter.Per != "" && e.key != key {
 			continue
 		}
 		if e.ended == "" || j.Reentry == "never" || e.endedAt+int64(j.After)*hour > u.at || e.endedAt == u.at {
@@ -219,6 +219,7 @@ func (u *user) migrate(e *enrollment) {
 	j := u.book.Journeys[i]
 	e.paused = j.Paused
 	switch {
+	case e.book.YAML() == u.book.YAML(): // the same again, under another revision
 	case j.Migrate == "exit":
 		u.end(e, "version_ended")
 	case j.Migrate == "move" && !e.paused:
@@ -427,7 +428,7 @@ func (u *user) suppression(w wanted, action Action) string {
 		return "no_consent"
 	case action.Quiet == "drop" && u.quiet() > u.at:
 		return "quiet_hours"
-	case expire != 0 && u.wall-w.due > int64(expire)*hour:
+	case expire != 0 && u.wall-w.due > int64(expire)*hour+hour/2:
 		return "expired"
 	case !action.Uncapped && u.capped(action):
 		return "frequency_cap"

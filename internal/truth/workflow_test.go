@@ -1,0 +1,144 @@
+package truth_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/converter"
+	sdklog "go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+	"pgregory.net/rapid"
+
+	"github.com/onramphq/onramp/internal/truth"
+	"github.com/onramphq/onramp/schema"
+	"github.com/onramphq/onramp/workflows"
+)
+
+// world is where a workflow's decisions arrive: it writes down what was committed, and what was delivered after it.
+type world struct {
+	outcomes  []schema.Outcome
+	delivered []string
+}
+
+func (w *world) CommitDecision(_ context.Context, in schema.CommitInput) (schema.CommitResult, error) {
+	w.outcomes = append(w.outcomes, in.Outcomes...)
+	return schema.CommitResult{Outcomes: len(in.Outcomes)}, nil
+}
+
+func (w *world) DeliverAction(_ context.Context, in schema.DeliverInput) (schema.DeliverResult, error) {
+	w.delivered = append(w.delivered, in.Request.ActionID)
+	return schema.DeliverResult{Attempts: 1}, nil
+}
+
+// live runs a case through the workflow: signals when messages are received, timers by the test environment's clock. After a signal
+// that cut names, the history counts as full, and the next run goes on with what the last one handed over.
+type live struct {
+	t      failer
+	engine engine
+	world  world
+	token  string
+	end    time.Time
+}
+
+// signal is everything that ingest sends at one moment.
+type signal struct {
+	at      time.Time
+	batches []schema.EventBatch
+	cut     bool
+}
+
+func signals(c *truth.Case, e engine, cut func() bool) []signal {
+	var all []signal
+	for i, d := range c.Log {
+		in := e.inputs[i]
+		at := time.UnixMilli(d.At)
+		if len(all) == 0 || !all[len(all)-1].at.Equal(at) {
+			all = append(all, signal{at: at})
+		}
+		s := &all[len(all)-1]
+		batch := schema.EventBatch{Playbook: in.Playbook, Revision: in.Revision}
+		if last := len(s.batches) - 1; last >= 0 && in.Event != nil && s.batches[last].Revision == in.Revision && len(s.batches[last].Events) > 0 {
+			s.batches[last].Events = append(s.batches[last].Events, *in.Event)
+			continue
+		}
+		if in.Event != nil {
+			batch.Events = append(batch.Events, *in.Event)
+		}
+		s.batches = append(s.batches, batch)
+	}
+	for i := range all {
+		all[i].cut = cut()
+	}
+	return all
+}
+
+func (l *live) run(signals []signal) []schema.Outcome {
+	in, start := workflows.JourneyInput{JourneyStart: schema.JourneyStart{UserID: "somebody", UserToken: l.token}}, signals[0].at
+	for {
+		rest := signals
+		if i := slices.IndexFunc(signals, func(s signal) bool { return s.cut }); i >= 0 {
+			rest = signals[:i+1]
+		}
+		env, err := l.once(in, start, rest)
+		var again *workflow.ContinueAsNewError
+		if !errors.As(err, &again) {
+			return slices.DeleteFunc(l.world.outcomes, func(o schema.Outcome) bool { return o.At > l.end.UnixMilli() })
+		}
+		// A signal that came as the run ended is lost in the test environment; Temporal would not let it end. So it is sent again.
+		signals, start, in = slices.Clone(signals[len(rest)-1:]), env.Now(), workflows.JourneyInput{}
+		signals[0].cut = false
+		require.NoError(l.t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &in))
+	}
+}
+
+// once is one run; it ends by continuing as new, or is stopped at the end.
+func (l *live) once(in workflows.JourneyInput, start time.Time, signals []signal) (*testsuite.TestWorkflowEnvironment, error) {
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetStartTime(start)
+	env.SetTestTimeout(time.Minute)
+	env.RegisterWorkflowWithOptions((&workflows.Journeys{Books: l.engine.books}).Journey, workflow.RegisterOptions{Name: schema.JourneyWorkflow})
+	env.RegisterActivity(&l.world)
+	for _, s := range signals {
+		env.RegisterDelayedCallback(func() {
+			if s.cut {
+				env.SetCurrentHistoryLength(10_000)
+			}
+			for _, batch := range s.batches {
+				env.SignalWorkflow(schema.EventsReceived.Name, batch)
+			}
+		}, max(0, s.at.Sub(start)))
+	}
+	env.RegisterDelayedCallback(env.CancelWorkflow, l.end.Add(time.Second).Sub(start))
+	env.ExecuteWorkflow(schema.JourneyWorkflow, in)
+	require.True(l.t, env.IsWorkflowCompleted())
+	return env, env.GetWorkflowError()
+}
+
+// TestWorkflowDoesWhatItShould: the durable shell adds nothing to what Next decides and loses nothing of it, however often it
+// continues as new in the middle of a wait.
+func TestWorkflowDoesWhatItShould(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c := truth.Versions().Draw(t, "case")
+		continued := rapid.SliceOfN(rapid.Bool(), 3, 3).Draw(t, "continues as new")
+		e, turns := compile(t, c), 0
+		l := &live{t: t, engine: e, token: c.Token, end: time.UnixMilli(c.End)}
+		outcomes := l.run(signals(c, e, func() bool { turns++; return continued[turns%len(continued)] }))
+		agree(t, c, "naive", "workflow", truth.Tell(truth.Naive(c)), truth.Tell(outcomes))
+		var decided []string
+		for _, o := range l.world.outcomes {
+			if o.Kind == schema.ActionDecided {
+				decided = append(decided, o.ActionID)
+			}
+		}
+		require.Equal(t, decided, l.world.delivered, "what is decided is delivered, once and in order")
+	})
+}
