@@ -182,7 +182,7 @@ func (c *demoCommand) print(io stdio, report *demoReport) error {
 	if c.JSON {
 		return writeJSON(io.out, report)
 	}
-	if err := report.WriteText(io.out, isTerminal(io.out)); err != nil {
+	if err := report.WriteText(io.out, colored(io.out)); err != nil {
 		return fmt.Errorf("print report: %w", err)
 	}
 	say(io.out, "\nUsers worth a look (with --keep)\n  activated  %s\n  dropped    %s\n", report.Links["converted_user"], report.Links["dropped_user"])
