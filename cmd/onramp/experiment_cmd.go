@@ -9,7 +9,8 @@ import (
 
 // experimentCommand is what is done to an experiment beside reading it.
 type experimentCommand struct {
-	Plan planCommand `cmd:"" help:"Say how many users an experiment needs, how long it takes, and what to expect of looking at it all the time."`
+	Plan   planCommand   `cmd:"" help:"Say how many users an experiment needs, how long it takes, and what to expect of looking at it all the time."`
+	Import importCommand `cmd:"" help:"Load an experiment that ran elsewhere: its events, and who met which variant."`
 }
 
 // withStore runs work on the ClickHouse of a running engine.
