@@ -486,28 +486,40 @@ func (t *turn) choose(step *playbook.Step) (to, why string) {
 	return step.Next, "no branch holds: " + strings.Join(not, "; ")
 }
 
-// expose assigns the variant and records the user's first meeting with it. Who is outside the experiment's coverage, or held out of
-// everything, goes the way of control, or else of the first variant, unexposed.
+// expose assigns the variant and records the user's first meeting with it. Who is outside the experiment's coverage or its range of a
+// namespace, or held out of everything, goes the way of control, unexposed.
 func (t *turn) expose(e *Enrollment, step *playbook.Step) (to, why string) {
 	x := t.books.Playbook(e.Version).Experiments[step.Experiment]
-	assignment := x.Assign(t.state.Token)
 	known, met := t.state.Assigned[step.Experiment]
 	if met { // sticky: re-entry and new weights do not move a user
 		return step.Variants[known.Variant], "variant " + known.Variant + ", as before"
 	}
-	if !assignment.In || t.heldOut() {
-		first := x.Variants[0].Key
-		if _, ok := step.Variants["control"]; ok {
-			first = "control"
-		}
-		return step.Variants[first], "not in the experiment: the way of " + first
+	entry := x.AssignBy(x.Rules, t.state.Token)
+	if !entry.In || t.heldOut() {
+		return step.Variants[x.Control], "not in the experiment: the way of " + x.Control
 	}
+	t.assign(e, &x.Experiment, entry.Assignment, exposure(x, entry))
+	return step.Variants[entry.Variant], "variant " + entry.Variant
+}
+
+// exposure is what the record of a meeting says besides what every one says.
+func exposure(x *playbook.Experiment, entry experiment.Entry) map[string]any {
 	extra := map[string]any{}
-	if assignment.Variant == x.Holdout {
+	if entry.Variant == x.Holdout {
 		extra["counterfactual"] = true
 	}
-	t.assign(e, &x.Experiment, assignment, extra)
-	return step.Variants[assignment.Variant], "variant " + assignment.Variant
+	if entry.Forced {
+		extra["forced"] = true
+	}
+	if n := x.Rules.Namespace; n != nil {
+		extra["namespace"] = map[string]any{
+			"name": n.Name, "range": []float64{n.Start, n.End}, "hash_version": n.HashVersion, "place": entry.Place,
+		}
+	}
+	if levels := x.Levels[entry.Variant]; levels != nil {
+		extra["levels"] = levels
+	}
+	return extra
 }
 
 // assign records a user's first meeting with a variant.
@@ -521,9 +533,18 @@ func (t *turn) assign(e *Enrollment, x *experiment.Experiment, a experiment.Assi
 	t.fill(&o, e)
 	o.Experiment, o.Variant, o.Bucket = x.Key, a.Variant, a.Bucket
 	extra["segments"], extra["seed"], extra["hash_version"] = t.state.segments(), x.Seed, x.HashVersion
-	extra["coverage"], extra["weights"] = x.Coverage, weights(x)
+	extra["coverage"], extra["weights"], extra["variants"] = x.Coverage, weights(x), variantsOf(x)
 	o.Details = details(extra)
 	t.record(o)
+}
+
+// variantsOf lists the variants in order: it decides where each one's range of buckets lies.
+func variantsOf(x *experiment.Experiment) []string {
+	keys := make([]string, len(x.Variants))
+	for i, v := range x.Variants {
+		keys[i] = v.Key
+	}
+	return keys
 }
 
 func weights(x *experiment.Experiment) map[string]float64 {

@@ -11,14 +11,13 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/onramphq/onramp/experiment"
 	"github.com/onramphq/onramp/segment"
 )
 
 // sections are the top-level keys, in the order in which they depend on each other. Each may stand in one file only, so
 // that a reader finds a thing in one place.
 func sections() []string {
-	return []string{"name", "events", "traits", "scores", "zone", "segments", "experiments", "consent", "limit", "quiet", "expire",
+	return []string{"name", "events", "traits", "scores", "zone", "segments", "metrics", "experiments", "consent", "limit", "quiet", "expire",
 		"holdout", "actions", "journeys"}
 }
 
@@ -31,7 +30,7 @@ type section struct {
 // Compile reads and checks a bundle. It returns the playbook, or all its problems.
 func Compile(b Bundle) (*Playbook, error) {
 	p := &Playbook{
-		Hash: b.Hash(), Scale: b.Scale, Experiments: make(map[string]*Experiment), Actions: make(map[string]*Action),
+		Hash: b.Hash(), Scale: b.Scale, Metrics: make(map[string]*Metric), Experiments: make(map[string]*Experiment), Actions: make(map[string]*Action),
 		Consent: make(map[string]*segment.Rule), journeys: make(map[string]*Journey), reads: make(map[string]bool),
 		Plan: newPlan(),
 	}
@@ -141,6 +140,8 @@ func (c *compiler) section(name string, node *yaml.Node) {
 		c.playbook.Name = c.text(node, "name")
 	case "segments":
 		c.segments(node)
+	case "metrics":
+		c.metrics(node)
 	case "experiments":
 		c.experiments(node)
 	case "consent":
@@ -215,57 +216,6 @@ func (c *compiler) sortSegments(order []string, byKey map[string]Segment, nodes 
 		visit(key, nil)
 	}
 	return sorted
-}
-
-func (c *compiler) experiments(node *yaml.Node) {
-	for _, p := range c.mapping(node, "experiments") {
-		key := c.key(p.key, "experiment")
-		f := c.fields(p.value, "experiment "+key, "description", "variants", "coverage", "seed", "hash_version", "holdout")
-		e := &Experiment{Description: c.text(f["description"], "description")}
-		e.Key, e.Seed = key, c.text(f["seed"], "seed")
-		if e.Seed == "" {
-			e.Seed = key
-		}
-		e.HashVersion, e.Coverage = 2, 1
-		if f["hash_version"] != nil {
-			e.HashVersion = c.integer(f["hash_version"], "hash_version", 1, 2)
-		}
-		c.coverage(f["coverage"], e)
-		if f["variants"] == nil {
-			c.fail(p.key, "experiment %s needs variants, such as {control: 0.5, treatment: 0.5}", key)
-			continue
-		}
-		for _, v := range c.mapping(f["variants"], "variants") {
-			var weight float64
-			if err := v.value.Decode(&weight); err != nil {
-				c.fail(v.value, "the weight of %s must be a number", v.key.Value)
-			}
-			e.Variants = append(e.Variants, experiment.Variant{Key: c.key(v.key, "variant"), Weight: weight})
-		}
-		if err := e.Validate(); err != nil {
-			c.fail(p.key, "experiment %s: %v", key, err)
-		}
-		if f["holdout"] != nil {
-			e.Holdout = c.text(f["holdout"], "holdout")
-			if !slices.ContainsFunc(e.Variants, func(v experiment.Variant) bool { return v.Key == e.Holdout }) {
-				c.fail(f["holdout"], "experiment %s has no variant %q to hold out", key, e.Holdout)
-			}
-		}
-		if key == HoldoutKey {
-			c.fail(p.key, "no experiment can be named %s: the playbook's own holdout goes by that name", key)
-		}
-		c.playbook.Experiments[key] = e
-	}
-}
-
-func (c *compiler) coverage(node *yaml.Node, e *Experiment) {
-	if node == nil {
-		return
-	}
-	if err := node.Decode(&e.Coverage); err != nil || !(e.Coverage > 0 && e.Coverage <= 1) { // written so that NaN is refused too
-		e.Coverage = 1
-		c.fail(node, "coverage must be a number in (0, 1]")
-	}
 }
 
 func (c *compiler) actions(node *yaml.Node) {

@@ -52,6 +52,7 @@ func Diff(before, after *Playbook) []Change {
 	d.plan()
 	d.segments()
 	d.selections()
+	d.metrics()
 	d.experiments()
 	d.restraints()
 	d.actions()
@@ -383,6 +384,7 @@ func (d *differ) experiment(key string, old, now *Experiment) {
 	}
 	d.setting(change("holdout changed", Breaking, "the variant's users get something else from here on: the comparison mixes two experiments. Give the new one a new key"),
 		old.Holdout, now.Holdout)
+	d.reading(key, old, now)
 	d.described("experiment", key, old.Description, now.Description)
 }
 

@@ -73,6 +73,9 @@ func TestDiff(t *testing.T) {
 		says string   // within one of the hints, or of the old and new texts
 	}{
 		{"a comment", []string{"name: shop", "# ours\nname: shop"}, []string{"playbook shop: text changed [info]"}, "nothing works differently"},
+		{"metric added", []string{"experiments:\n", "metrics: {paid: {kind: mean, event: order, value: total, within: 7d}}\nexperiments:\n"}, []string{"metric paid: added [info]"}, "sum of total over order per user, within 7d of the exposure"},
+		{"reading of an experiment", []string{"coverage: 0.5}", "coverage: 0.5, alpha: 0.01, planned: 500}"}, []string{"experiment price: alpha changed [warning]", "experiment price: planned size changed [info]"}, "before the data"},
+		{"namespace of an experiment", []string{"coverage: 0.5}", "coverage: 0.5, namespace: {name: n, range: [0, 0.5]}}"}, []string{"experiment price: namespace changed [breaking]"}, "n from 0 to 0.5"},
 		{"name", []string{"name: shop", "name: store"}, []string{"playbook store: name changed [warning]"}, ""},
 
 		{"event added", []string{"  closed: {}", "  closed: {}\n  opened: {}"}, []string{"event opened: added [info]"}, ""},

@@ -168,7 +168,7 @@ func (p *Playbook) fieldsOf(s *Step) []field {
 		if s.Kind == StepExperiment {
 			ways = slices.Sorted(maps.Keys(s.Variants)) // weights are the experiment's
 		}
-		return []field{{"experiment", s.Experiment}, {"ways", strings.Join(ways, " | ")}}
+		return []field{{"experiment", s.Experiment}, {"factor", s.Factor}, {"ways", strings.Join(ways, " | ")}}
 	default:
 		return []field{{"reason", s.Reason}}
 	}

@@ -77,8 +77,30 @@ func (p *Playbook) variantEdges(s *Step) []edge {
 		}
 		return list
 	}
+	if s.Factor != "" {
+		return x.levelEdges(s)
+	}
 	for _, v := range x.Variants {
 		list = append(list, named(v.Key, v.Key+" "+percent(v.Weight)))
+	}
+	return list
+}
+
+// levelEdges leads from a step that looks at one factor: all variants with a level of it go the same way.
+func (e *Experiment) levelEdges(s *Step) []edge {
+	var list []edge
+	for _, factor := range e.Factors {
+		if factor.Key != s.Factor {
+			continue
+		}
+		for _, level := range factor.Levels {
+			for _, v := range e.Variants {
+				if e.Levels[v.Key][s.Factor] == level.Key {
+					list = append(list, edge{s.Key, s.Variants[v.Key], edgeVariant, caption{text: level.Key + " " + percent(level.Weight)}})
+					break
+				}
+			}
+		}
 	}
 	return list
 }

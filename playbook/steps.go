@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/onramphq/onramp/experiment"
 	"github.com/onramphq/onramp/segment"
 )
 
@@ -67,7 +68,7 @@ func kindKeys() map[string][]string {
 		"delay":      {"delay"},
 		"wait":       {"wait"},
 		"branch":     {"branch"},
-		"experiment": {"experiment", "variants"},
+		"experiment": {"experiment", "variants", "factor"},
 		"exit":       {"exit"},
 	}
 }
@@ -232,6 +233,10 @@ func (s *stepper) experiment(step *Step, f map[string]*yaml.Node, next string) {
 		s.fail(f["experiment"], "the step needs variants: the steps of each")
 		return
 	}
+	if f["factor"] != nil {
+		s.factor(step, e, f, next)
+		return
+	}
 	step.Variants = make(map[string]string)
 	for _, p := range s.mapping(f["variants"], "variants") {
 		step.Variants[p.key.Value] = s.list(p.value, step.Key+"_"+p.key.Value+"_", next)
@@ -246,13 +251,39 @@ func (s *stepper) experiment(step *Step, f map[string]*yaml.Node, next string) {
 		}
 	}
 	if len(step.Variants) > len(e.Variants) {
-		s.fail(f["variants"], "experiment %s has the variants %s and no others", step.Experiment, variantKeys(e))
+		s.fail(f["variants"], "experiment %s has the variants %s and no others", step.Experiment, variantKeys(e.Variants))
 	}
 }
 
-func variantKeys(e *Experiment) string {
-	keys := make([]string, len(e.Variants))
-	for i, v := range e.Variants {
+// factor compiles a step that looks at one factor of the flow: all variants with one level of it take the same steps.
+func (s *stepper) factor(step *Step, e *Experiment, f map[string]*yaml.Node, next string) {
+	step.Factor = s.text(f["factor"], "factor")
+	i := slices.IndexFunc(e.Factors, func(factor experiment.Factor) bool { return factor.Key == step.Factor })
+	if i < 0 {
+		s.fail(f["factor"], "experiment %s has no factor %q", e.Key, step.Factor)
+		return
+	}
+	levels := make(map[string]string)
+	for _, p := range s.mapping(f["variants"], "variants") {
+		levels[p.key.Value] = s.list(p.value, step.Key+"_"+p.key.Value+"_", next)
+	}
+	for _, level := range e.Factors[i].Levels {
+		if _, ok := levels[level.Key]; !ok {
+			s.fail(f["variants"], "level %s of factor %s has no steps here", level.Key, step.Factor)
+		}
+	}
+	if len(levels) > len(e.Factors[i].Levels) {
+		s.fail(f["variants"], "factor %s has the levels %s and no others", step.Factor, variantKeys(e.Factors[i].Levels))
+	}
+	step.Variants = make(map[string]string)
+	for variant, of := range e.Levels {
+		step.Variants[variant] = levels[of[step.Factor]]
+	}
+}
+
+func variantKeys(variants []experiment.Variant) string {
+	keys := make([]string, len(variants))
+	for i, v := range variants {
 		keys[i] = v.Key
 	}
 	return strings.Join(keys, ", ")
