@@ -32,7 +32,7 @@ type importCommand struct {
 
 // Help is shown by onramp experiment import --help.
 func (*importCommand) Help() string {
-	return "Example: onramp experiment import gate cookie_cats.csv.gz --playbook examples/cookie-cats --mapping examples/cookie-cats/mapping.yaml --variant version\n\n" +
+	return "Example: onramp experiment import gate cookie_cats.csv.gz --playbook examples/cookie-cats --mapping examples/cookie-cats/import/mapping.yaml --variant version\n\n" +
 		"Loads an experiment that ran elsewhere into ClickHouse: its events into the archive, and who met which variant as exposures. No workflow runs and nobody is sent anything. Loaded twice, nothing is counted twice. `onramp results KEY --playbook …` reads it."
 }
 
