@@ -1,4 +1,4 @@
-package page_test
+package results_test
 
 import (
 	"bytes"
@@ -12,16 +12,16 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/html"
 
-	"github.com/onramphq/onramp/internal/page"
+	"github.com/onramphq/onramp/internal/results"
 )
 
 var keep = flag.String("keep", "", "folder in which the pages of these tests are kept, to look at")
 
 // render returns the page of results.
-func render(t *testing.T, name string, r *page.Results) string {
+func render(t *testing.T, name string, r *results.Results) string {
 	t.Helper()
 	var b bytes.Buffer
-	require.NoError(t, page.WriteHTML(&b, r))
+	require.NoError(t, results.WriteHTML(&b, r))
 	if *keep != "" {
 		require.NoError(t, os.WriteFile(filepath.Join(*keep, name+".html"), b.Bytes(), 0o600))
 	}
@@ -30,7 +30,7 @@ func render(t *testing.T, name string, r *page.Results) string {
 
 func TestPageSaysEverything(t *testing.T) {
 	t.Parallel()
-	text := render(t, "full", results(friendly()))
+	text := render(t, "full", sample(friendly()))
 	for _, part := range []string{
 		`id="verdict"`, `id="effects"`, `id="time"`, `id="metrics"`, `id="funnel"`, `id="segments"`, `id="users"`, `id="repeat"`,
 		"onboarding_flow", "Two guided ways in", "holds at every look", "met_two_variants", "uabcdefghijklmnopqrstuvwxyz", "Some events came late",
@@ -69,7 +69,7 @@ func walk(t *testing.T, text string, see func(*html.Node)) {
 // Nothing on the page is fetched, run or sent: no script, no address outside, nothing that a style could load.
 func TestPageRefersToNothingOutside(t *testing.T) {
 	t.Parallel()
-	for name, r := range map[string]*page.Results{"full": results(friendly()), "hostile": results(hostile()), "nothing": nothing()} {
+	for name, r := range map[string]*results.Results{"full": sample(friendly()), "hostile": sample(hostile()), "nothing": nothing()} {
 		text := render(t, name, r)
 		walk(t, text, func(n *html.Node) {
 			require.NotContains(t, []string{"script", "link", "img", "iframe", "object", "embed", "image", "use", "form", "base", "audio", "video"}, n.Data)
@@ -97,7 +97,7 @@ func hostile() names {
 func TestPageEscapesHostileNames(t *testing.T) {
 	t.Parallel()
 	h := hostile()
-	text := render(t, "hostile", results(h))
+	text := render(t, "hostile", sample(h))
 	seen := map[string]bool{}
 	walk(t, text, func(n *html.Node) {
 		require.NotContains(t, []string{"script", "img", "a", "b", "iframe"}, n.Data)
@@ -122,7 +122,7 @@ func FuzzPage(f *testing.F) {
 			t.Skip()
 		}
 		var b bytes.Buffer
-		require.NoError(t, page.WriteHTML(&b, results(n)))
+		require.NoError(t, results.WriteHTML(&b, results(n)))
 		require.NotContains(t, b.String(), "<script")
 		walk(t, b.String(), func(n *html.Node) { require.NotEqual(t, "script", n.Data) })
 	})

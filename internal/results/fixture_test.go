@@ -1,10 +1,10 @@
-package page_test
+package results_test
 
 import (
 	"math/rand/v2"
 
 	"github.com/onramphq/onramp/experiment"
-	"github.com/onramphq/onramp/internal/page"
+	"github.com/onramphq/onramp/internal/results"
 )
 
 const day = 86_400_000
@@ -16,8 +16,8 @@ func friendly() names {
 	return names{"onboarding_flow", "control", "guided", "short", "activated", "engaged_newcomer", "met_two_variants", "uabcdefghijklmnopqrstuvwxyz"}
 }
 
-// results is an experiment of three arms after twelve days, with everything a page can show.
-func results(n names) *page.Results {
+// sample is an experiment of three arms after twelve days, with everything a page can show.
+func sample(n names) *results.Results {
 	spec := experiment.AnalysisSpec{
 		Experiment: n.experiment, Description: "Two guided ways in, against the one there was.", Playbook: "4f2a9c1e7b6d5830",
 		Arms:    []experiment.ArmSpec{{Variant: n.control, Weight: 0.5}, {Variant: n.guided, Weight: 0.25}, {Variant: n.short, Weight: 0.25}},
@@ -39,9 +39,9 @@ func results(n names) *page.Results {
 		Notices:  []experiment.Notice{{Code: "late_events", Message: "Some events came late and are counted by their own time.", Users: 14}},
 	}
 	fill(&data, n)
-	return &page.Results{
+	return &results.Results{
 		AnalysisID: "a1b2c3", Engine: "test", Analysis: new(experiment.Analyze(spec, data)),
-		Journeys: []page.JourneyFunnel{{Journey: "onboarding", Steps: []page.FunnelStep{
+		Journeys: []results.JourneyFunnel{{Journey: "onboarding", Steps: []results.FunnelStep{
 			{Step: "welcome", Users: []int64{4000, 1990, 2010}}, {Step: "checklist", Users: []int64{2900, 1600, 1500}}, {Step: "converted", Users: []int64{1200, 700, 560}},
 		}}},
 	}
@@ -87,8 +87,8 @@ func fill(data *experiment.AnalysisData, n names) {
 }
 
 // nothing is an experiment that nobody has met.
-func nothing() *page.Results {
-	return &page.Results{Analysis: new(experiment.Analyze(experiment.AnalysisSpec{
+func nothing() *results.Results {
+	return &results.Results{Analysis: new(experiment.Analyze(experiment.AnalysisSpec{
 		Experiment: "empty", Arms: []experiment.ArmSpec{{Variant: "control", Weight: 0.5}, {Variant: "b", Weight: 0.5}},
 		Metrics: []experiment.MetricSpec{{Key: "activated", Shape: "proportion", Kind: experiment.KindProportion}},
 	}, experiment.AnalysisData{}))}

@@ -1,4 +1,4 @@
-package page_test
+package results_test
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/html"
 
-	"github.com/onramphq/onramp/internal/page"
+	"github.com/onramphq/onramp/internal/results"
 )
 
 // browser runs chromium without a network: no name resolves, and the only proxy refuses.
@@ -103,7 +103,7 @@ func drawnBy(t *testing.T, text string) drawn {
 // The page in a browser without a network: everything is drawn, nothing is asked for.
 func TestPageInBrowser(t *testing.T) {
 	t.Parallel()
-	for name, r := range map[string]*page.Results{"full": results(friendly()), "hostile": results(hostile())} {
+	for name, r := range map[string]*results.Results{"full": sample(friendly()), "hostile": sample(hostile())} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			text := render(t, name, r)
@@ -127,7 +127,7 @@ func TestPageInBrowser(t *testing.T) {
 // The page as it is, in light and dark. Its own policy must let its style sheet through.
 func TestPageIsReadableInLightAndDark(t *testing.T) {
 	t.Parallel()
-	path := file(t, render(t, "full", results(friendly())))
+	path := file(t, render(t, "full", sample(friendly())))
 	for name, scheme := range map[string]struct {
 		setting string
 		want    color.RGBA
