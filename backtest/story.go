@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/onramphq/onramp/journey"
 	"github.com/onramphq/onramp/playbook"
@@ -151,8 +152,9 @@ func outcomeText(o *schema.Outcome, action *schema.ActionRequest) string {
 	}
 }
 
+// because adds a reason where there is one to tell: that a step follows the one before says nothing.
 func because(text, reason string) string {
-	if reason == "" {
+	if reason == "" || reason == "then" {
 		return text
 	}
 	return text + ": " + reason
@@ -173,8 +175,9 @@ type Story struct {
 	Profile schema.Profile `json:"profile"`
 	Lines   []Line         `json:"lines"`
 
-	State journey.State `json:"-"`
-	Books journey.Books `json:"-"`
+	State journey.State  `json:"-"`
+	Books journey.Books  `json:"-"`
+	Zone  *time.Location `json:"-"` // the user's, where the playbook says whose day it is; else nil
 }
 
 // Tell runs one user's events through a playbook, taken as in a backtest, and tells what happened line by line. Of the options,
@@ -232,6 +235,9 @@ func tell(versions []Version, user User, until int64) (*Story, error) {
 		return nil, err
 	}
 	story.State, story.Books = life.State, life.Books()
+	if zone := life.Book().Plan.Zone; zone.Trait != "" || zone.Default != nil {
+		story.Zone = life.Book().Set.Zone(&life.State.Facts)
+	}
 	story.Profile = journey.Profile(story.Books, &story.State)
 	return story, nil
 }

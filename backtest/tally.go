@@ -57,8 +57,8 @@ func hourOf(at int64) int64 {
 	return at / hour
 }
 
-// print is what one user's life leaves behind.
-type print struct {
+// footprint is what one user's life leaves behind.
+type footprint struct {
 	tally tally
 
 	from      int64
@@ -68,16 +68,16 @@ type print struct {
 
 type exposure struct{ variant, journey string }
 
-func newPrint(from int64) *print {
-	return &print{tally: make(tally), from: from, counted: make(map[string]bool), exposures: make(map[string]exposure)}
+func newFootprint(from int64) *footprint {
+	return &footprint{tally: make(tally), from: from, counted: make(map[string]bool), exposures: make(map[string]exposure)}
 }
 
-func (p *print) count(f figure, a, b string, at int64) { p.tally[key{f, a, b, at}]++ }
+func (p *footprint) count(f figure, a, b string, at int64) { p.tally[key{f, a, b, at}]++ }
 
 // once counts a user, however often it happens.
-func (p *print) once(f figure, a, b string) { p.tally[key{f, a, b, 0}] = 1 }
+func (p *footprint) once(f figure, a, b string) { p.tally[key{f, a, b, 0}] = 1 }
 
-func (p *print) moment(m Moment) {
+func (p *footprint) moment(m Moment) {
 	if m.Event != nil && m.Event.OccurredAt >= p.from {
 		p.once(users, "", "")
 		p.count(events, "", "", 0)
@@ -94,7 +94,7 @@ func (p *print) moment(m Moment) {
 	}
 }
 
-func (p *print) outcome(o *schema.Outcome) {
+func (p *footprint) outcome(o *schema.Outcome) {
 	switch o.Kind {
 	case schema.SegmentEntered:
 		p.once(ever, o.Segment, "")
@@ -126,7 +126,7 @@ func (p *print) outcome(o *schema.Outcome) {
 }
 
 // passage counts what happens within an enrollment.
-func (p *print) passage(o *schema.Outcome) {
+func (p *footprint) passage(o *schema.Outcome) {
 	switch o.Kind {
 	case schema.EnrollmentEnded:
 		p.tally[key{open, o.Journey, "", 0}]--
@@ -139,7 +139,7 @@ func (p *print) passage(o *schema.Outcome) {
 	}
 }
 
-func (p *print) action(o *schema.Outcome) {
+func (p *footprint) action(o *schema.Outcome) {
 	if o.At < p.from {
 		return
 	}
@@ -153,7 +153,7 @@ func (p *print) action(o *schema.Outcome) {
 }
 
 // success is a conversion of the experiments that the user met in that journey.
-func (p *print) success(o *schema.Outcome) {
+func (p *footprint) success(o *schema.Outcome) {
 	for experiment, e := range p.exposures {
 		if e.journey == o.Journey {
 			p.once(exposedGoal, experiment, e.variant)
@@ -162,7 +162,7 @@ func (p *print) success(o *schema.Outcome) {
 }
 
 // finish adds what the user is in the end.
-func (p *print) finish(s *journey.State) {
+func (p *footprint) finish(s *journey.State) {
 	for segment, m := range s.Members {
 		if m.In {
 			p.once(members, segment, "")

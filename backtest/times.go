@@ -29,7 +29,7 @@ func Historic(events []schema.UserEvent, until int64) {
 func inOrder(events []schema.UserEvent) {
 	slices.SortStableFunc(events, func(a, b schema.UserEvent) int { return cmp.Compare(a.OccurredAt, b.OccurredAt) })
 	for i := range events {
-		events[i].Sequence = uint64(i) + 1 //nolint:gosec // an index
+		events[i].Sequence = uint64(i) + 1
 	}
 }
 

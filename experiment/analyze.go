@@ -31,6 +31,7 @@ func Analyze(spec AnalysisSpec, data AnalysisData) Analysis {
 	report.Arms, report.Size = a.arms(), a.size()
 	report.Ratio = a.ratio()
 	report.Metrics = a.metrics(report.State, report.Why)
+	report.Factors, report.Joint = a.factors(report.State)
 	report.Looks = a.looks(report.State)
 	report.Verdict = a.decide(&report)
 	report.Words = words(&report)

@@ -24,41 +24,68 @@ func compareRows(m *MetricSpec, control, treatment Row, opts Options) Reading {
 	if m.Shape != ShapeQuantile {
 		return Compare(m.metric(), control.Moments, treatment.Moments, opts)
 	}
-	r := Reading{Metric: m.Key, Control: control.Ranks.estimate(), Treatment: treatment.Ranks.estimate()}
-	r.Contrast = NewContrast(r.Control, r.Treatment)
-	r.Contrast.DF = 0
-	r.Absolute, r.Relative = r.Contrast.Absolute(opts), r.Contrast.Relative(opts)
+	r := Reading{Metric: m.Key}
+	c, t := m.quantile(control, opts), m.quantile(treatment, opts)
+	r.Control, r.Treatment = Estimate{State: c.State, Value: c.Value, Users: c.Users}, Estimate{State: t.State, Value: t.Value, Users: t.Users}
+	if state := c.State.worse(t.State); !state.Readable() {
+		r.Absolute, r.Relative, r.State = unreadable(state), unreadable(state), state
+		return r
+	}
+	r.Absolute = CompareQuantiles(control.Sample, treatment.Sample, m.Quantile, opts)
 	r.State = r.Absolute.State
+	r.Relative = relativeQuantiles(control.Sample, treatment.Sample, m.Quantile, r.Absolute, opts)
 	return r
 }
 
-// ShapeQuantile is the shape of a metric that has ranks in place of moments, and ShapeRetention that of one whose users must
+// quantile is that of one arm. One that lies at the end of the window is none: who never did it stands there.
+func (m *MetricSpec) quantile(row Row, opts Options) QuantileReading {
+	if row.Sample.state == "" {
+		return QuantileReading{State: StateEmptyArm}
+	}
+	r := QuantileOf(row.Sample, m.Quantile, opts)
+	if r.State.Readable() && m.Censored > 0 && r.Value >= m.Censored {
+		return QuantileReading{State: StateNotReached, Users: r.Users}
+	}
+	return r
+}
+
+// relativeQuantiles sets the ends of the arms' own intervals in relation to each other, each at half of alpha.
+func relativeQuantiles(control, treatment Sample, q float64, absolute Effect, opts Options) Effect {
+	if !absolute.State.Readable() {
+		return unreadable(absolute.State)
+	}
+	half := opts.share(opts.Alpha / 2)
+	c, t := QuantileOf(control, q, half), QuantileOf(treatment, q, half)
+	switch {
+	case c.Value == 0:
+		return unreadable(StateZeroBaseline)
+	case c.Anytime.LowOpen || c.Fixed.LowOpen || min(c.Anytime.Low, c.Fixed.Low) <= 0:
+		return unreadable(StateUnbounded)
+	}
+	e := Effect{State: absolute.State, Value: t.Value/c.Value - 1}
+	e.Anytime = Evidence{Interval: t.Anytime.over(c.Anytime), PValue: absolute.Anytime.PValue}
+	e.Fixed = Evidence{Interval: t.Fixed.over(c.Fixed), PValue: absolute.Fixed.PValue}
+	return e.checked()
+}
+
+// over returns how far a value of i can stand above or below one of other, which is above zero, as a share of it.
+func (i Interval) over(other Interval) Interval {
+	r := Interval{LowOpen: i.LowOpen || other.HighOpen, HighOpen: i.HighOpen}
+	if !r.LowOpen {
+		r.Low = i.Low/other.High - 1
+	}
+	if !r.HighOpen {
+		r.High = i.High/other.Low - 1
+	}
+	return r
+}
+
+// ShapeQuantile is the shape of a metric that has samples in place of moments, and ShapeRetention that of one whose users must
 // have had their whole window.
 const (
 	ShapeQuantile  = "quantile"
 	ShapeRetention = "retention"
 )
-
-// estimate takes the spread of a quantile from the values around its rank: the interval of ranks that holds the quantile so
-// many standard errors wide is carried over to the values.
-func (r *Ranks) estimate() Estimate {
-	switch {
-	case r == nil || r.Users == 0:
-		return Estimate{State: StateEmptyArm}
-	case r.Users < 0 || !(r.Multiple > 0) || !(r.Low <= r.Value && r.Value <= r.High): // written so that NaN is refused too
-		return Estimate{State: StateInvalid, Users: r.Users}
-	case badValue(r.Low, MaxValue).worse(badValue(r.High, MaxValue)) != "":
-		return Estimate{State: badValue(r.Low, MaxValue).worse(badValue(r.High, MaxValue)), Users: r.Users}
-	case r.LeavesData:
-		return Estimate{State: StateTooFewForQuantile, Users: r.Users}
-	}
-	se := (r.High - r.Low) / (2 * r.Multiple)
-	e := Estimate{State: StateOK, Value: r.Value, Variance: se * se * float64(r.Users), Users: r.Users}
-	if r.Users < MinUsers {
-		e.State = StateFewUsers
-	}
-	return e
-}
 
 // metrics reads all metrics. Where the whole cannot be read, each effect has its state and no number.
 func (a *analyst) metrics(state State, why string) []MetricReading {
@@ -144,7 +171,7 @@ func (a *analyst) effectState(q *question, state State, why string) (State, stri
 	}
 	for _, variant := range []string{a.spec.Control, q.treatment} {
 		exposed, row := a.users[rowKey{"", variant, ""}], a.row(q.metric, variant, "")
-		if exposed > 0 && row.users() == 0 && row.Moments.State() == StateOK {
+		if exposed > 0 && row.users() == 0 && row.Moments.State() == StateOK && !row.Sample.degraded() {
 			if q.metric.Shape == ShapeRetention {
 				return StateNotEligible, "no user of " + variant + " has had the whole time the metric looks at"
 			}
@@ -156,11 +183,10 @@ func (a *analyst) effectState(q *question, state State, why string) (State, stri
 	return q.base.State, stateWords()[q.base.State]
 }
 
+func (s Sample) degraded() bool { return s.state != "" && s.state != StateOK }
+
 func (r Row) users() int64 {
-	if r.Ranks != nil {
-		return r.Ranks.Users
-	}
-	return r.Moments.Users()
+	return r.Moments.Users() + r.Sample.users
 }
 
 func (a *analyst) effect(e *EffectReading, q *question) {
@@ -168,8 +194,11 @@ func (a *analyst) effect(e *EffectReading, q *question) {
 	e.AdjustedP = q.adjusted
 	e.Absolute = measured(q.base.Absolute, q.simultaneous.Absolute, q.adjusted)
 	e.Relative = measured(q.base.Relative, q.simultaneous.Relative, q.adjusted)
-	e.Absolute.How = absoluteSteps(q, a.opts)
-	e.Relative.How = relativeSteps(q, a.opts)
+	if m.Shape == ShapeQuantile {
+		e.Absolute.How = quantileSteps(q)
+	} else {
+		e.Absolute.How, e.Relative.How = absoluteSteps(q, a.opts), relativeSteps(q, a.opts)
+	}
 	if q.adjusted <= a.opts.Alpha {
 		e.Verdict = VerdictWorse
 		if (e.Absolute.Value > 0) != m.LowerIsBetter {
@@ -215,20 +244,16 @@ func (a *analyst) armMetrics(m *MetricSpec) []ArmMetric {
 	list := make([]ArmMetric, len(a.spec.Arms))
 	for i, arm := range a.spec.Arms {
 		row := a.row(m, arm.Variant, "")
-		r := ArmMetric{Variant: arm.Variant, Exposed: a.users[rowKey{"", arm.Variant, ""}], Ranks: row.Ranks, Moments: momentsReading(row.Moments)}
-		estimate := row.Ranks.estimate()
-		if m.Shape != ShapeQuantile {
-			estimate = m.metric().Of(row.Moments)
-		}
-		r.State, r.Users, r.How = estimate.State, row.users(), []Step{}
+		r := ArmMetric{Variant: arm.Variant, Exposed: a.users[rowKey{"", arm.Variant, ""}], Moments: momentsReading(row.Moments)}
+		r.State, r.Users, r.How = StateOK, row.users(), []Step{}
 		if r.Exposed > 0 {
 			r.Eligible = float64(r.Users) / float64(r.Exposed)
 		}
-		if estimate.State.Readable() {
-			r.Value, r.SE = estimate.Value, math.Sqrt(estimate.Variance/float64(estimate.Users))
-			reach := fixedMultiple(a.opts.Alpha, 0) * r.SE
-			r.Fixed = Bounds{Low: r.Value - reach, High: r.Value + reach, PValue: 1}
-			r.How = armSteps(m, row, estimate)
+		if m.Shape == ShapeQuantile {
+			quantile := m.quantile(row, a.opts)
+			r.State, r.Value, r.Fixed = quantile.State, quantile.Value, bounds(Evidence{Interval: quantile.Fixed, PValue: 1})
+		} else {
+			a.armValue(&r, m, row)
 		}
 		for _, s := range a.data.Steps {
 			if s.Metric == m.Key && s.Variant == arm.Variant {
@@ -242,6 +267,19 @@ func (a *analyst) armMetrics(m *MetricSpec) []ArmMetric {
 		list[i] = r
 	}
 	return list
+}
+
+// armValue reads the value of an arm off its moments.
+func (a *analyst) armValue(r *ArmMetric, m *MetricSpec, row Row) {
+	e := m.metric().Of(row.Moments)
+	r.State, r.Fixed = e.State, Bounds{PValue: 1}
+	if !e.State.Readable() {
+		return
+	}
+	r.Value, r.SE = e.Value, math.Sqrt(e.Variance/float64(e.Users))
+	reach := fixedMultiple(a.opts.Alpha, 0) * r.SE
+	r.Fixed.Low, r.Fixed.High = r.Value-reach, r.Value+reach
+	r.How = armSteps(m, row, e)
 }
 
 func momentsReading(m Moments) MomentsReading {

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -33,6 +34,100 @@ type vectors struct {
 		Coverage float64   `json:"coverage"`
 		Arm      int       `json:"arm"`
 	} `json:"assign"`
+	Ranges []struct {
+		Name     string       `json:"name"`
+		Variants int          `json:"variants"`
+		Coverage float64      `json:"coverage"`
+		Weights  []float64    `json:"weights"`
+		Ranges   [][2]float64 `json:"ranges"`
+	} `json:"ranges"`
+	Choose []struct {
+		Bucket float64      `json:"bucket"`
+		Ranges [][2]float64 `json:"ranges"`
+		Arm    int          `json:"arm"`
+	} `json:"choose"`
+	Namespace []struct {
+		ID        string `json:"id"`
+		Namespace []any  `json:"namespace"`
+		In        bool   `json:"in"`
+	} `json:"namespace"`
+	Filter []struct {
+		filterVector
+		Name string `json:"name"`
+		ID   string `json:"id"`
+		In   bool   `json:"in"`
+	} `json:"filter"`
+	Run []runVector `json:"run"`
+}
+
+type filterVector struct {
+	Seed   string       `json:"seed"`
+	Ranges [][2]float64 `json:"ranges"`
+}
+
+// runVector is one evaluation of the specification. Its hash version is 1 unless told.
+type runVector struct {
+	Name       string             `json:"name"`
+	Key        string             `json:"key"`
+	ID         string             `json:"id"`
+	Variants   int                `json:"variants"`
+	Seed       string             `json:"seed"`
+	Version    int                `json:"version"`
+	Weights    []float64          `json:"weights"`
+	Coverage   float64            `json:"coverage"`
+	Ranges     [][2]float64       `json:"ranges"`
+	Namespace  []any              `json:"namespace"`
+	Filters    []filterVector     `json:"filters"`
+	Force      *int               `json:"force"`
+	ForcedUser *int               `json:"forced_user"`
+	Bucket     float64            `json:"bucket"`
+	Arm        int                `json:"arm"`
+	Forced     bool               `json:"forced"`
+	Out        experiment.Outside `json:"out"`
+}
+
+// variants are so many, keyed by their number, with the weights or alike.
+func variants(n int, weights []float64) []experiment.Variant {
+	list := make([]experiment.Variant, n)
+	for i := range list {
+		list[i] = experiment.Variant{Key: strconv.Itoa(i), Weight: 1 / float64(n)}
+		if weights != nil {
+			list[i].Weight = weights[i]
+		}
+	}
+	return list
+}
+
+func ranges(pairs [][2]float64) []experiment.Range {
+	var list []experiment.Range
+	for _, p := range pairs {
+		list = append(list, experiment.Range{Start: p[0], End: p[1]})
+	}
+	return list
+}
+
+func namespace(list []any) experiment.Namespace {
+	if list == nil {
+		return experiment.Namespace{}
+	}
+	return experiment.Namespace{Key: list[0].(string), Range: experiment.Range{Start: list[1].(float64), End: list[2].(float64)}}
+}
+
+func (v runVector) experiment() experiment.Experiment {
+	e := experiment.Experiment{
+		Key: v.Key, Seed: v.Seed, HashVersion: max(v.Version, experiment.HashV1), Coverage: v.Coverage,
+		Variants: variants(v.Variants, v.Weights), Ranges: ranges(v.Ranges), Namespace: namespace(v.Namespace),
+	}
+	for _, f := range v.Filters {
+		e.Filters = append(e.Filters, experiment.Filter{Seed: f.Seed, Ranges: ranges(f.Ranges)})
+	}
+	if v.Force != nil {
+		e.Forced = strconv.Itoa(*v.Force)
+	}
+	if v.ForcedUser != nil {
+		e.ForcedUsers = map[string]string{v.ID: strconv.Itoa(*v.ForcedUser)}
+	}
+	return e
 }
 
 func readVectors(t *testing.T) vectors {
@@ -43,6 +138,11 @@ func readVectors(t *testing.T) vectors {
 	require.NoError(t, json.Unmarshal(raw, &v))
 	require.NotEmpty(t, v.Hash)
 	require.NotEmpty(t, v.Assign)
+	require.Len(t, v.Ranges, 6)
+	require.Len(t, v.Choose, 13)
+	require.Len(t, v.Namespace, 16)
+	require.Len(t, v.Filter, 3)
+	require.Len(t, v.Run, 59)
 	return v
 }
 
@@ -78,6 +178,131 @@ func TestAssignVectors(t *testing.T) {
 			require.Equal(t, strconv.Itoa(c.Arm), got.Variant)
 		})
 	}
+}
+
+func TestRangesOfGrowthBook(t *testing.T) {
+	t.Parallel()
+	v := readVectors(t)
+	for _, c := range v.Ranges {
+		e := experiment.Experiment{Key: "k", Coverage: c.Coverage, Variants: variants(c.Variants, c.Weights)}
+		require.NoError(t, e.Validate())
+		for i, r := range e.BucketRanges() {
+			require.InDelta(t, c.Ranges[i][0], r.Start, 1e-12, c.Name)
+			require.InDelta(t, c.Ranges[i][1], r.End, 1e-12, c.Name)
+		}
+	}
+	for _, c := range v.Choose {
+		arm := slices.IndexFunc(ranges(c.Ranges), func(r experiment.Range) bool { return r.Contains(c.Bucket) })
+		require.Equal(t, c.Arm, arm, "%+v", c)
+	}
+}
+
+func TestNamespacesAndFiltersOfGrowthBook(t *testing.T) {
+	t.Parallel()
+	v := readVectors(t)
+	for _, c := range v.Namespace {
+		e := experiment.Experiment{Key: "k", Variants: variants(2, nil), Namespace: namespace(c.Namespace)}
+		require.NoError(t, e.Validate())
+		require.Equal(t, c.In, e.Assign(c.ID).In, "%+v", c)
+	}
+	for _, c := range v.Filter {
+		e := experiment.Experiment{Key: "k", Variants: variants(2, nil), Filters: []experiment.Filter{{Seed: c.Seed, Ranges: ranges(c.Ranges)}}}
+		require.NoError(t, e.Validate())
+		require.Equal(t, c.In, e.Assign(c.ID).In, c.Name)
+	}
+}
+
+func TestRunsOfGrowthBook(t *testing.T) {
+	t.Parallel()
+	for _, c := range readVectors(t).Run {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			got := c.experiment().Assign(c.ID)
+			require.Equal(t, c.Out, got.Out)
+			require.Equal(t, c.Forced, got.Forced)
+			require.Equal(t, c.Arm >= 0 && !c.Forced, got.In)
+			want := ""
+			if c.Arm >= 0 {
+				want = strconv.Itoa(c.Arm)
+			}
+			require.Equal(t, want, got.Variant)
+			if c.Bucket > 0 {
+				require.InDelta(t, c.Bucket, got.Bucket, 1e-12)
+			}
+		})
+	}
+}
+
+func TestLayersKeepExperimentsApart(t *testing.T) {
+	t.Parallel()
+	layer := experiment.Layer{Key: "onboarding", Slots: []experiment.Slot{{"first", 0.5}, {"second", 0.3}}}
+	require.NoError(t, layer.Validate())
+	of := func(key string) experiment.Experiment {
+		f, ok := layer.Filter(key)
+		require.True(t, ok)
+		e := experiment.Experiment{Key: key, Variants: variants(2, nil), Filters: []experiment.Filter{f}}
+		require.NoError(t, e.Validate())
+		return e
+	}
+	first, second, counts := of("first"), of("second"), [3]int{}
+	for i := range 20_000 {
+		id := strconv.Itoa(i)
+		a, b := first.Assign(id), second.Assign(id)
+		require.False(t, a.In && b.In, "nobody is in both")
+		switch {
+		case a.In:
+			counts[0]++
+		case b.In:
+			counts[1]++
+		default:
+			counts[2]++
+			require.Equal(t, experiment.OutsideFilter, a.Out)
+		}
+	}
+	require.Greater(t, chiSquaredP(counts[:], []float64{0.5, 0.3, 0.2}), 0.001, "%v", counts)
+	_, ok := layer.Filter("third")
+	require.False(t, ok)
+	err := experiment.Layer{Slots: []experiment.Slot{{"a", 0.7}, {"a", 0.7}, {"b", math.NaN()}}}.Validate()
+	for _, want := range []string{"without a key", "stands twice", "share of experiment \"b\" is NaN", "sum to NaN"} {
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func chiSquaredP(counts []int, shares []float64) float64 {
+	total := 0
+	for _, c := range counts {
+		total += c
+	}
+	chi2 := 0.0
+	for i, c := range counts {
+		off := float64(c) - float64(total)*shares[i]
+		chi2 += off * off / (float64(total) * shares[i])
+	}
+	return distuv.ChiSquared{K: float64(len(counts) - 1)}.Survival(chi2)
+}
+
+func TestHoldout(t *testing.T) {
+	t.Parallel()
+	all := experiment.Holdout{Key: "everything", Share: 0.05}.Experiment()
+	some := experiment.Holdout{Key: "everything", Share: 0.05, Comparison: 0.05}.Experiment()
+	require.NoError(t, all.Validate())
+	require.NoError(t, some.Validate())
+	require.InDeltaSlice(t, []float64{0.05, 0.95}, all.Shares(), 1e-12)
+	require.InDeltaSlice(t, []float64{0.5, 0.5}, some.Shares(), 1e-12)
+	counts := map[string]int{}
+	for i := range 20_000 {
+		id := strconv.Itoa(i)
+		a, s := all.Assign(id), some.Assign(id)
+		require.True(t, a.In)
+		require.Equal(t, a.Variant == experiment.HeldOut, s.Variant == experiment.HeldOut)
+		if s.In {
+			require.Equal(t, a.Variant, s.Variant)
+		}
+		counts[s.Variant]++
+	}
+	require.Greater(t, chiSquaredP([]int{counts[experiment.HeldOut], counts[experiment.Treated], counts[""]}, []float64{0.05, 0.05, 0.9}), 0.001)
+	require.Error(t, experiment.Holdout{Key: "k", Share: 1.5}.Experiment().Validate())
+	require.Error(t, experiment.Holdout{Key: "k", Share: 0.6, Comparison: 0.6}.Experiment().Validate())
 }
 
 // independentV2 is the specification read again, on the standard library's FNV.
@@ -122,7 +347,7 @@ func TestRaisingCoverageNeverMovesAUser(t *testing.T) {
 		e := drawExperiment(t)
 		low := rapid.Float64Range(0.001, 1).Draw(t, "low")
 		high := rapid.Float64Range(low, 1).Draw(t, "high")
-		id := rapid.String().Draw(t, "id")
+		id := rapid.StringN(1, -1, -1).Draw(t, "id")
 		before, after, full := e, e, e
 		before.Coverage, after.Coverage, full.Coverage = low, high, 1
 		require.NoError(t, before.Validate())
@@ -183,6 +408,17 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 	ok := []experiment.Variant{{"control", 1.0 / 3}, {"a", 1.0 / 3}, {"b", 1.0 / 3}}
 	require.NoError(t, experiment.Experiment{Key: "k", Variants: ok}.Validate())
 
+	ranged := experiment.Experiment{
+		Key: "k", Variants: ok, Ranges: []experiment.Range{{0, 0.5}, {0.4, 1.1}}, Forced: "x", ForcedUsers: map[string]string{"u": "y"},
+		Filters: []experiment.Filter{{HashVersion: 7, Ranges: []experiment.Range{{math.NaN(), 1}}}}, Namespace: experiment.Namespace{Key: "n", Range: experiment.Range{Start: 0.5, End: 0.4}},
+	}.Validate()
+	for _, want := range []string{
+		"2 ranges for 3 variants", "range 2 is [0.4,1.1)", "range 2 shares buckets", `forced variant "x"`, `forced variant "y"`,
+		"hash version of filter 1 is 7", "range 1 is [NaN,1)", "range 1 is [0.5,0.4)",
+	} {
+		require.ErrorContains(t, ranged, want)
+	}
+
 	err := experiment.Experiment{
 		HashVersion: 3, Coverage: 1.5,
 		Variants: []experiment.Variant{{"a", 0.5}, {"a", 0.6}, {"", math.NaN()}},
@@ -201,7 +437,7 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 func TestAssignOfAnUnknownHashVersionLetsNobodyIn(t *testing.T) {
 	t.Parallel()
 	e := experiment.Experiment{Key: "k", HashVersion: 99, Variants: []experiment.Variant{{"a", 0.5}, {"b", 0.5}}}
-	require.Equal(t, experiment.Assignment{}, e.Assign("u1"))
+	require.Equal(t, experiment.Assignment{Out: experiment.OutsideInvalid}, e.Assign("u1"))
 }
 
 func ExampleExperiment_Assign() {

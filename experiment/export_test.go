@@ -4,6 +4,9 @@ package experiment
 var (
 	DirichletEvidence = dirichletEvidence
 	TSequence         = tSequence
+	Kolmogorov        = kolmogorov
+	BinomialLimit     = binomialLimit
+	FixedMultiple     = fixedMultiple
 )
 
 // Stops returns the chances of stopping at each look, above and below together.

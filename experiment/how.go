@@ -49,13 +49,6 @@ func step(is, formula string, result float64, pattern string, numbers ...float64
 // armSteps says how the value of an arm and its standard error came about.
 func armSteps(m *MetricSpec, row Row, e Estimate) []Step {
 	n, se := float64(e.Users), math.Sqrt(e.Variance/float64(e.Users))
-	if m.Shape == ShapeQuantile {
-		r := row.Ranks
-		return []Step{
-			step("value", "the value at rank "+full(m.Quantile)+" · users", e.Value, "%", e.Value),
-			step("se", "(value at the high rank − value at the low rank) / (2 · multiple)", se, "(% - %) / (2 * %)", r.High, r.Low, r.Multiple),
-		}
-	}
 	s0 := row.Moments.Sum(0)
 	switch m.Kind {
 	case KindProportion:
@@ -101,6 +94,13 @@ func absoluteSteps(q *question, opts Options) []Step {
 			"sqrt(% / % + % / %)", r.Control.Variance, nc, r.Treatment.Variance, nt))
 	}
 	return append(steps, intervalSteps(e, r.Contrast, opts, e.Value/e.SE)...)
+}
+
+// quantileSteps says how the difference of two quantiles came about. The intervals count how many users lie below a value: they
+// hold for any distribution, and have no formula to fill in.
+func quantileSteps(q *question) []Step {
+	r := q.base
+	return []Step{step("difference", "quantile of treatment − quantile of control", r.Absolute.Value, "% - %", r.Treatment.Value, r.Control.Value)}
 }
 
 // relativeSteps says how the lift and its intervals came about.

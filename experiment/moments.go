@@ -61,29 +61,37 @@ func FromRows(columns int, rows iter.Seq[[]float64]) Moments {
 	if columns < 1 {
 		return Moments{degraded: StateInvalid}
 	}
-	m := Moments{columns: columns, sums: make([]sum, columns+columns*(columns+1)/2)}
+	m := newMoments(columns)
 	row := make([]float64, columns)
 	for values := range rows {
-		if len(values) != columns {
-			m.degraded = m.degraded.worse(StateInvalid)
-			continue
-		}
-		m.users++
-		bad := State("")
-		for i, v := range values {
-			bad = bad.worse(badValue(v, MaxValue))
-			row[i] = flushed(v, MinValue)
-		}
-		if bad != "" {
-			m.degraded = m.degraded.worse(bad)
-			continue
-		}
-		m.addRow(row)
+		m.add(values, row)
 	}
 	return m
 }
 
-func (m *Moments) addRow(row []float64) {
+// newMoments returns moments of nobody that rows may be added to.
+func newMoments(columns int) Moments {
+	return Moments{columns: columns, sums: make([]sum, columns+columns*(columns+1)/2)}
+}
+
+// add adds one user, in the storage of m. Row is space for as many values.
+func (m *Moments) add(values, row []float64) {
+	if len(values) != m.columns {
+		m.degraded = m.degraded.worse(StateInvalid)
+		return
+	}
+	bad := State("")
+	for i, v := range values {
+		if b := badValue(v, MaxValue); b != "" {
+			bad = bad.worse(b)
+		}
+		row[i] = flushed(v, MinValue)
+	}
+	m.users++
+	if bad != "" {
+		m.degraded = m.degraded.worse(bad)
+		return
+	}
 	at := m.columns
 	for i, x := range row {
 		m.sums[i] = m.sums[i].add(x)

@@ -8,9 +8,8 @@ const (
 	StateSeedChanged    State = "seed_changed"    // the seed or hash version changed in mid-flight: users changed arms
 	StateUnseenEvent    State = "unseen_event"    // the event of the metric never came, from anybody
 	StateNotEligible    State = "not_eligible"    // the window of the metric has not passed for any user of an arm
-
-	StateTooFewForQuantile State = "too_few_for_quantile" // the interval of the quantile would leave the data
-	StateMissing           State = "missing"              // no row of moments was handed over
+	StateNotReached     State = "not_reached"     // a quantile lies beyond the window: too few users have done it within
+	StateMissing        State = "missing"         // no row of moments was handed over
 )
 
 // AnalysisSpec is what was decided about an experiment before its data came in.
@@ -68,6 +67,7 @@ type MetricSpec struct {
 	Columns       []string `json:"columns"`            // what each column of the moments holds; covariates last
 	Covariates    int      `json:"covariates"`         // how many of the columns are covariates
 	Quantile      float64  `json:"quantile,omitempty"` // of a quantile: which
+	Censored      float64  `json:"censored,omitempty"` // of a quantile of times: the end of the window, the value of who never did it
 	Steps         []string `json:"steps,omitempty"`    // of a funnel
 }
 
@@ -79,18 +79,8 @@ func (m *MetricSpec) metric() Metric {
 type Row struct {
 	Metric, Variant, Segment string
 	Moments                  Moments
-	Ranks                    *Ranks // of a quantile, in place of Moments
+	Sample                   Sample // of a quantile, in place of Moments
 	Query                    string // name of the query it came from
-}
-
-// Ranks are what a quantile needs: its value, and the values that stand so many standard errors of rank below and above it.
-type Ranks struct {
-	Users      int64   `json:"users"`
-	Value      float64 `json:"value"`
-	Low        float64 `json:"low"`
-	High       float64 `json:"high"`
-	Multiple   float64 `json:"multiple"`    // standard errors from Low to Value, and on to High
-	LeavesData bool    `json:"leaves_data"` // too few users: Low or High would stand outside the data
 }
 
 // UserCount is how many users of a segment met a variant first, those excluded left out.
@@ -187,6 +177,7 @@ type Analysis struct {
 	Excluded []Exclusion       `json:"excluded"`
 	Metrics  []MetricReading   `json:"metrics"` // the primary one first, guardrails last
 	Factors  []FactorReading   `json:"factors,omitempty"`
+	Joint    []JointReading    `json:"joint,omitempty"` // interactions of factors as a whole
 	Looks    []Look            `json:"looks,omitempty"` // the primary metric over time
 	Phases   []Phase           `json:"phases"`
 	Notices  []Notice          `json:"notices"`
@@ -284,9 +275,8 @@ type ArmMetric struct {
 	Eligible float64         `json:"eligible"` // Users as a share of Exposed
 	Value    float64         `json:"value"`    // share, mean, ratio or quantile
 	SE       float64         `json:"se"`
-	Fixed    Bounds          `json:"fixed"` // of the value, at one planned look
-	Moments  MomentsReading  `json:"moments"`
-	Ranks    *Ranks          `json:"ranks,omitempty"`
+	Fixed    Bounds          `json:"fixed"`   // of the value, at one planned look
+	Moments  MomentsReading  `json:"moments"` // of a quantile none
 	Funnel   []FunnelReading `json:"funnel,omitempty"`
 	How      []Step          `json:"how"`
 }
@@ -385,12 +375,23 @@ type SegmentEffect struct {
 }
 
 // FactorReading is the main effect of a level of a factor on the primary metric, or the interaction of two factors: Levels has
-// one entry for each factor in it.
+// one entry for each factor in it. One error budget covers them all, and all intervals are simultaneous ones.
 type FactorReading struct {
 	Factors   []string `json:"factors"`
 	Levels    []string `json:"levels"`
-	Effect    Measure  `json:"effect"`
+	Effect    Measure  `json:"effect"`             // absolute
+	Relative  *Measure `json:"relative,omitempty"` // of a main effect
 	AdjustedP float64  `json:"adjusted_p"`
+	Sentence  string   `json:"sentence"`
+}
+
+// JointReading is whether two factors interact in any of their levels, at one planned look.
+type JointReading struct {
+	Factors [2]string `json:"factors"`
+	State   State     `json:"state"`
+	Wald    float64   `json:"wald"`
+	DF      float64   `json:"df"`
+	PValue  float64   `json:"p_value"`
 }
 
 // Look is the primary metric of one treatment at an earlier moment.

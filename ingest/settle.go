@@ -2,12 +2,9 @@ package ingest
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
@@ -16,9 +13,6 @@ import (
 
 	"github.com/onramphq/onramp/schema"
 )
-
-// maxDeadLetterBytes is the most of a refused message that is kept; of a larger one the beginning and a hash.
-const maxDeadLetterBytes = 64 << 10
 
 // queued is an event on its way, with the message to acknowledge.
 type queued struct {
@@ -171,7 +165,7 @@ func decode(message jetstream.Msg) (string, schema.UserEvent, error) {
 	if err != nil {
 		return "", schema.UserEvent{}, fmt.Errorf("read message metadata: %w", err)
 	}
-	event, err := schema.Receive(message.Data(), message.Headers().Get(jetstream.MsgIDHeader), meta.Sequence.Stream, meta.Timestamp)
+	event, err := schema.Receive(message.Data(), message.Headers(), meta.Sequence.Stream, meta.Timestamp)
 	if err != nil {
 		return "", schema.UserEvent{}, err
 	}
@@ -266,20 +260,14 @@ func deadLetter(message jetstream.Msg, rejection *schema.Rejection) (*nats.Msg, 
 	if err != nil {
 		return nil, 0, fmt.Errorf("read message metadata: %w", err)
 	}
-	letter := nats.NewMsg(schema.DeadLetterSubject(rejection.Reason))
-	letter.Data = message.Data()
-	if len(letter.Data) > maxDeadLetterBytes {
-		sum := sha256.Sum256(letter.Data)
-		letter.Header.Set(schema.HeaderSHA256, hex.EncodeToString(sum[:]))
-		letter.Data = letter.Data[:maxDeadLetterBytes]
+	dead := schema.DeadLetter{
+		Stream: meta.Stream, Sequence: meta.Sequence.Stream, Consumer: meta.Consumer, Subject: message.Subject(),
+		Reason: rejection.Reason, Message: rejection.Error(), Attempts: meta.NumDelivered, ReceivedAt: meta.Timestamp,
 	}
-	letter.Header.Set(schema.HeaderReason, string(rejection.Reason))
-	letter.Header.Set(schema.HeaderMessage, rejection.Error())
-	letter.Header.Set(schema.HeaderStream, meta.Stream)
-	letter.Header.Set(schema.HeaderSequence, strconv.FormatUint(meta.Sequence.Stream, 10))
-	letter.Header.Set(schema.HeaderSubject, schema.Clean(message.Subject()))
-	letter.Header.Set(schema.HeaderAttempts, strconv.FormatUint(meta.NumDelivered, 10))
-	letter.Header.Set(schema.HeaderReceived, meta.Timestamp.UTC().Format(time.RFC3339Nano))
+	dead.Fill(message.Data(), message.Headers())
+	letter := nats.NewMsg(schema.DeadLetterSubject(rejection.Reason))
+	letter.Data = dead.Payload
+	dead.WriteHeader(letter.Header.Set)
 	letter.Header.Set(jetstream.MsgIDHeader, fmt.Sprintf("dead-%s-%d", meta.Stream, meta.Sequence.Stream))
 	return letter, meta.Sequence.Stream, nil
 }

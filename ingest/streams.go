@@ -59,12 +59,14 @@ func streams(cfg StreamsConfig) []jetstream.StreamConfig {
 		events.MaxBytes = cfg.MaxBytes
 	}
 	actions := base(schema.ActionsStream, schema.ActionsSubjects, "Actions for the services that carry them out")
+	deadLetters := base(schema.DeadLettersStream, schema.DeadLettersSubjects, "Messages that could not be read or delivered, with the reason")
+	deadLetters.Subjects = append(deadLetters.Subjects, schema.AdvisorySubjects)
 	profiles := base(schema.ProfilesStream, schema.ProfilesSubjects, "The newest profile of every user")
 	profiles.Discard, profiles.MaxMsgsPerSubject, profiles.MaxAge = jetstream.DiscardOld, 1, 0
 	return []jetstream.StreamConfig{
 		events,
 		base(schema.OutcomesStream, schema.OutcomesSubjects, "What was decided and what came of it"),
-		base(schema.DeadLettersStream, schema.DeadLettersSubjects, "Messages that could not be read, with the reason"),
+		deadLetters,
 		actions,
 		profiles,
 	}

@@ -494,29 +494,29 @@ func (t *turn) expose(e *Enrollment, step *playbook.Step) (to, why string) {
 	if met { // sticky: re-entry and new weights do not move a user
 		return step.Variants[known.Variant], "variant " + known.Variant + ", as before"
 	}
-	entry := x.AssignBy(x.Rules, t.state.Token)
-	if !entry.In || t.heldOut() {
+	assignment := x.Assign(t.state.Token)
+	if assignment.Variant == "" || t.heldOut() {
 		return step.Variants[x.Control], "not in the experiment: the way of " + x.Control
 	}
-	t.assign(e, &x.Experiment, entry.Assignment, exposure(x, entry))
-	return step.Variants[entry.Variant], "variant " + entry.Variant
+	t.assign(e, &x.Experiment, assignment, t.exposure(x, assignment))
+	return step.Variants[assignment.Variant], "variant " + assignment.Variant
 }
 
 // exposure is what the record of a meeting says besides what every one says.
-func exposure(x *playbook.Experiment, entry experiment.Entry) map[string]any {
+func (t *turn) exposure(x *playbook.Experiment, a experiment.Assignment) map[string]any {
 	extra := map[string]any{}
-	if entry.Variant == x.Holdout {
+	if a.Variant == x.Holdout {
 		extra["counterfactual"] = true
 	}
-	if entry.Forced {
+	if a.Forced {
 		extra["forced"] = true
 	}
-	if n := x.Rules.Namespace; n != nil {
+	if n := x.Namespace; n != nil {
 		extra["namespace"] = map[string]any{
-			"name": n.Name, "range": []float64{n.Start, n.End}, "hash_version": n.HashVersion, "place": entry.Place,
+			"name": n.Name, "range": []float64{n.Range.Start, n.Range.End}, "hash_version": n.HashVersion, "place": n.Place(t.state.Token),
 		}
 	}
-	if levels := x.Levels[entry.Variant]; levels != nil {
+	if levels := x.Levels[a.Variant]; levels != nil {
 		extra["levels"] = levels
 	}
 	return extra

@@ -17,7 +17,7 @@ events: {go: {}}
 experiments:
   flow:
     factors: {tutorial: {short: 0.5, long: 0.5}, tone: {calm: 0.5, bold: 0.5}}
-    forced: {uaaaabbbbccccddddeeeeffffgg: long_bold}
+    forced: {uaaaabbbbccccddddeeeeffffgg: long__bold}
     namespace: {name: n, range: [0, 0.5]}
   other:
     variants: {control: 0.5, treatment: 0.5}
@@ -83,10 +83,10 @@ func TestFactorsAndNamespace(t *testing.T) {
 			continue
 		}
 		variants[flow.Variant]++
-		require.Equal(t, flow.Variant, flow.Levels["tutorial"]+"_"+flow.Levels["tone"])
+		require.Equal(t, flow.Variant, flow.Levels["tutorial"]+"__"+flow.Levels["tone"])
 		require.Equal(t, []string{flow.Levels["tutorial"], flow.Levels["tone"], "control"}, actions, "one exposure, and each step by its factor")
-		require.Equal(t, []string{"short_calm", "short_bold", "long_calm", "long_bold"}, flow.Variants)
-		require.InDelta(t, 0.25, flow.Weights["long_bold"], 0)
+		require.Equal(t, []string{"short__calm", "short__bold", "long__calm", "long__bold"}, flow.Variants)
+		require.InDelta(t, 0.25, flow.Weights["long__bold"], 0)
 		require.Equal(t, "n", flow.Namespace.Name)
 		require.Equal(t, experiment.HashV2, flow.Namespace.HashVersion)
 		require.Less(t, flow.Namespace.Place, 0.5)
@@ -98,7 +98,7 @@ func TestFactorsAndNamespace(t *testing.T) {
 func TestForcedUser(t *testing.T) {
 	t.Parallel()
 	met, actions := meets(t, "uaaaabbbbccccddddeeeeffffgg")
-	require.Equal(t, "long_bold", met["flow"].Variant)
+	require.Equal(t, "long__bold", met["flow"].Variant)
 	require.True(t, met["flow"].Forced)
 	require.Equal(t, []string{"long", "bold"}, actions[:2])
 }

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -21,7 +19,7 @@ type eventRow struct {
 }
 
 func decodeEvent(workspaceKey []byte, d delivery) (eventRow, error) {
-	event, err := schema.Receive(d.msg.Data(), d.msg.Headers().Get(jetstream.MsgIDHeader), d.sequence, d.received)
+	event, err := schema.Receive(d.msg.Data(), d.msg.Headers(), d.sequence, d.received)
 	if err != nil {
 		return eventRow{}, err
 	}

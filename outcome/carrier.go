@@ -159,7 +159,7 @@ func (c *carrier[R]) writeOff(ctx context.Context, d delivery, cause string) err
 		return nil
 	}
 	return c.persist(ctx, "publish dead letter", func(ctx context.Context) error {
-		_, err := c.js.PublishMsg(ctx, deadLetter(c.stream, d, cause))
+		_, err := c.js.PublishMsg(ctx, deadLetter(c.stream, c.name, d, cause))
 		return err
 	})
 }

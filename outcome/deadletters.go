@@ -1,23 +1,15 @@
 package outcome
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"strconv"
-	"strings"
-	"time"
+	"math"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/onramphq/onramp/schema"
 )
-
-// maxPayload is how much of a refused message is kept.
-const maxPayload = 64 << 10
 
 // deadLetterRow is a row of dead_letters.
 type deadLetterRow struct {
@@ -32,29 +24,25 @@ type deadLetterRow struct {
 // decodeDeadLetter reads a dead letter. It refuses nothing: a letter whose headers are missing or broken is filed under its
 // own place, so that whatever stands in the stream can be found in the table.
 func decodeDeadLetter(d delivery) (deadLetterRow, error) {
-	h := d.msg.Headers()
+	letter := schema.ReadDeadLetter(d.msg.Subject(), d.msg.Headers(), d.msg.Data())
 	row := deadLetterRow{
-		stream:         h.Get(schema.HeaderStream),
+		stream:         letter.Stream,
+		sequence:       letter.Sequence,
 		letterSequence: d.sequence,
-		subject:        h.Get(schema.HeaderSubject),
-		reason:         cmp.Or(h.Get(schema.HeaderReason), d.msg.Subject()[strings.LastIndexByte(d.msg.Subject(), '.')+1:]),
-		message:        h.Get(schema.HeaderMessage),
+		subject:        letter.Subject,
+		reason:         string(letter.Reason),
+		message:        letter.Message,
+		attempts:       uint32(min(letter.Attempts, math.MaxUint32)),
 		received:       d.received.UnixMilli(),
 		recorded:       d.received.UnixMilli(),
-		payload:        cut(d.msg.Data()),
-		payloadSHA256:  cmp.Or(h.Get(schema.HeaderSHA256), sum(d.msg.Data())),
+		payload:        string(letter.Payload[:min(len(letter.Payload), schema.MaxDeadLetterBytes)]),
+		payloadSHA256:  letter.SHA256,
 	}
-	sequence, err := strconv.ParseUint(h.Get(schema.HeaderSequence), 10, 64)
-	if err == nil && row.stream != "" {
-		row.sequence = sequence
-	} else {
+	if row.stream == "" || row.sequence == 0 {
 		row.stream, row.sequence = schema.DeadLettersStream, d.sequence
 	}
-	if attempts, err := strconv.ParseUint(h.Get(schema.HeaderAttempts), 10, 32); err == nil {
-		row.attempts = uint32(attempts)
-	}
-	if at, err := time.Parse(time.RFC3339Nano, h.Get(schema.HeaderReceived)); err == nil && at.UnixMilli() >= 0 && at.UnixMilli() <= latestMilli {
-		row.received = at.UnixMilli()
+	if at := letter.ReceivedAt.UnixMilli(); at >= 0 && at <= latestMilli {
+		row.received = at
 	}
 	return row, nil
 }
@@ -77,24 +65,15 @@ func (s *Store) insertDeadLetters(ctx context.Context, token string, rows []dead
 
 // deadLetter writes d off. Its message id makes a second copy, after a crash before the ack, disappear while the stream
 // remembers; afterwards the key of the table does.
-func deadLetter(stream string, d delivery, cause string) *nats.Msg {
-	letter := nats.NewMsg(schema.DeadLetterSubject(schema.ReasonUndeliverable))
-	letter.Data = []byte(cut(d.msg.Data()))
+func deadLetter(stream, consumer string, d delivery, cause string) *nats.Msg {
+	dead := schema.DeadLetter{
+		Stream: stream, Sequence: d.sequence, Consumer: consumer, Subject: d.msg.Subject(),
+		Reason: schema.ReasonUndeliverable, Message: cause, Attempts: d.attempt, ReceivedAt: d.received,
+	}
+	dead.Fill(d.msg.Data(), d.msg.Headers())
+	letter := nats.NewMsg(schema.DeadLetterSubject(dead.Reason))
+	letter.Data = dead.Payload
+	dead.WriteHeader(letter.Header.Set)
 	letter.Header.Set(jetstream.MsgIDHeader, fmt.Sprintf("%s:%d:%d", stream, d.received.UnixNano(), d.sequence))
-	letter.Header.Set(schema.HeaderReason, string(schema.ReasonUndeliverable))
-	letter.Header.Set(schema.HeaderMessage, cause)
-	letter.Header.Set(schema.HeaderStream, stream)
-	letter.Header.Set(schema.HeaderSequence, strconv.FormatUint(d.sequence, 10))
-	letter.Header.Set(schema.HeaderSubject, d.msg.Subject())
-	letter.Header.Set(schema.HeaderAttempts, strconv.FormatUint(d.attempt, 10))
-	letter.Header.Set(schema.HeaderReceived, d.received.UTC().Format(time.RFC3339Nano))
-	letter.Header.Set(schema.HeaderSHA256, sum(d.msg.Data()))
 	return letter
-}
-
-func cut(payload []byte) string { return string(payload[:min(len(payload), maxPayload)]) }
-
-func sum(payload []byte) string {
-	hash := sha256.Sum256(payload)
-	return hex.EncodeToString(hash[:])
 }

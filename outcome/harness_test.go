@@ -59,7 +59,11 @@ func restartableJetStream(tb testing.TB) (js jetstream.JetStream, restart func()
 	for stream, subjects := range map[string]string{
 		schema.EventsStream: schema.EventsSubjects, schema.OutcomesStream: schema.OutcomesSubjects, schema.DeadLettersStream: schema.DeadLettersSubjects,
 	} {
-		_, err := js.CreateStream(tb.Context(), jetstream.StreamConfig{Name: stream, Subjects: []string{subjects}, Discard: jetstream.DiscardNew})
+		cfg := jetstream.StreamConfig{Name: stream, Subjects: []string{subjects}, Discard: jetstream.DiscardNew}
+		if stream == schema.DeadLettersStream {
+			cfg.Subjects = append(cfg.Subjects, schema.AdvisorySubjects)
+		}
+		_, err := js.CreateStream(tb.Context(), cfg)
 		require.NoError(tb, err)
 	}
 	return js, func() {

@@ -127,10 +127,13 @@ func TestDeadLettersBecomeRows(t *testing.T) {
 		msg.Header.Set(schema.HeaderMessage, "another verdict")
 	}
 	bare := publishRaw(t, js, schema.DeadLetterSubject(schema.ReasonFuture), []byte("no headers"))
+	publishRaw(t, js, strings.Replace(schema.AdvisorySubjects, "*.*", "ONRAMP_ACTIONS.mailer", 1),
+		[]byte(`{"stream":"ONRAMP_ACTIONS","consumer":"mailer","stream_seq":7,"deliveries":5}`))
 	_, stop := runSink(t, js, store, outcome.SinkConfig{MaxRows: 1})
 	settled(t, js)
 	stop()
 	require.Equal(t, []string{
+		"('ONRAMP_ACTIONS',7,'','max_deliveries','consumer mailer was handed it 5 times and never acknowledged it',5,0)",
 		fmt.Sprintf("('ONRAMP_DEADLETTERS',%d,'','future','',0,10)", bare),
 		"('ONRAMP_EVENTS',42,'onramp.events.web','invalid_utf8','broken',3,65536)",
 	}, rowsOf(t, store, "SELECT stream, sequence, subject, reason, message, attempts, length(payload) FROM dead_letters_unique ORDER BY stream"))

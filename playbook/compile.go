@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -28,7 +27,9 @@ type section struct {
 }
 
 // Compile reads and checks a bundle. It returns the playbook, or all its problems.
-func Compile(b Bundle) (*Playbook, error) {
+func Compile(b Bundle) (*Playbook, error) { return (&compiler{}).compile(b) }
+
+func (c *compiler) compile(b Bundle) (*Playbook, error) {
 	p := &Playbook{
 		Hash: b.Hash(), Scale: b.Scale, Metrics: make(map[string]*Metric), Experiments: make(map[string]*Experiment), Actions: make(map[string]*Action),
 		Consent: make(map[string]*segment.Rule), journeys: make(map[string]*Journey), reads: make(map[string]bool),
@@ -37,7 +38,7 @@ func Compile(b Bundle) (*Playbook, error) {
 	if !(b.Scale > 0 && b.Scale <= 1) {
 		return nil, Problems{{File: "bundle", Line: 1, Column: 1, Message: fmt.Sprintf("the scale %g must lie in (0, 1]", b.Scale)}}
 	}
-	c := &compiler{playbook: p}
+	c.playbook, c.sources = p, b.Files
 	found := c.sections(b)
 	for _, name := range sections() {
 		if s, ok := found[name]; ok && slices.Contains(planSections(), name) {
@@ -73,7 +74,7 @@ func (c *compiler) sections(b Bundle) map[string]section {
 		}
 		for _, p := range c.mapping(node, "a playbook file") {
 			if !slices.Contains(sections(), p.key.Value) {
-				c.fail(p.key, "unknown key %q; a playbook has: %s", p.key.Value, strings.Join(sections(), ", "))
+				c.misspelled(p.key, p.key.Value, sections(), "unknown key %q; a playbook has: %s", p.key.Value, strings.Join(sections(), ", "))
 				continue
 			}
 			if other, twice := found[p.key.Value]; twice {
@@ -98,40 +99,20 @@ func (c *compiler) document(text string) (*yaml.Node, bool) {
 		if errors.Is(err, io.EOF) {
 			return nil, false // an empty file says nothing, which is no problem
 		}
-		c.syntax(err)
+		c.syntax(text, err)
 		return nil, false
 	}
 	var second yaml.Node
 	switch err := dec.Decode(&second); {
 	case errors.Is(err, io.EOF):
 	case err != nil:
-		c.syntax(err)
+		c.syntax(text, err)
 	default:
 		c.fail(&second, "one YAML document a file: a second one follows")
 	}
 	c.noAliases(&doc)
 	c.unread = c.unread || doc.Content[0].Kind == yaml.SequenceNode
 	return doc.Content[0], true
-}
-
-// parserError matches the errors whose line the YAML package counts from 0.
-var parserError = regexp.MustCompile(`did not find expected (<document start>|node content|'-' indicator|',' or|key$)`)
-
-// syntax reports a YAML error at the line its text names.
-func (c *compiler) syntax(err error) {
-	c.unread = true
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	p := Problem{File: c.file, Line: 1, Column: 1}
-	var line int
-	if _, scanErr := fmt.Sscanf(text, "line %d:", &line); scanErr == nil {
-		p.Line = line
-		if parserError.MatchString(text) {
-			p.Line++
-		}
-		_, text, _ = strings.Cut(text, ": ")
-	}
-	p.Message = "is not YAML: " + text
-	c.problems = append(c.problems, p)
 }
 
 func (c *compiler) section(name string, node *yaml.Node) {
@@ -166,7 +147,7 @@ func (c *compiler) section(name string, node *yaml.Node) {
 }
 
 func (c *compiler) segments(node *yaml.Node) {
-	nodes := make(map[string]*yaml.Node)
+	rules := make(map[string]*yaml.Node)
 	byKey := make(map[string]Segment)
 	var order []string
 	for _, p := range c.mapping(node, "segments") {
@@ -177,15 +158,15 @@ func (c *compiler) segments(node *yaml.Node) {
 			continue
 		}
 		rule := c.rule(f["when"], "when")
-		nodes[key] = p.key
+		rules[key] = f["when"]
 		order = append(order, key)
 		byKey[key] = Segment{Key: key, Description: c.text(f["description"], "description"), Rule: rule}
 	}
-	c.playbook.Segments = c.sortSegments(order, byKey, nodes)
+	c.playbook.Segments = c.sortSegments(order, byKey, rules)
 }
 
 // sortSegments puts each segment behind those it asks about, so that one pass in order sees settled answers.
-func (c *compiler) sortSegments(order []string, byKey map[string]Segment, nodes map[string]*yaml.Node) []Segment {
+func (c *compiler) sortSegments(order []string, byKey map[string]Segment, rules map[string]*yaml.Node) []Segment {
 	const visiting, done = 1, 2
 	state := make(map[string]int)
 	sorted := make([]Segment, 0, len(order))
@@ -195,7 +176,7 @@ func (c *compiler) sortSegments(order []string, byKey map[string]Segment, nodes 
 		case done:
 			return
 		case visiting:
-			c.fail(nodes[key], "cycle: segment %s asks about itself: %s", key, strings.Join(append(path, key), " → "))
+			c.circle(append(path, key), rules)
 			return
 		}
 		state[key] = visiting
@@ -203,7 +184,7 @@ func (c *compiler) sortSegments(order []string, byKey map[string]Segment, nodes 
 		if s.Rule != nil {
 			for _, other := range s.Rule.Segments {
 				if _, ok := byKey[other]; !ok {
-					c.fail(nodes[key], "segment %s asks about %q, which is not defined", key, other)
+					c.misspelledIn(rules[key], other, order, "segment %s asks about %q, which is not defined", key, other)
 					continue
 				}
 				visit(other, append(path, key))
@@ -218,19 +199,27 @@ func (c *compiler) sortSegments(order []string, byKey map[string]Segment, nodes 
 	return sorted
 }
 
+// circle reports segments that ask about each other, at every place where one does: any of them may be the mistake.
+func (c *compiler) circle(path []string, rules map[string]*yaml.Node) {
+	path = path[slices.Index(path, path[len(path)-1]):]
+	for i, key := range path[:len(path)-1] {
+		c.misspelledIn(rules[key], path[i+1], nil, "cycle: segment %s asks about itself: %s", path[0], strings.Join(path, " → "))
+	}
+}
+
 func (c *compiler) actions(node *yaml.Node) {
 	for _, p := range c.mapping(node, "actions") {
 		key := c.key(p.key, "action")
 		f := c.fields(p.value, "action "+key, "description", "deliver", "category", "uncapped", "quiet")
 		a := &Action{Key: key, Description: c.text(f["description"], "description"), Category: c.text(f["category"], "category")}
 		if a.Category != "" && c.playbook.Consent[a.Category] == nil {
-			c.fail(f["category"], "category %q has no rule under consent", a.Category)
+			c.misspelled(f["category"], a.Category, keysOf(c.playbook.Consent), "category %q has no rule under consent", a.Category)
 		}
 		a.Uncapped, a.Quiet = c.boolean(f["uncapped"], "uncapped"), QuietHold
 		if f["quiet"] != nil {
 			a.Quiet = Quiet(c.text(f["quiet"], "quiet"))
 			if a.Quiet != QuietHold && a.Quiet != QuietDrop && a.Quiet != QuietIgnore {
-				c.fail(f["quiet"], "quiet must be hold, drop or ignore")
+				c.misspelled(f["quiet"], string(a.Quiet), []string{string(QuietHold), string(QuietDrop), string(QuietIgnore)}, "quiet must be hold, drop or ignore")
 			}
 		}
 		switch deliver := c.text(f["deliver"], "deliver"); {
@@ -263,22 +252,22 @@ func (c *compiler) finish(found map[string]section) {
 		p.reads[slot.Event] = true
 	}
 	p.asked = newIndex(p)
-	c.file = found["segments"].file
+	c.file, c.source = found["segments"].file, c.sources[found["segments"].file]
 	for i := range p.Segments {
 		rule := p.Segments[i].Rule
 		if rule == nil {
 			continue
 		}
 		c.note(nil, rule)
-		c.checkExperiments(keyNode(found["segments"].node, p.Segments[i].Key), rule)
+		c.checkExperiments(valueOf(valueOf(found["segments"].node, p.Segments[i].Key), "when"), rule)
 	}
 }
 
-// keyNode finds a key of a mapping; nil where it is not.
-func keyNode(mapping *yaml.Node, key string) *yaml.Node {
-	for i := 0; i < len(mapping.Content); i += 2 {
+// valueOf finds the value of a mapping's key; nil where there is none.
+func valueOf(mapping *yaml.Node, key string) *yaml.Node {
+	for i := 0; mapping != nil && i+1 < len(mapping.Content); i += 2 {
 		if mapping.Content[i].Value == key {
-			return mapping.Content[i]
+			return mapping.Content[i+1]
 		}
 	}
 	return nil

@@ -40,7 +40,7 @@ func example(tb testing.TB, name string) string {
 
 func TestExamplesCompile(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"saas-onboarding", "app-onboarding"} {
+	for _, name := range []string{"saas-onboarding", "app-onboarding", "everything"} {
 		p := compile(t, example(t, name))
 		require.Equal(t, name, p.Name)
 		require.NotEmpty(t, p.Journeys)
@@ -88,6 +88,15 @@ func marked(text string) (clean string, places []string) {
 	return b.String(), places
 }
 
+// placesOf lists where problems lie as line:column.
+func placesOf(problems playbook.Problems) []string {
+	places := make([]string, len(problems))
+	for i, p := range problems {
+		places[i] = fmt.Sprintf("%d:%d", p.Line, p.Column)
+	}
+	return places
+}
+
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	const actions, traits = "actions: {send: {}}\n", "traits: {industry: string}\n"
@@ -100,7 +109,7 @@ func TestMistakes(t *testing.T) {
 		{"not YAML", "name: x\n§events: {a: {}\ntraits: 5\n", []string{"is not YAML: did not find expected ',' or '}'"}},
 		{"not YAML: tab", "name: x\nevents:\n§\ta: {}\n", []string{"cannot start any token"}},
 		{"not YAML: colon", "name: x\n§events: a: b\n", []string{"mapping values are not allowed"}},
-		{"not YAML: on the first line", "name: [x\n§", []string{"did not find expected"}},
+		{"not YAML: on the first line", "§name: [x\n", []string{"did not find expected"}},
 		{"two documents", head + "§---\nname: y\n", []string{"one YAML document a file"}},
 
 		{"unknown key: playbook", head + "§jurneys: {}\n", []string{"a playbook has: name, events"}},
@@ -147,26 +156,26 @@ func TestMistakes(t *testing.T) {
 		{"undeclared event: goal", head + "journeys:\n  j: {enter: {on: a}, goal: {on: §c, within: 1d}, steps: []}\n", []string{"add it under events"}},
 		{"undeclared event: rule", head + "segments: {s: {when: did(§\"c\")}}\n", []string{"declared are: a, b"}},
 		{"undeclared trait: rule", head + traits + "segments: {s: {when: §traits.age > 3}}\n", []string{"undeclared reference to 'traits'"}},
-		{"undeclared trait: with", head + actions + traits + journey("      - {action: send, with: §{x: \"${traits.age}\"}}\n      - {action: send, with: §{x: [{y: \"${traits.age}\"}]}}\n"), []string{"not a declared trait", "not a declared trait"}},
+		{"undeclared trait: with", head + actions + traits + journey("      - {action: send, with: {x: §\"${traits.age}\"}}\n      - {action: send, with: {x: [{y: §\"${traits.age}\"}]}}\n"), []string{"not a declared trait", "not a declared trait"}},
 		{"undeclared segment: enter", head + "journeys:\n  j: {enter: {segment: §s}, steps: []}\n", []string{"segment \"s\" is not defined"}},
-		{"undeclared segment: rule", head + journey("      - wait: {when: §'in_segment(\"s\")', up_to: 1d}\n"), []string{"segment \"s\", which is not defined"}},
-		{"undeclared segment: segment", head + "segments:\n  §r: {when: 'in_segment(\"s\")'}\n", []string{"asks about \"s\", which is not defined"}},
-		{"undeclared segment: consent", head + "consent: {mail: §'in_segment(\"s\")'}\n", []string{"segment \"s\", which is not defined"}},
+		{"undeclared segment: rule", head + journey("      - wait: {when: 'in_segment(§\"s\")', up_to: 1d}\n"), []string{"segment \"s\", which is not defined"}},
+		{"undeclared segment: segment", head + "segments:\n  r: {when: 'in_segment(§\"s\")'}\n", []string{"asks about \"s\", which is not defined"}},
+		{"undeclared segment: consent", head + "consent: {mail: 'in_segment(§\"s\")'}\n", []string{"segment \"s\", which is not defined"}},
 		{"undeclared action", head + journey("      - action: §send\n"), []string{"add it under actions"}},
 		{"undeclared experiment", head + journey("      - {experiment: §e, variants: {}}\n"), []string{"experiment \"e\" is not defined"}},
 		{"unknown consent category", head + "actions: {send: {category: §mail}}\n", []string{"no rule under consent"}},
 		{"bad receiver", head + "actions: {send: {deliver: §smtp}}\n", []string{"webhook:NAME"}},
 
-		{"cycle of segments", head + "segments:\n  §r: {when: 'in_segment(\"s\")'}\n  s: {when: 'in_segment(\"r\")'}\n", []string{"r → s → r"}},
-		{"weights", head + "experiments:\n  §e: {variants: {c: 0.5, d: 0.4}}\n", []string{"must sum to 1"}},
+		{"cycle of segments", head + "segments:\n  r: {when: 'in_segment(§\"s\")'}\n  s: {when: 'in_segment(§\"r\")'}\n", []string{"r → s → r", "r → s → r"}},
+		{"weights", head + "experiments:\n  e: {variants: §{c: 0.5, d: 0.4}}\n", []string{"must sum to 1"}},
 		{"weight that is none", head + "experiments:\n  e: {variants: {c: 1, d: §much}}\n", []string{"must be a number"}},
 		{"coverage of nobody", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, coverage: §0}\n", []string{"number in (0, 1]"}},
 		{"experiment without variants", head + "experiments:\n  §e: {}\n", []string{"needs variants"}},
 		{"missing variant steps", head + "experiments: {e: {variants: {c: 0.5, d: 0.5}}}\n" + journey("      - {experiment: e, variants: §{c: []}}\n"), []string{"variant d of experiment e has no steps"}},
-		{"one variant too many", head + "experiments: {e: {variants: {c: 0.5, d: 0.5}}}\n" + journey("      - {experiment: e, variants: §{c: [], d: [], f: []}}\n"), []string{"the variants c, d and no others"}},
+		{"one variant too many", head + "experiments: {e: {variants: {c: 0.5, d: 0.5}}}\n" + journey("      - {experiment: e, variants: {c: [], d: [], §f: []}}\n"), []string{"the variants c, d and no others"}},
 		{"step without variants", head + "experiments: {e: {variants: {c: 0.5, d: 0.5}}}\n" + journey("      - experiment: §e\n"), []string{"needs variants"}},
 		{"step without kind", head + journey("      - §id: x\n"), []string{"a step is one of: action, branch"}},
-		{"two steps with one id", head + journey("      - {id: x, delay: 1d}\n      - wait: {on: a, up_to: 1d, timeout: [§{id: x, delay: 1d}]}\n"), []string{"id x stands already"}},
+		{"two steps with one id", head + journey("      - {id: x, delay: 1d}\n      - wait: {on: a, up_to: 1d, timeout: [{id: §x, delay: 1d}]}\n"), []string{"id x stands already"}},
 		{"bad duration", head + journey("      - delay: §3 days\n      - delay: §900d\n      - delay: §5\n      - delay: §1ms\n"), []string{"3d, 36h or 90m", "730d", "3d, 36h or 90m", "1s"}},
 		{"bad duration in a rule", head + "segments: {s: {when: inactive_for(§\"3 days\")}}\n", []string{"3d, 36h or 90m"}},
 		{"limit of nothing", head + "limit: §{per: 1d}\n", []string{"{actions: 3, per: 7d}"}},
@@ -186,7 +195,7 @@ func TestMistakes(t *testing.T) {
 		{"where on what is not declared", head + "journeys:\n  j: {enter: {on: b, where: '§e.q == \"x\"'}, steps: []}\n", []string{"e.q"}},
 		{"same of a journey that a segment opens", head + "segments: {s: {when: did(\"a\")}}\njourneys:\n  j: {enter: {segment: s}, steps: [{wait: {on: b, where: 'e.p == §same.p', up_to: 1d}}]}\n", []string{"same"}},
 		{"per what is not declared", head + "journeys:\n  j: {enter: {on: a, per: §p}, steps: []}\n", []string{"event a declares no property \"p\""}},
-		{"with of the entry event that it does not have", head + actions + "journeys:\n  j: {enter: {on: a}, steps: [{action: send, with: §{x: \"${same.p}\"}}]}\n", []string{"event a declares no property \"p\""}},
+		{"with of the entry event that it does not have", head + actions + "journeys:\n  j: {enter: {on: a}, steps: [{action: send, with: {x: §\"${same.p}\"}}]}\n", []string{"event a declares no property \"p\""}},
 		{"delay to no time", head + journey("      - delay: §{}\n      - delay: {at: §9h}\n      - delay: {on: [mon, §monday]}\n"), []string{"has for, at or on", "such as 09:30", "mon, tue, wed"}},
 		{"quiet", head + "quiet: §{from: \"21:00\"}\n", []string{"needs from and to"}},
 		{"quiet all day", head + "quiet: §{from: \"21:00\", to: \"21:00\"}\n", []string{"no time at all"}},
@@ -227,8 +236,8 @@ func TestMistakes(t *testing.T) {
 		{"forced by id", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, forced: {§qa-user: c}}\n", []string{"by token"}},
 		{"forced into nothing", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, forced: {uaaaabbbbccccddddeeeeffffgg: §f}}\n", []string{"no variant \"f\" to force"}},
 		{"namespace without range", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, namespace: §{name: n}}\n", []string{"needs name and range"}},
-		{"namespace beyond", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, namespace: {name: n, range: §[0.5, 1.5]}}\n", []string{"must lie in [0, 1]"}},
-		{"namespace by its own seed", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, seed: __n, namespace: §{name: n, range: [0, 0.5]}}\n", []string{"same variant"}},
+		{"namespace beyond", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, namespace: {name: n, range: §[0.5, 1.5]}}\n", []string{"two growing numbers from 0 to 1"}},
+		{"namespace by its own seed", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, seed: n, namespace: §{name: n, range: [0, 0.5]}}\n", []string{"same variant"}},
 		{"namespaces overlap", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, namespace: {name: n, range: [0, 0.5]}}\n  §g: {variants: {c: 0.5, d: 0.5}, namespace: {name: n, range: [0.4, 1]}}\n", []string{"overlap in namespace n"}},
 		{"namespaces by two hashes", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, namespace: {name: n, range: [0, 0.5]}}\n  §g: {variants: {c: 0.5, d: 0.5}, namespace: {name: n, range: [0.5, 1], hash_version: 1}}\n", []string{"different hash versions"}},
 		{"experiment by no metric", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, metrics: [§m]}\n", []string{"metric \"m\" is not defined"}},
@@ -240,6 +249,7 @@ func TestMistakes(t *testing.T) {
 		{"correction", head + "experiments:\n  e: {variants: {c: 0.5, d: 0.5}, correction: §none}\n", []string{"holm, benjamini_hochberg"}},
 		{"factor of none", head + "experiments: {e: {variants: {c: 0.5, d: 0.5}}}\n" + journey("      - {experiment: e, factor: §f, variants: {}}\n"), []string{"no factor \"f\""}},
 		{"level without steps", head + "experiments: {e: {factors: {f: {x: 0.5, y: 0.5}, g: {u: 0.5, v: 0.5}}}}\n" + journey("      - {experiment: e, factor: f, variants: §{x: []}}\n"), []string{"level y of factor f"}},
+		{"level that is none", head + "experiments: {e: {factors: {f: {x: 0.5, y: 0.5}, g: {u: 0.5, v: 0.5}}}}\n" + journey("      - {experiment: e, factor: f, variants: {x: [], y: [], §z: []}}\n"), []string{"the levels x, y and no others"}},
 		{"segment without rule", head + "segments:\n  §s: {}\n", []string{"needs a rule"}},
 		{"empty rule", head + "segments: {s: {when: '§'}}\n", []string{"write true if that is meant"}},
 		{"rule that answers with a number", head + "segments: {s: {when: §1 + 1}}\n", []string{"not true or false"}},
@@ -309,11 +319,7 @@ func TestRuleProblemsPointIntoTheFile(t *testing.T) {
 			_, err := playbook.Compile(bundle(text))
 			var problems playbook.Problems
 			require.ErrorAs(t, err, &problems)
-			got := make([]string, len(problems))
-			for i, p := range problems {
-				got[i] = fmt.Sprintf("%d:%d", p.Line, p.Column)
-			}
-			require.Equal(t, places, got, err)
+			require.Equal(t, places, placesOf(problems), err)
 		})
 	}
 }
@@ -561,7 +567,7 @@ func TestFill(t *testing.T) {
 }
 
 func FuzzCompile(f *testing.F) {
-	for _, name := range []string{"saas-onboarding", "app-onboarding"} {
+	for _, name := range []string{"saas-onboarding", "app-onboarding", "everything"} {
 		f.Add(example(f, name))
 	}
 	for _, text := range []string{
@@ -604,7 +610,7 @@ journeys:
 `}})
 	fmt.Println(err)
 	// Output:
-	// playbook.yaml:5:22: event "activatd" is not declared; declared are: activated, signed_up
+	// playbook.yaml:5:22: event "activatd" is not declared; declared are: activated, signed_up; did you mean "activated"?
 	// playbook.yaml:10:16: delay: "3 days" is not a duration such as 3d, 36h or 90m
 }
 

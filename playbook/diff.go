@@ -297,12 +297,12 @@ func (d *differ) selections() {
 		kept[slot.Key] = slot
 	}
 	for _, slot := range d.after.Set.Slots() {
-		if d.before.Plan.Events[slot.Event] == nil {
+		if slot.Event != "" && d.before.Plan.Events[slot.Event] == nil || slot.Trait != "" && d.before.Plan.Traits[slot.Trait] == "" {
 			continue // nothing has happened yet that could be missing
 		}
 		old, was := kept[slot.Key]
 		c := Change{Kind: "selection", Key: selectionText(slot), Severity: Warning}
-		askedBy := some(readers(d.newUses, func(u *use) bool { return u.rule != nil && slices.Contains(u.rule.Events, slot.Event) }))
+		askedBy := some(readers(d.newUses, func(u *use) bool { return u.asksFor(slot) }))
 		switch {
 		case !was:
 			c.What, c.Hint = "counted from here on", "what happened before is not in it: "+askedBy
@@ -316,9 +316,18 @@ func (d *differ) selections() {
 }
 
 func selectionText(s segment.Slot) string {
-	text := fmt.Sprintf("events(%q)", s.Event)
+	text := "events()"
+	switch {
+	case s.Trait != "":
+		text = "changes(traits." + s.Trait + ")"
+	case s.Event != "":
+		text = fmt.Sprintf("events(%q)", s.Event)
+	}
 	if s.Where != "" {
 		text += ".where(" + s.Where + ")"
+	}
+	if s.Property != "" {
+		text += ", e." + s.Property
 	}
 	return text
 }

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/onramphq/onramp/experiment"
 )
 
 // metrics lists what changes in how experiments are read.
@@ -72,9 +70,9 @@ func (d *differ) reading(key string, old, now *Experiment) {
 	number := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 	list := func(keys []string) string { return strings.Join(keys, ", ") }
 	d.setting(change("namespace changed", Breaking, "who takes part changes: users who met it keep their variant, and others never meet it"),
-		namespaceText(old.Rules.Namespace), namespaceText(now.Rules.Namespace))
+		namespaceText(old.Namespace), namespaceText(now.Namespace))
 	d.setting(change("forced users changed", Info, "counts from the first meeting on; who met it already keeps the variant"),
-		forcedText(old.Rules.Forced), forcedText(now.Rules.Forced))
+		forcedText(old.ForcedUsers), forcedText(now.ForcedUsers))
 	d.setting(change("control changed", Warning, "what the others are compared with"), old.Control, now.Control)
 	d.setting(change("primary metric changed", Warning, afterTheData), old.Primary, now.Primary)
 	d.setting(change("metrics changed", Warning, "each takes its share of the error budget"), list(old.Metrics), list(now.Metrics))
@@ -87,11 +85,11 @@ func (d *differ) reading(key string, old, now *Experiment) {
 	d.setting(change("decide changed", Info, "onramp experiment decide goes by it"), old.Decide.Text(), now.Decide.Text())
 }
 
-func namespaceText(n *experiment.Namespace) string {
+func namespaceText(n *Namespace) string {
 	if n == nil {
 		return "none"
 	}
-	return fmt.Sprintf("%s from %g to %g, hash version %d", n.Name, n.Start, n.End, n.HashVersion)
+	return fmt.Sprintf("%s from %g to %g, hash version %d", n.Name, n.Range.Start, n.Range.End, n.HashVersion)
 }
 
 func forcedText(forced map[string]string) string {

@@ -1,6 +1,7 @@
 package playbook
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"slices"
@@ -19,7 +20,7 @@ type Experiment struct {
 	experiment.Experiment
 	Description string
 	Holdout     string              // the variant whose users go on behind the experiment; empty: none
-	Rules       experiment.Rules    // forced values by user token, and the namespace
+	Namespace   *Namespace          // which Filters, or the older Namespace of the embedded experiment, carries out; nil: none
 	Factors     []experiment.Factor // of a factorial flow, in order; empty: the variants stand for themselves
 	Levels      map[string]map[string]string
 	Control     string   // what the others are compared with, and the way of those who are not in the experiment
@@ -32,6 +33,27 @@ type Experiment struct {
 	Correction  experiment.Correction
 	Planned     int    // users of all arms it was planned for; 0: no plan
 	Decide      Decide // what may be decided by the figures
+}
+
+// Namespace is a line from 0 to 1 on which experiments share out the users: each takes a range, and every user stands at one place.
+type Namespace struct {
+	Name        string
+	Range       experiment.Range
+	HashVersion int // 1: GrowthBook's namespace; 2: its filter
+}
+
+// seed is what places users.
+func (n *Namespace) seed() string {
+	if n.HashVersion == experiment.HashV1 {
+		return "__" + n.Name
+	}
+	return n.Name
+}
+
+// Place is where a user stands, in [0, 1).
+func (n *Namespace) Place(token string) float64 {
+	place, _ := experiment.Hash(n.seed(), token, n.HashVersion)
+	return place
 }
 
 // MaxForced is how many users an experiment may name.
@@ -63,7 +85,7 @@ func (c *compiler) experiments(node *yaml.Node) {
 			continue
 		}
 		if err := e.Validate(); err != nil {
-			c.fail(p.key, "experiment %s: %v", key, err)
+			c.fail(cmp.Or(f["variants"], f["factors"]), "experiment %s: %v", key, err)
 		}
 		e.Holdout, e.Control = c.variant(f["holdout"], e, "to hold out"), c.variant(f["control"], e, "to compare with")
 		if e.Control == "" {
@@ -85,12 +107,6 @@ func (c *compiler) experiments(node *yaml.Node) {
 
 func (e *Experiment) has(variant string) bool {
 	return slices.ContainsFunc(e.Variants, func(v experiment.Variant) bool { return v.Key == variant })
-}
-
-// Assign returns the variant of a user by token, all rules heeded. It stands before that of the embedded experiment, which knows
-// none.
-func (e *Experiment) Assign(token string) experiment.Assignment {
-	return e.AssignBy(e.Rules, token).Assignment
 }
 
 // arms reads the variants, or makes them of factors. It reports whether there are any.
@@ -141,12 +157,15 @@ func (c *compiler) factors(node *yaml.Node, e *Experiment) {
 		return
 	}
 	e.Levels = make(map[string]map[string]string)
-	for _, cell := range experiment.Cells(e.Factors) {
+	for _, cell := range (experiment.Factorial{Key: e.Key, Factors: e.Factors}).Cells() {
 		if !keyShape.MatchString(cell.Key) {
 			c.fail(node, "the variant %s has a name longer than 63 characters: give the levels shorter ones", cell.Key)
 		}
 		e.Variants = append(e.Variants, cell.Variant)
-		e.Levels[cell.Key] = cell.Levels
+		e.Levels[cell.Key] = make(map[string]string, len(cell.Levels))
+		for i, level := range cell.Levels {
+			e.Levels[cell.Key][e.Factors[i].Key] = level
+		}
 	}
 }
 
@@ -157,7 +176,7 @@ func (c *compiler) variant(node *yaml.Node, e *Experiment, what string) string {
 	}
 	key := c.text(node, "variant")
 	if !e.has(key) {
-		c.fail(node, "experiment %s has no variant %q %s", e.Key, key, what)
+		c.misspelled(node, key, variantKeys(e), "experiment %s has no variant %q %s", e.Key, key, what)
 	}
 	return key
 }
@@ -182,12 +201,12 @@ func (c *compiler) forced(node *yaml.Node, e *Experiment) {
 	if len(pairs) > MaxForced {
 		c.fail(node, "at most %d users are forced", MaxForced)
 	}
-	e.Rules.Forced = make(map[string]string, len(pairs))
+	e.ForcedUsers = make(map[string]string, len(pairs))
 	for _, p := range pairs {
 		if schema.CheckToken(p.key.Value) != nil {
 			c.fail(p.key, "forced names users by token, not by their id: `onramp explain USER` shows it, u and 26 more characters")
 		}
-		e.Rules.Forced[p.key.Value] = c.variant(p.value, e, "to force")
+		e.ForcedUsers[p.key.Value] = c.variant(p.value, e, "to force")
 	}
 }
 
@@ -196,7 +215,7 @@ func (c *compiler) namespace(node *yaml.Node, e *Experiment) {
 		return
 	}
 	f := c.fields(node, "namespace", "name", "range", "hash_version")
-	n := &experiment.Namespace{HashVersion: experiment.HashV2}
+	n := &Namespace{HashVersion: experiment.HashV2}
 	if f["name"] == nil || f["range"] == nil {
 		c.fail(node, "namespace needs name and range, such as {name: onboarding, range: [0, 0.5]}")
 		return
@@ -206,38 +225,40 @@ func (c *compiler) namespace(node *yaml.Node, e *Experiment) {
 		n.HashVersion = c.integer(f["hash_version"], "hash_version", 1, 2)
 	}
 	var ends []float64
-	if err := f["range"].Decode(&ends); err != nil || len(ends) != 2 {
-		c.fail(f["range"], "range must be two numbers from 0 to 1, such as [0, 0.5]")
+	if err := f["range"].Decode(&ends); err != nil || len(ends) != 2 || !(ends[0] >= 0 && ends[0] < ends[1] && ends[1] <= 1) {
+		c.fail(f["range"], "range must be two growing numbers from 0 to 1, such as [0, 0.5]")
 		return
 	}
-	n.Start, n.End = ends[0], ends[1]
-	if err := n.Validate(); err != nil {
-		c.fail(f["range"], "%v", err)
-		return
-	}
-	if e.Seed == experiment.NamespaceSeed(n.Name) {
+	n.Range = experiment.Range{Start: ends[0], End: ends[1]}
+	if e.Seed == n.seed() {
 		c.fail(node, "the seed %s is that of the namespace: everybody in the range would get the same variant", e.Seed)
 	}
-	e.Rules.Namespace = n
+	e.Namespace = n
+	if n.HashVersion == experiment.HashV1 {
+		e.Experiment.Namespace = experiment.Namespace{Key: n.Name, Range: n.Range}
+		return
+	}
+	e.Filters = []experiment.Filter{{Seed: n.seed(), HashVersion: n.HashVersion, Ranges: []experiment.Range{n.Range}}}
 }
 
 // exclusive checks that the experiments of a namespace share it out.
 func (c *compiler) exclusive(pairs []pair) {
 	for i, p := range pairs {
 		e := c.playbook.Experiments[p.key.Value]
-		if e == nil || e.Rules.Namespace == nil {
+		if e == nil || e.Namespace == nil {
 			continue
 		}
 		for _, q := range pairs[:i] {
 			other := c.playbook.Experiments[q.key.Value]
-			if other == nil || other.Rules.Namespace == nil || other.Rules.Namespace.Name != e.Rules.Namespace.Name {
+			if other == nil || other.Namespace == nil || other.Namespace.Name != e.Namespace.Name {
 				continue
 			}
+			mine, theirs := e.Namespace, other.Namespace
 			switch {
-			case other.Rules.Namespace.HashVersion != e.Rules.Namespace.HashVersion:
-				c.fail(p.key, "experiments %s and %s share namespace %s with different hash versions: a user could meet both", q.key.Value, p.key.Value, e.Rules.Namespace.Name)
-			case e.Rules.Namespace.Overlaps(*other.Rules.Namespace):
-				c.fail(p.key, "experiments %s and %s overlap in namespace %s: a user could meet both", q.key.Value, p.key.Value, e.Rules.Namespace.Name)
+			case mine.HashVersion != theirs.HashVersion:
+				c.fail(p.key, "experiments %s and %s share namespace %s with different hash versions: a user could meet both", other.Key, e.Key, mine.Name)
+			case max(mine.Range.Start, theirs.Range.Start) < min(mine.Range.End, theirs.Range.End):
+				c.fail(p.key, "experiments %s and %s overlap in namespace %s: a user could meet both", other.Key, e.Key, mine.Name)
 			}
 		}
 	}
@@ -261,7 +282,7 @@ func (c *compiler) readings(f map[string]*yaml.Node, e *Experiment) {
 		declared, ok := c.playbook.Plan.Traits[n.Value]
 		switch {
 		case !ok:
-			c.fail(n, "%q is not a declared trait", n.Value)
+			c.misspelled(n, n.Value, slices.Sorted(maps.Keys(c.playbook.Plan.Traits)), "%q is not a declared trait", n.Value)
 		case declared != segment.Int && declared != segment.Number && declared != segment.Bool:
 			c.fail(n, "trait %s is a %s; effects are adjusted on int, number and bool", n.Value, declared)
 		case slices.Contains(e.Covariates, n.Value):
@@ -298,8 +319,8 @@ func (c *compiler) primary(node *yaml.Node, e *Experiment) {
 func (c *compiler) named(node *yaml.Node, e *Experiment) *Metric {
 	m := c.playbook.Metrics[node.Value]
 	if m == nil {
-		c.fail(node, "experiment %s: metric %q is not defined; defined are: %s", e.Key, node.Value,
-			strings.Join(slices.Sorted(maps.Keys(c.playbook.Metrics)), ", "))
+		known := slices.Sorted(maps.Keys(c.playbook.Metrics))
+		c.misspelled(node, node.Value, known, "experiment %s: metric %q is not defined; defined are: %s", e.Key, node.Value, strings.Join(known, ", "))
 	}
 	return m
 }

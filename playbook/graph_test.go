@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,7 +103,11 @@ func wantEdges(j *playbook.Journey) []string {
 			}
 			add(key, "else", s.Next)
 		case playbook.StepExperiment:
-			for _, to := range s.Variants {
+			ways := slices.Sorted(maps.Values(s.Variants))
+			if s.Factor != "" { // the variants with one level of it go one way
+				ways = slices.Compact(ways)
+			}
+			for _, to := range ways {
 				add(key, "variant", to)
 			}
 		case playbook.StepExit:
@@ -309,7 +314,7 @@ func checkMermaid(t require.TestingT, j *playbook.Journey, text string) {
 
 func TestDrawingOfExamples(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"saas-onboarding", "app-onboarding"} {
+	for _, name := range []string{"saas-onboarding", "app-onboarding", "everything"} {
 		p := compile(t, example(t, name))
 		for _, j := range p.Journeys {
 			checkDrawing(t, j, p.JourneySVG(j, nil))

@@ -35,8 +35,12 @@ func (c *compiler) allJourneys(node *yaml.Node) {
 		if f["steps"] == nil {
 			c.fail(p.key, "journey %s has no steps", key)
 		} else {
-			s := &stepper{compiler: c, journey: j}
+			s := &stepper{compiler: c, journey: j, nodes: make(map[string]*yaml.Node)}
+			sound := len(c.problems)
 			j.First = s.list(f["steps"], "", "")
+			if len(c.problems) == sound {
+				s.unreachable()
+			}
 		}
 		c.migrate(f["migrate"], j)
 		if len(j.Steps) > MaxSteps {
@@ -70,8 +74,8 @@ func (c *compiler) checkSegment(node *yaml.Node) string {
 		return ""
 	}
 	key := c.text(node, "segment")
-	if !slices.ContainsFunc(c.playbook.Segments, func(s Segment) bool { return s.Key == key }) {
-		c.fail(node, "segment %q is not defined", key)
+	if !slices.Contains(c.segmentKeys(), key) {
+		c.misspelled(node, key, c.segmentKeys(), "segment %q is not defined", key)
 	}
 	return key
 }
@@ -81,8 +85,8 @@ func (c *compiler) checkRule(node *yaml.Node, rule *segment.Rule) {
 		return
 	}
 	for _, key := range rule.Segments {
-		if !slices.ContainsFunc(c.playbook.Segments, func(s Segment) bool { return s.Key == key }) {
-			c.fail(node, "the rule asks about segment %q, which is not defined", key)
+		if !slices.Contains(c.segmentKeys(), key) {
+			c.misspelledIn(node, key, c.segmentKeys(), "the rule asks about segment %q, which is not defined", key)
 		}
 	}
 	c.checkExperiments(node, rule)
@@ -91,7 +95,7 @@ func (c *compiler) checkRule(node *yaml.Node, rule *segment.Rule) {
 func (c *compiler) checkExperiments(node *yaml.Node, rule *segment.Rule) {
 	for _, key := range rule.Experiments {
 		if c.playbook.Experiments[key] == nil {
-			c.fail(node, "the rule asks for the variant of experiment %q, which is not defined", key)
+			c.misspelledIn(node, key, keysOf(c.playbook.Experiments), "the rule asks for the variant of experiment %q, which is not defined", key)
 		}
 	}
 }
@@ -163,7 +167,7 @@ func (c *compiler) entryProperty(node *yaml.Node, property string, events []stri
 	}
 	for _, event := range events {
 		if declared, ok := c.playbook.Plan.Events[event]; ok && declared[property] == "" {
-			c.fail(node, "event %s declares no property %q", event, property)
+			c.misspelled(node, property, keysOf(declared), "event %s declares no property %q", event, property)
 		}
 	}
 }
@@ -180,7 +184,7 @@ func (c *compiler) reentry(node *yaml.Node, j *Journey) {
 	default:
 		j.Reentry = Reentry(c.text(node, "reentry"))
 		if j.Reentry != ReenterNever && j.Reentry != ReenterAfterExit {
-			c.fail(node, "reentry must be never, after_exit, or {after: 30d}")
+			c.misspelled(node, string(j.Reentry), []string{string(ReenterNever), string(ReenterAfterExit)}, "reentry must be never, after_exit, or {after: 30d}")
 		}
 	}
 }
@@ -241,14 +245,14 @@ func (c *compiler) migrate(node *yaml.Node, j *Journey) {
 		for _, p := range c.mapping(f["move"], "move") {
 			to := c.text(p.value, "the step to move to")
 			if j.Steps[to] == nil {
-				c.fail(p.value, "journey %s has no step %q to move to", j.Key, to)
+				c.misspelled(p.value, to, j.Order, "journey %s has no step %q to move to", j.Key, to)
 			}
 			j.Migrate.Steps[p.key.Value] = to
 		}
 	default:
 		policy := Policy(c.text(node, "migrate"))
 		if policy != MigrateStay && policy != MigrateExit && policy != MigrateMove {
-			c.fail(node, "migrate is stay, exit, move, or {move: {old_step: new_step}}")
+			c.misspelled(node, string(policy), []string{string(MigrateStay), string(MigrateExit), string(MigrateMove)}, "migrate is stay, exit, move, or {move: {old_step: new_step}}")
 			return
 		}
 		j.Migrate.Policy = policy

@@ -2,6 +2,7 @@ package playbook
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -180,14 +181,17 @@ func metricKeys(kind MetricKind) []string {
 func (c *compiler) metrics(node *yaml.Node) {
 	for _, p := range c.mapping(node, "metrics") {
 		key := c.key(p.key, "metric")
-		kind := keyNode(p.value, "kind")
-		if p.value.Kind != yaml.MappingNode || kind == nil {
+		if p.value.Kind != yaml.MappingNode || valueNode(p.value, "kind") == nil {
 			c.fail(p.key, "metric %s needs a kind, such as {kind: proportion, event: activated, within: 14d}", key)
 			continue
 		}
 		m := &Metric{Key: key, Kind: MetricKind(valueNode(p.value, "kind").Value)}
 		if !slices.Contains(MetricKinds(), m.Kind) {
-			c.fail(valueNode(p.value, "kind"), "kind %q is none; the kinds are: proportion, mean, ratio, retention, funnel, quantile", m.Kind)
+			kinds := make([]string, 0, len(MetricKinds()))
+			for _, k := range MetricKinds() {
+				kinds = append(kinds, string(k))
+			}
+			c.misspelled(valueNode(p.value, "kind"), string(m.Kind), kinds, "kind %q is none; the kinds are: %s", m.Kind, strings.Join(kinds, ", "))
 			continue
 		}
 		f := c.fields(p.value, "a metric of kind "+string(m.Kind), metricKeys(m.Kind)...)
@@ -330,7 +334,7 @@ func (c *compiler) measureOf(at *yaml.Node, f map[string]*yaml.Node, what string
 		switch {
 		case !c.playbook.Set.Declares(event): // reported
 		case !ok:
-			c.fail(f["value"], "event %s has no property %q", event, m.Property)
+			c.misspelled(f["value"], m.Property, slices.Sorted(maps.Keys(c.playbook.Plan.Events[event])), "event %s has no property %q", event, m.Property)
 		case declared != segment.Int && declared != segment.Number || m.Type != "" && m.Type != declared:
 			c.fail(f["value"], "%s of %s is a %s; a value is a number or an int, and of all events the same", m.Property, event, declared)
 		}

@@ -18,7 +18,9 @@ type compiler struct {
 	playbook *Playbook
 	file     string
 	source   string // text of file
-	unread   bool   // a file could not be read: what is missing may stand there
+	sources  map[string]string
+	known    func(node *yaml.Node, allowed []string) // told of every mapping whose keys are known, if not nil; for tests
+	unread   bool                                    // a file could not be read: what is missing may stand there
 	problems Problems
 }
 
@@ -74,10 +76,13 @@ func (c *compiler) mapping(node *yaml.Node, what string) []pair {
 
 // fields returns node's entries by key, reporting those that are not allowed.
 func (c *compiler) fields(node *yaml.Node, what string, allowed ...string) map[string]*yaml.Node {
+	if c.known != nil {
+		c.known(node, allowed)
+	}
 	fields := make(map[string]*yaml.Node)
 	for _, p := range c.mapping(node, what) {
 		if !slices.Contains(allowed, p.key.Value) {
-			c.fail(p.key, "unknown key %q in %s; known are: %s", p.key.Value, what, strings.Join(allowed, ", "))
+			c.misspelled(p.key, p.key.Value, allowed, "unknown key %q in %s; known are: %s", p.key.Value, what, strings.Join(allowed, ", "))
 			continue
 		}
 		fields[p.key.Value] = p.value
@@ -118,7 +123,7 @@ func (c *compiler) integer(node *yaml.Node, what string, low, high int) int {
 	if node == nil {
 		return 0
 	}
-	if err := node.Decode(&n); err != nil || n < low || n > high {
+	if err := node.Decode(&n); err != nil || node.Tag != "!!int" || n < low || n > high { // 1.5 decodes too
 		c.fail(node, "%s must be a whole number from %d to %d", what, low, high)
 		return 0
 	}
@@ -186,7 +191,9 @@ func (c *compiler) ruleProblems(node *yaml.Node, what string, problems []error) 
 			c.fail(node, "%s: %v", what, problem)
 			continue
 		}
-		c.problems = append(c.problems, c.locate(node, e))
+		p := c.locate(node, e)
+		p.Message, p.Hint = c.ruleHint(p.Message)
+		c.problems = append(c.problems, p)
 	}
 }
 
@@ -202,7 +209,7 @@ func (c *compiler) locate(node *yaml.Node, e *segment.RuleError) Problem {
 func (c *compiler) event(node *yaml.Node) string {
 	name := node.Value
 	if !c.playbook.Set.Declares(name) {
-		c.fail(node, "event %q is not declared: add it under events", name)
+		c.misspelled(node, name, keysOf(c.playbook.Plan.Events), "event %q is not declared: add it under events", name)
 	}
 	return name
 }

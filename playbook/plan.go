@@ -92,7 +92,7 @@ func (c *compiler) properties(node *yaml.Node, what string) []property {
 		}
 		d.declared = segment.Type(c.text(typeNode, "the type of "+p.key.Value))
 		if !slices.Contains(segment.Types(), d.declared) {
-			c.fail(typeNode, "%q is not a type; the types are: string, int, number, bool, timestamp, list", d.declared)
+			c.misspelled(typeNode, string(d.declared), typeNames(), "%q is not a type; the types are: string, int, number, bool, timestamp, list", d.declared)
 		}
 		declared = append(declared, d)
 	}
@@ -122,7 +122,7 @@ func (c *compiler) zone(node *yaml.Node) {
 	}
 	zone.Trait = c.text(f["trait"], "trait")
 	if declared, ok := c.playbook.Plan.Traits[zone.Trait]; f["trait"] != nil && (!ok || declared != segment.String) {
-		c.fail(f["trait"], "zone: %q is no trait that is declared as string", zone.Trait)
+		c.misspelled(f["trait"], zone.Trait, keysOf(c.playbook.Plan.Traits), "zone: %q is no trait that is declared as string", zone.Trait)
 	}
 	if f["default"] == nil {
 		return

@@ -12,11 +12,16 @@ type Problem struct {
 	Line    int    `json:"line"`
 	Column  int    `json:"column"`
 	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"` // what to do, where there is a guess
 }
 
-// String returns file:line:column and the message.
+// String returns file:line:column, the message and the hint.
 func (p Problem) String() string {
-	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Message)
+	text := fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Message)
+	if p.Hint != "" {
+		text += "; " + p.Hint
+	}
+	return text
 }
 
 // Problems is all that is wrong with a playbook, in order of place.

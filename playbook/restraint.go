@@ -34,7 +34,7 @@ func (c *compiler) limit(node *yaml.Node) {
 		l.Per = c.duration(f["per"], "per")
 	}
 	if l.Category != "" && c.playbook.Consent[l.Category] == nil {
-		c.fail(f["category"], "category %q has no rule under consent", l.Category)
+		c.misspelled(f["category"], l.Category, keysOf(c.playbook.Consent), "category %q has no rule under consent", l.Category)
 	}
 	c.playbook.Limits = append(c.playbook.Limits, l)
 }

@@ -2,8 +2,13 @@ package playbook_test
 
 import (
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -153,4 +158,175 @@ func TestSchemaRefuses(t *testing.T) {
 			require.Error(t, schema.Validate(asJSON(t, text)))
 		})
 	}
+}
+
+// place names a mapping by where it begins.
+type mappingPlace struct{ line, column int }
+
+// mappingPaths finds every mapping of a YAML text, with the keys and places of lists that lead to it.
+func mappingPaths(tb testing.TB, text string) (paths map[mappingPlace][]any, nodes map[mappingPlace]*yaml.Node) {
+	tb.Helper()
+	var document yaml.Node
+	require.NoError(tb, yaml.Unmarshal([]byte(text), &document))
+	paths, nodes = make(map[mappingPlace][]any), make(map[mappingPlace]*yaml.Node)
+	var visit func(n *yaml.Node, path []any)
+	visit = func(n *yaml.Node, path []any) {
+		switch n.Kind {
+		case yaml.MappingNode:
+			paths[mappingPlace{n.Line, n.Column}], nodes[mappingPlace{n.Line, n.Column}] = path, n
+			for i := 0; i+1 < len(n.Content); i += 2 {
+				visit(n.Content[i+1], append(slices.Clone(path), n.Content[i].Value))
+			}
+		case yaml.SequenceNode:
+			for i, item := range n.Content {
+				visit(item, append(slices.Clone(path), i))
+			}
+		}
+	}
+	visit(document.Content[0], nil)
+	return paths, nodes
+}
+
+// ways lists the schemas that a schema stands for: itself, what it refers to, and each of which one must hold.
+func ways(s *jsonschema.Schema) []*jsonschema.Schema {
+	list := []*jsonschema.Schema{s}
+	if s.Ref != nil {
+		list = append(list, ways(s.Ref)...)
+	}
+	for _, one := range s.OneOf {
+		list = append(list, ways(one)...)
+	}
+	return list
+}
+
+// schemasAt follows a path into a schema.
+func schemasAt(root *jsonschema.Schema, path []any) []*jsonschema.Schema {
+	at := ways(root)
+	for _, part := range path {
+		var next []*jsonschema.Schema
+		for _, s := range at {
+			key, isKey := part.(string)
+			inner, _ := s.AdditionalProperties.(*jsonschema.Schema)
+			switch {
+			case !isKey && s.Items2020 != nil:
+				next = append(next, ways(s.Items2020)...)
+			case isKey && s.Properties[key] != nil:
+				next = append(next, ways(s.Properties[key])...)
+			case isKey && inner != nil:
+				next = append(next, ways(inner)...)
+			}
+		}
+		at = nil
+		for _, s := range next { // several ways may lead to one
+			if !slices.Contains(at, s) {
+				at = append(at, s)
+			}
+		}
+	}
+	return at
+}
+
+// TestSchemaKnowsTheKeysOfTheCompiler compares, at every mapping of a playbook that uses everything, the keys that the compiler
+// knows with those of the schema. What neither of them comes to in that playbook is a failure as well.
+func TestSchemaKnowsTheKeysOfTheCompiler(t *testing.T) {
+	t.Parallel()
+	schema, text := compiledSchema(t), example(t, "everything")
+	require.ElementsMatch(t, playbook.Sections(), slices.Collect(maps.Keys(schema.Properties)))
+	recorded, err := playbook.CompileRecording(bundle(text))
+	require.NoError(t, err)
+	paths, nodes := mappingPaths(t, text)
+	checked, asked := map[*jsonschema.Schema]map[string]bool{schema: {}}, make(map[string]bool)
+	for _, known := range recorded {
+		asked[known.Function[strings.LastIndex(known.Function, ".")+1:]] = true
+		place := mappingPlace{known.Line, known.Column}
+		path, ok := paths[place]
+		if !ok {
+			continue // nothing stands there, as in `signed_up:`
+		}
+		keys, values := make(map[string]bool), make(map[string]string)
+		for i := 0; i < len(nodes[place].Content); i += 2 {
+			keys[nodes[place].Content[i].Value], values[nodes[place].Content[i].Value] = true, nodes[place].Content[i+1].Value
+		}
+		fits := slices.DeleteFunc(schemasAt(schema, path), func(s *jsonschema.Schema) bool {
+			return len(s.Properties) == 0 || slices.ContainsFunc(s.Required, func(key string) bool { return !keys[key] }) || ofAnotherKind(s, values)
+		})
+		require.Len(t, fits, 1, "%v", path)
+		require.ElementsMatch(t, known.Keys, slices.Collect(maps.Keys(fits[0].Properties)), "%v", path)
+		if checked[fits[0]] == nil {
+			checked[fits[0]] = make(map[string]bool)
+		}
+		maps.Copy(checked[fits[0]], keys)
+	}
+	for _, s := range objects(schema) {
+		require.NotNil(t, checked[s], "the compiler has nothing like %s, or the example has none", s.Location)
+		for key := range s.Properties {
+			require.True(t, s == schema || checked[s][key], "examples/everything has no %s of %s", key, s.Location)
+		}
+	}
+	require.Equal(t, callersOfFields(t), slices.Sorted(maps.Keys(asked)), "each must come to something in examples/everything")
+}
+
+// ofAnotherKind reports whether a schema wants another kind than stands there.
+func ofAnotherKind(s *jsonschema.Schema, values map[string]string) bool {
+	kind := s.Properties["kind"]
+	return kind != nil && kind.Const != nil && *kind.Const != values["kind"]
+}
+
+// objects lists the schemas within a schema that have properties of their own.
+func objects(root *jsonschema.Schema) []*jsonschema.Schema {
+	var found []*jsonschema.Schema
+	seen := make(map[*jsonschema.Schema]bool)
+	var visit func(s *jsonschema.Schema)
+	visit = func(s *jsonschema.Schema) {
+		if s == nil || seen[s] {
+			return
+		}
+		seen[s] = true
+		if len(s.Properties) > 0 {
+			found = append(found, s)
+		}
+		visit(s.Ref)
+		visit(s.Items2020)
+		if inner, ok := s.AdditionalProperties.(*jsonschema.Schema); ok {
+			visit(inner)
+		}
+		for _, inner := range s.Properties {
+			visit(inner)
+		}
+		for _, inner := range s.OneOf {
+			visit(inner)
+		}
+	}
+	visit(root)
+	return found
+}
+
+// callersOfFields lists the functions of the package that ask for a mapping with known keys.
+func callersOfFields(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	callers := make(map[string]bool)
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		require.NoError(t, err)
+		for _, declaration := range file.Decls {
+			function, ok := declaration.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			ast.Inspect(function, func(n ast.Node) bool {
+				if call, ok := n.(*ast.CallExpr); ok {
+					if selector, ok := call.Fun.(*ast.SelectorExpr); ok && selector.Sel.Name == "fields" {
+						callers[function.Name.Name] = true
+					}
+				}
+				return true
+			})
+		}
+	}
+	return slices.Sorted(maps.Keys(callers))
 }

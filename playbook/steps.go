@@ -19,6 +19,7 @@ import (
 type stepper struct {
 	*compiler
 	journey *Journey
+	nodes   map[string]*yaml.Node // of each step
 }
 
 // list compiles a list of steps and returns the key of its first. after is where the last leads; path names the list.
@@ -46,18 +47,16 @@ func (s *stepper) list(node *yaml.Node, path, after string) string {
 
 // stepKey is the step's own id, or its place. It is reserved before the step is read, so that the one before can name it.
 func (s *stepper) stepKey(item *yaml.Node, place string) string {
-	key := place
+	key, at := place, item
 	if item.Kind == yaml.MappingNode {
-		for i := 0; i+1 < len(item.Content); i += 2 {
-			if item.Content[i].Value == "id" {
-				key = s.key(item.Content[i+1], "id")
-			}
+		if id := valueOf(item, "id"); id != nil {
+			key, at = s.key(id, "id"), id
 		}
 	}
 	if s.journey.Steps[key] != nil {
-		s.fail(item, "a step with id %s stands already in journey %s", key, s.journey.Key)
+		s.fail(at, "a step with id %s stands already in journey %s", key, s.journey.Key)
 	}
-	s.journey.Steps[key] = &Step{Key: key}
+	s.journey.Steps[key], s.nodes[key] = &Step{Key: key}, item
 	return key
 }
 
@@ -86,7 +85,7 @@ func (s *stepper) step(item *yaml.Node, key, next string) {
 		}
 	}
 	if kind == "" {
-		s.fail(item, "a step is one of: %s", strings.Join(slices.Sorted(maps.Keys(kindKeys())), ", "))
+		s.noKind(item)
 		return
 	}
 	f := s.fields(item, "a step of kind "+kind, append([]string{"id"}, kindKeys()[kind]...)...)
@@ -108,10 +107,22 @@ func (s *stepper) step(item *yaml.Node, key, next string) {
 	}
 }
 
+// noKind reports a step without a kind, at the key that was meant to be one where there is such.
+func (s *stepper) noKind(item *yaml.Node) {
+	kinds := slices.Sorted(maps.Keys(kindKeys()))
+	at, name := item, ""
+	for i := 0; i+1 < len(item.Content) && name == ""; i += 2 {
+		if key := item.Content[i]; len(nearest(key.Value, kinds)) > 0 {
+			at, name = key, key.Value
+		}
+	}
+	s.misspelled(at, name, kinds, "a step is one of: %s", strings.Join(kinds, ", "))
+}
+
 func (s *stepper) action(step *Step, f map[string]*yaml.Node) {
 	step.Action = s.text(f["action"], "action")
 	if s.playbook.Actions[step.Action] == nil {
-		s.fail(f["action"], "action %q is not declared: add it under actions", step.Action)
+		s.misspelled(f["action"], step.Action, keysOf(s.playbook.Actions), "action %q is not declared: add it under actions", step.Action)
 	}
 	step.Expire = s.playbook.Expire
 	if f["expire"] != nil {
@@ -128,11 +139,11 @@ func (s *stepper) action(step *Step, f map[string]*yaml.Node) {
 	}
 	for _, reference := range References(step.With, "traits") {
 		if _, ok := s.playbook.Plan.Traits[reference]; !ok {
-			s.fail(f["with"], "${traits.%s} is not a declared trait", reference)
+			s.misspelled(holding(f["with"], "${traits."+reference+"}"), reference, keysOf(s.playbook.Plan.Traits), "${traits.%s} is not a declared trait", reference)
 		}
 	}
 	for _, property := range References(step.With, "same") {
-		s.entryProperty(f["with"], property, s.journey.Enter.Events)
+		s.entryProperty(holding(f["with"], "${same."+property+"}"), property, s.journey.Enter.Events)
 		s.journey.Same = append(s.journey.Same, property)
 	}
 }
@@ -154,7 +165,7 @@ func (s *stepper) delay(step *Step, node *yaml.Node) {
 	for _, day := range s.texts(f["on"], "on") {
 		weekday, err := segment.ParseWeekday(day.Value)
 		if err != nil {
-			s.fail(day, "on: %v", err)
+			s.misspelled(day, day.Value, []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}, "on: %v", err)
 		}
 		step.Days = append(step.Days, weekday)
 	}
@@ -226,7 +237,7 @@ func (s *stepper) experiment(step *Step, f map[string]*yaml.Node, next string) {
 	step.Experiment = s.text(f["experiment"], "experiment")
 	e := s.playbook.Experiments[step.Experiment]
 	if e == nil {
-		s.fail(f["experiment"], "experiment %q is not defined", step.Experiment)
+		s.misspelled(f["experiment"], step.Experiment, keysOf(s.playbook.Experiments), "experiment %q is not defined", step.Experiment)
 		return
 	}
 	if f["variants"] == nil {
@@ -239,6 +250,9 @@ func (s *stepper) experiment(step *Step, f map[string]*yaml.Node, next string) {
 	}
 	step.Variants = make(map[string]string)
 	for _, p := range s.mapping(f["variants"], "variants") {
+		if !slices.Contains(variantKeys(e), p.key.Value) {
+			s.misspelled(p.key, p.key.Value, variantKeys(e), "experiment %s has the variants %s and no others", step.Experiment, strings.Join(variantKeys(e), ", "))
+		}
 		step.Variants[p.key.Value] = s.list(p.value, step.Key+"_"+p.key.Value+"_", next)
 	}
 	for _, v := range e.Variants {
@@ -250,30 +264,31 @@ func (s *stepper) experiment(step *Step, f map[string]*yaml.Node, next string) {
 			s.fail(f["variants"], "variant %s of experiment %s has no steps here", v.Key, step.Experiment)
 		}
 	}
-	if len(step.Variants) > len(e.Variants) {
-		s.fail(f["variants"], "experiment %s has the variants %s and no others", step.Experiment, variantKeys(e.Variants))
-	}
 }
 
 // factor compiles a step that looks at one factor of the flow: all variants with one level of it take the same steps.
 func (s *stepper) factor(step *Step, e *Experiment, f map[string]*yaml.Node, next string) {
 	step.Factor = s.text(f["factor"], "factor")
-	i := slices.IndexFunc(e.Factors, func(factor experiment.Factor) bool { return factor.Key == step.Factor })
+	factors := make([]string, len(e.Factors))
+	for i, factor := range e.Factors {
+		factors[i] = factor.Key
+	}
+	i := slices.Index(factors, step.Factor)
 	if i < 0 {
-		s.fail(f["factor"], "experiment %s has no factor %q", e.Key, step.Factor)
+		s.misspelled(f["factor"], step.Factor, factors, "experiment %s has no factor %q", e.Key, step.Factor)
 		return
 	}
-	levels := make(map[string]string)
+	levels, known := make(map[string]string), levelKeys(e.Factors[i].Levels)
 	for _, p := range s.mapping(f["variants"], "variants") {
+		if !slices.Contains(known, p.key.Value) {
+			s.misspelled(p.key, p.key.Value, known, "factor %s has the levels %s and no others", step.Factor, strings.Join(known, ", "))
+		}
 		levels[p.key.Value] = s.list(p.value, step.Key+"_"+p.key.Value+"_", next)
 	}
-	for _, level := range e.Factors[i].Levels {
-		if _, ok := levels[level.Key]; !ok {
-			s.fail(f["variants"], "level %s of factor %s has no steps here", level.Key, step.Factor)
+	for _, level := range known {
+		if _, ok := levels[level]; !ok {
+			s.fail(f["variants"], "level %s of factor %s has no steps here", level, step.Factor)
 		}
-	}
-	if len(levels) > len(e.Factors[i].Levels) {
-		s.fail(f["variants"], "factor %s has the levels %s and no others", step.Factor, variantKeys(e.Factors[i].Levels))
 	}
 	step.Variants = make(map[string]string)
 	for variant, of := range e.Levels {
@@ -281,10 +296,12 @@ func (s *stepper) factor(step *Step, e *Experiment, f map[string]*yaml.Node, nex
 	}
 }
 
-func variantKeys(variants []experiment.Variant) string {
+func variantKeys(e *Experiment) []string { return levelKeys(e.Variants) }
+
+func levelKeys(variants []experiment.Variant) []string {
 	keys := make([]string, len(variants))
 	for i, v := range variants {
 		keys[i] = v.Key
 	}
-	return strings.Join(keys, ", ")
+	return keys
 }

@@ -80,6 +80,20 @@ func (u *use) readsSegment(key string) bool {
 	return slices.Contains(u.segments, key) || u.rule != nil && slices.Contains(u.rule.Segments, key)
 }
 
+// asksFor reports whether the place asks about what a slot selects.
+func (u *use) asksFor(slot segment.Slot) bool {
+	switch {
+	case u.rule == nil:
+		return false
+	case slot.Trait != "":
+		return slices.Contains(u.rule.Traits, slot.Trait)
+	case slot.Event != "":
+		return slices.Contains(u.rule.Events, slot.Event)
+	default:
+		return u.rule.AnyEvent
+	}
+}
+
 // readsProperty reports whether the place looks at a property of an event: it reads the event and names the property.
 func (u *use) readsProperty(event, property string) bool {
 	mention := regexp.MustCompile(`\b(e|same)\s*\.\s*` + regexp.QuoteMeta(property) + `\b`)

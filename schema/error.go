@@ -72,6 +72,7 @@ const (
 	ReasonFuture        Reason = "future"
 	ReasonTooOld        Reason = "too_old"
 	ReasonUndeliverable Reason = "undeliverable"
+	ReasonMaxDeliveries Reason = "max_deliveries" // a consumer was handed it as often as it may, and never acknowledged it
 )
 
 // Rejection refuses one message. Reason is for a machine; Field and Message tell a person what to mend.

@@ -83,14 +83,22 @@ type Received struct {
 	ReceivedAt time.Time
 }
 
-// Receive reads a message of ONRAMP_EVENTS. Every reader of the stream does it through this, from the same facts, so that
-// journeys and archive cannot disagree about an event. Errors are *Rejection.
-func Receive(raw []byte, messageID string, sequence uint64, receivedAt time.Time) (Received, error) {
+// Receive reads a message of ONRAMP_EVENTS; header may be nil. Every reader of the stream does it through this, from the same
+// facts, so that journeys and archive cannot disagree about an event. An event that is sent in again from the dead letters goes
+// by the id, and is measured by the moment of receipt, that it had the first time. Errors are *Rejection.
+func Receive(raw []byte, header Header, sequence uint64, receivedAt time.Time) (Received, error) {
 	event, err := DecodeEvent(raw)
 	if err != nil {
 		return Received{}, err
 	}
-	timing, err := TimingOf(event, receivedAt)
+	messageID, first := "", receivedAt
+	if header != nil {
+		messageID = orElse(header.Get(HeaderEventID), header.Get(headerMessageID))
+		if before := timeOf(header.Get(HeaderFirstReceived)); !before.IsZero() && before.Before(receivedAt) {
+			first = before
+		}
+	}
+	timing, err := timingOf(event, first, receivedAt)
 	if err != nil {
 		return Received{}, err
 	}

@@ -29,6 +29,13 @@ const (
 	ProfilesSubjects    = "onramp.profiles.>"
 )
 
+// AdvisorySubjects is where the server says that a consumer gave a message up; see ReasonMaxDeliveries. It says it once, to
+// whoever listens, so ONRAMP_DEADLETTERS takes these too.
+const (
+	AdvisorySubjects = advisoryPrefix + "*.*"
+	advisoryPrefix   = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES."
+)
+
 // Durable consumers.
 const (
 	IngestConsumer      = "ingest"
@@ -42,15 +49,28 @@ const TaskQueue = "onramp"
 
 // Headers of dead letters.
 const (
-	HeaderReason   = "Onramp-Reason"
-	HeaderMessage  = "Onramp-Message"
-	HeaderStream   = "Onramp-Stream"
-	HeaderSequence = "Onramp-Sequence"
-	HeaderSubject  = "Onramp-Subject"
-	HeaderAttempts = "Onramp-Attempts"
-	HeaderReceived = "Onramp-Received" // RFC 3339, when the stream took the message
-	HeaderSHA256   = "Onramp-Sha256"   // of the whole payload, where it was cut for its size
+	HeaderReason    = "Onramp-Reason"
+	HeaderMessage   = "Onramp-Message"
+	HeaderStream    = "Onramp-Stream"
+	HeaderSequence  = "Onramp-Sequence"
+	HeaderSubject   = "Onramp-Subject"
+	HeaderAttempts  = "Onramp-Attempts"
+	HeaderReceived  = "Onramp-Received" // RFC 3339, when the stream took the message
+	HeaderConsumer  = "Onramp-Consumer"
+	HeaderSHA256    = "Onramp-Sha256"     // of the whole payload, which may have been cut for its size
+	HeaderMessageID = "Onramp-Message-Id" // the Nats-Msg-Id it was published with
 )
+
+// Headers of a message that a dead letter was sent in again as. They keep what its new place in the stream would change: the
+// identity of an event without one of its own, and the clock its time is measured by.
+const (
+	HeaderEventID       = "Onramp-Event-Id"
+	HeaderFirstReceived = "Onramp-First-Received" // RFC 3339
+	HeaderRetryOf       = "Onramp-Retry-Of"       // sequence of the dead letter
+)
+
+// headerMessageID is by what JetStream recognizes a message that is published again.
+const headerMessageID = "Nats-Msg-Id"
 
 const workflowPrefix = "onboarding/"
 

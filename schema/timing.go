@@ -31,12 +31,16 @@ type Timing struct {
 // TimingOf corrects e's event time for the publisher's clock skew (occurred_at + received − sent_at, where sent_at is
 // plausible), bounds it, and classes it. The answer depends on nothing but its arguments, so a redelivered event is
 // classed as it was the first time. It returns a *Rejection for times outside the bounds.
-func TimingOf(e *Event, received time.Time) (Timing, error) {
+func TimingOf(e *Event, received time.Time) (Timing, error) { return timingOf(e, received, received) }
+
+// timingOf is TimingOf for an event that came first at another moment than now: its own clock is compared with that moment, how
+// late it is with this one.
+func timingOf(e *Event, first, received time.Time) (Timing, error) {
 	at := e.OccurredAt
 	if at.IsZero() {
-		at = received
+		at = first
 	}
-	if skew := received.Sub(e.SentAt); !e.SentAt.IsZero() && !e.SentAt.Before(e.OccurredAt) && skew.Abs() < PastLimit {
+	if skew := first.Sub(e.SentAt); !e.SentAt.IsZero() && !e.SentAt.Before(e.OccurredAt) && skew.Abs() < PastLimit {
 		at = at.Add(skew)
 	}
 	ahead := at.Sub(received)

@@ -222,6 +222,8 @@ func (b *builder) secondOf(name string, n ending, t *term, slot *Slot, eh cel.Ma
 	switch {
 	case err != nil:
 		return err
+	case second == nil && args[0].Kind() == ast.CallKind && !args[0].AsCall().IsMemberFunction():
+		return eh.NewError(args[0].ID(), fmt.Sprintf("undeclared reference to '%s': %s", args[0].AsCall().FunctionName(), usage))
 	case second == nil:
 		return eh.NewError(args[0].ID(), usage)
 	case second.windowed():

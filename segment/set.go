@@ -140,3 +140,63 @@ func (set *Set) Zone(f *Facts) *time.Location {
 	}
 	return time.UTC
 }
+
+// The widths of what a state holds, as JSON: event times lie between 2001 and 2286.
+const (
+	timeBytes   = 13
+	countBytes  = 19
+	amountBytes = 20 // with its sign; hashes, too
+	dayBytes    = 5
+)
+
+// MaxBytes returns what the slot can take up in a user's state, as JSON, however much happens.
+func (s *Slot) MaxBytes() int {
+	n := len(`"0123456789ab":{"n":,"first":,"last":},`) + countBytes + 2*timeBytes
+	list := func(name string, length, width int) {
+		n += len(name) + len(`,"":[]`) + length*(width+len(","))
+	}
+	field := func(name string, width int) { n += len(name) + len(`,"":`) + width }
+	if s.Window > 0 {
+		field("window", timeBytes)
+		field("lost", timeBytes)
+		list("recent", KeepRecent, timeBytes)
+	}
+	switch s.fold {
+	case foldTimes:
+	case foldAmounts:
+		for _, name := range []string{"sum", "high", "min", "max", "beyond"} {
+			field(name, amountBytes)
+		}
+		if s.Window > 0 {
+			list("values", KeepRecent, amountBytes)
+		}
+	case foldDistinct:
+		field("lost", timeBytes)
+		list("recent", KeepDistinct, timeBytes)
+		list("values", KeepDistinct, amountBytes)
+	case foldDays:
+		field("lost", dayBytes)
+		list("days", KeepRecent, dayBytes)
+	case foldSessions:
+		field("dropped", countBytes)
+		field("longest", timeBytes)
+		list("sessions", KeepSessions, len("[,]")+2*timeBytes)
+	case foldPair:
+		list("recent", KeepRecent, timeBytes)
+		list("others", KeepRecent, timeBytes)
+	case foldOpen:
+		field("closed", timeBytes)
+		list("recent", KeepRecent, timeBytes)
+	}
+	return n
+}
+
+// MaxBytes returns what all that is counted of a user's events can take up in the user's state, as JSON. The values of traits come on
+// top; they are as long as services send them.
+func (set *Set) MaxBytes() int {
+	n := len(`{"first_seen":,"last_seen":,"series":{}}`) + 2*timeBytes
+	for i := range set.slots {
+		n += set.slots[i].MaxBytes()
+	}
+	return n
+}

@@ -91,7 +91,6 @@ type parser struct {
 	books    []*playbook.Playbook // the versions the scenario speaks of, the first in the beginning
 	scenario *Scenario
 	latest   int64 // the latest moment that is named
-	ids      map[string]bool
 }
 
 func (p *parser) parse(node *yaml.Node) *Scenario {
@@ -240,7 +239,7 @@ func (p *parser) event(f map[string]*yaml.Node, at int64, id string) {
 		p.fail(f["event"], "event %s: %v", name, err)
 		return
 	}
-	message, err := schema.Receive(raw, "", 0, time.UnixMilli(received).UTC())
+	message, err := schema.Receive(raw, nil, 0, time.UnixMilli(received).UTC())
 	if err != nil {
 		p.fail(f["event"], "event %s would be refused: %v", name, err)
 		return

@@ -247,6 +247,7 @@ until: +30d
 `, compile(t, string(text)), none)
 	require.NoError(t, err)
 	result := testing.Benchmark(func(b *testing.B) {
+		b.Helper()
 		for b.Loop() {
 			require.True(b, scenario.Run(list[0]).Passed)
 		}

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -88,7 +86,7 @@ func (c *applyCommand) apply(ctx context.Context, io stdio, e *engine, bundle pl
 	if c.DryRun {
 		return c.finish(io, result)
 	}
-	if !c.Yes && !agreed(io) {
+	if !c.Yes && !agreed(io, "Apply?") {
 		return errors.New("nothing was changed")
 	}
 	current, err := e.library.Publish(ctx, bundle)
@@ -194,12 +192,6 @@ func (a *applied) show(io stdio) {
 		return // a screen that is gone
 	}
 	say(io.out, "\n")
-}
-
-func agreed(io stdio) bool {
-	say(io.out, "Apply? [y/N] ")
-	answer, err := bufio.NewReader(io.in).ReadString('\n')
-	return err == nil && strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y")
 }
 
 // tell brings the playbook to every running user that does not have it, by a batch operation of Temporal's own: it is paced, goes on

@@ -88,9 +88,9 @@ func TestApply(t *testing.T) {
 // TestApplyAsks applies nothing without a yes.
 func TestApplyAsks(t *testing.T) {
 	t.Parallel()
-	require.True(t, agreed(stdio{strings.NewReader("y\n"), &bytes.Buffer{}, &bytes.Buffer{}}))
-	require.False(t, agreed(stdio{strings.NewReader("\n"), &bytes.Buffer{}, &bytes.Buffer{}}))
-	require.False(t, agreed(stdio{strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{}}))
+	require.True(t, agreed(stdio{strings.NewReader("y\n"), &bytes.Buffer{}, &bytes.Buffer{}}, "Apply?"))
+	require.False(t, agreed(stdio{strings.NewReader("\n"), &bytes.Buffer{}, &bytes.Buffer{}}, "Apply?"))
+	require.False(t, agreed(stdio{strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{}}, "Apply?"))
 	got := onramp(t.Context(), "apply", "../../examples/saas-onboarding")
 	require.Equal(t, exitUsage, got.code)
 	require.Contains(t, got.err, "--dry-run")

@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/onramphq/onramp/backtest"
+	"github.com/onramphq/onramp/internal/page"
 	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
 )
@@ -26,7 +28,7 @@ type backtestCommand struct {
 	Until    moment `help:"How long time goes on. Defaults to now."`
 	From     moment `help:"Count only what happens from then on. Defaults to the beginning."`
 	Historic bool   `help:"Take the events as historic, as onramp replay does: they cause no action."`
-	Zone     string `default:"local" help:"Time zone of the story's left column."`
+	Zone     string `help:"Time zone of the story's left column, such as Europe/Berlin, or local. Defaults to the user's own, where the playbook has a zone."`
 	HTML     string `name:"html" placeholder:"FILE" help:"Write the report as one page that needs nothing else."`
 	JSON     bool   `name:"json" help:"Print one JSON document."`
 
@@ -67,6 +69,11 @@ func (c *backtestCommand) Run(ctx context.Context, io stdio, logger *slog.Logger
 	if err != nil {
 		return err
 	}
+	if c.HTML != "" {
+		if err := c.writeHTML(book, result); err != nil {
+			return err
+		}
+	}
 	if c.JSON {
 		return c.writeJSON(io, result)
 	}
@@ -87,11 +94,11 @@ func (c *backtestCommand) prepare() (book, older *playbook.Playbook, zone *time.
 	if zone, err = location(c.Zone); err != nil {
 		return nil, nil, nil, err
 	}
-	if book, err = compiled(c.Playbook); err != nil {
+	if book, err = compiledPlaybook(c.Playbook); err != nil {
 		return nil, nil, nil, err
 	}
 	if c.Against != "" {
-		if older, err = compiled(c.Against); err != nil {
+		if older, err = compiledPlaybook(c.Against); err != nil {
 			return nil, nil, nil, err
 		}
 	}
@@ -200,6 +207,14 @@ func (c *backtestCommand) writeJSON(io stdio, result *backtest.Comparison) error
 	return writeJSON(io.out, result)
 }
 
+func (c *backtestCommand) writeHTML(book *playbook.Playbook, result *backtest.Comparison) error {
+	var b strings.Builder
+	if err := page.Write(&b, book, result); err != nil {
+		return err
+	}
+	return writeTo(c.HTML, nil, b.String())
+}
+
 // tell prints one user's story.
 func (c *backtestCommand) tell(book *playbook.Playbook, source *logSource, zone *time.Location, io stdio) error {
 	for user, err := range source.users {
@@ -213,7 +228,7 @@ func (c *backtestCommand) tell(book *playbook.Playbook, source *logSource, zone 
 		if c.JSON {
 			return writeJSON(io.out, story)
 		}
-		return writeStory(io.out, story.Lines, zone, colored(io.out))
+		return writeStory(io.out, story, zone, colored(io.out))
 	}
 	return fmt.Errorf("user %s has no event in the log", schema.Clean(c.Story))
 }

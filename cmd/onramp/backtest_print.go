@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -155,12 +156,13 @@ func digits(n uint64) string {
 	return text
 }
 
-// writeStory tells a user's story: local time, UTC, and what happened.
-func writeStory(w io.Writer, lines []backtest.Line, zone *time.Location, color bool) error {
+// writeStory tells a user's story: local time, UTC, and what happened. Without a zone it is the user's, or that of this machine.
+func writeStory(w io.Writer, story *backtest.Story, zone *time.Location, color bool) error {
 	var b strings.Builder
 	p := paint(color)
-	for i := range lines {
-		l := &lines[i]
+	zone = cmp.Or(zone, story.Zone, time.Local) //nolint:gosmopolitan // the person at the terminal is where the machine is
+	for i := range story.Lines {
+		l := &story.Lines[i]
 		at := time.UnixMilli(l.At)
 		fmt.Fprintf(&b, "%s  %s  %s\n", at.In(zone).Format("Mon 2006-01-02 15:04:05.000 MST"), p.dim(at.UTC().Format("2006-01-02T15:04:05.000Z")), lineText(p, l))
 	}

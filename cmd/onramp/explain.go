@@ -22,7 +22,7 @@ type explainCommand struct {
 	At       moment   `help:"A moment of the past: the user is rebuilt from the archive up to then. Defaults to now, as the running engine sees it."`
 	Playbook string   `help:"Rebuild the user with this playbook instead of the one in force."`
 	Events   []string `sep:"none" placeholder:"FILE" help:"Rebuild the user from an event log instead of the archive; no server is needed. Can be given more than once."`
-	Zone     string   `default:"local" help:"Time zone of the story's left column."`
+	Zone     string   `help:"Time zone of the story's left column, such as Europe/Berlin, or local. Defaults to the user's own, where the playbook has a zone."`
 	JSON     bool     `name:"json" help:"Print one JSON document."`
 
 	mappingFlags
@@ -64,7 +64,7 @@ func (c *explainCommand) Run(ctx context.Context, io stdio, logger *slog.Logger)
 	color := colored(io.out)
 	say(io.out, "%s\n", markdown(journey.Explain(story.Books, &story.State), color))
 	say(io.out, "%s\n", paint(color).bold("What happened"))
-	return writeStory(io.out, story.Lines, zone, color)
+	return writeStory(io.out, story, zone, color)
 }
 
 func (c *explainCommand) key() []byte { return []byte(cmp.Or(c.WorkspaceKey, embeddedKey)) }
@@ -118,7 +118,7 @@ func (c *explainCommand) rebuild(ctx context.Context, io stdio, logger *slog.Log
 	var book *playbook.Playbook
 	if c.Playbook != "" {
 		var err error
-		if book, err = compiled(c.Playbook); err != nil {
+		if book, err = compiledPlaybook(c.Playbook); err != nil {
 			return nil, err
 		}
 	}
@@ -183,7 +183,7 @@ func (c *explainCommand) versions(ctx context.Context, e *engine, token string) 
 	}
 	var versions []backtest.Version
 	for _, p := range named {
-		if book := e.library.Playbook(p.Playbook); book != nil {
+		if book := e.library.Playbook(p.Playbook); book != nil { //nolint:contextcheck // it has a deadline of its own
 			versions = append(versions, backtest.Version{At: p.Since, Book: book})
 		}
 	}

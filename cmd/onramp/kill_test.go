@@ -103,7 +103,7 @@ func readLog(t *testing.T, js jetstream.JetStream) map[string][]schema.UserEvent
 			continue
 		}
 		require.NoError(t, err)
-		event, err := schema.Receive(message.Data, message.Header.Get(jetstream.MsgIDHeader), seq, message.Time)
+		event, err := schema.Receive(message.Data, message.Header, seq, message.Time)
 		require.NoError(t, err)
 		logs[event.UserID] = append(logs[event.UserID], event.UserEvent())
 	}

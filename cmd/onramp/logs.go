@@ -117,41 +117,11 @@ func (l *eventLog) printRejects(io stdio) {
 
 // users hands out the log user by user, in order of appearance. only, where it is given, names the one user who is wanted.
 func (l *eventLog) users(ctx context.Context, key []byte, only string) (list iter.Seq2[backtest.User, error], total int) {
-	place := make(map[string]int)
-	var all []backtest.User
-	var sizes []int
-	for i := range l.records {
-		id := l.records[i].Event.UserID
-		at, known := place[id]
-		if !known {
-			at = -1
-			if token := schema.UserToken(key, id); only == "" || only == id || only == token {
-				at = len(all)
-				all, sizes = append(all, backtest.User{ID: id, Token: token}), append(sizes, 0)
-			}
-			place[id] = at
-		}
-		if at >= 0 {
-			sizes[at]++
-		}
-	}
-	for i := range l.records {
-		e := &l.records[i].Event
-		at := place[e.UserID]
-		if at < 0 {
-			continue
-		}
-		if all[at].Events == nil {
-			all[at].Events = make([]schema.UserEvent, 0, sizes[at])
-		}
-		all[at].Events = append(all[at].Events, schema.UserEvent{
-			EventID: e.EventID, EventName: e.EventName, OccurredAt: e.OccurredAt.UnixMilli(), Properties: e.Properties, Traits: e.Traits,
-		})
-	}
+	all := l.group(key, only)
 	l.records = nil
 	return func(yield func(backtest.User, error) bool) {
 		for i := range all {
-			if err := ctx.Err(); err != nil {
+			if ctx.Err() != nil {
 				yield(backtest.User{}, fmt.Errorf("stopped: %w", context.Cause(ctx)))
 				return
 			}
@@ -162,4 +132,28 @@ func (l *eventLog) users(ctx context.Context, key []byte, only string) (list ite
 			}
 		}
 	}, len(all)
+}
+
+// group puts each user's events together.
+func (l *eventLog) group(key []byte, only string) []backtest.User {
+	place := make(map[string]int)
+	var all []backtest.User
+	for i := range l.records {
+		e := &l.records[i].Event
+		at, known := place[e.UserID]
+		if !known {
+			at = -1
+			if token := schema.UserToken(key, e.UserID); only == "" || only == e.UserID || only == token {
+				at = len(all)
+				all = append(all, backtest.User{ID: e.UserID, Token: token})
+			}
+			place[e.UserID] = at
+		}
+		if at >= 0 {
+			all[at].Events = append(all[at].Events, schema.UserEvent{
+				EventID: e.EventID, EventName: e.EventName, OccurredAt: e.OccurredAt.UnixMilli(), Properties: e.Properties, Traits: e.Traits,
+			})
+		}
+	}
+	return all
 }

@@ -53,26 +53,28 @@ type cli struct {
 
 	CPUProfile string `name:"cpuprofile" hidden:"" help:"Write a CPU profile of the whole run to this file."`
 
-	Demo       demoCommand       `cmd:"" help:"Run the whole engine on a simulated population and report an A/B test with a planted truth."`
-	Dev        devCommand        `cmd:"" help:"Run the engine with NATS, Temporal, its Web UI and ClickHouse on this machine."`
-	Replay     replayCommand     `cmd:"" help:"Publish somebody's recorded event log and report what the journeys made of it."`
-	Backtest   backtestCommand   `cmd:"" help:"Run recorded events through a playbook in virtual time: who would enter what, and what would be sent."`
-	Test       testCommand       `cmd:"" help:"Run the scenarios of a playbook: events, and what must follow from them when."`
-	Explain    explainCommand    `cmd:"" help:"Say where a user is, why, and what happens next; now, or at any moment of the past."`
-	Experiment experimentCommand `cmd:"" help:"Plan an experiment, test its analysis on its own rows, decide it."`
-	Serve      serveCommand      `cmd:"" help:"Run all roles against servers named by flags or environment."`
-	Ingest     ingestCommand     `cmd:"" help:"Run the role that turns events into signals."`
-	Worker     workerCommand     `cmd:"" help:"Run the role that executes workflows and activities."`
-	Sink       sinkCommand       `cmd:"" help:"Run the role that writes ClickHouse."`
-	API        apiCommand        `cmd:"" name:"api" help:"Run the role that answers HTTP."`
-	Validate   validateCommand   `cmd:"" help:"Check a playbook and list every problem with file, line and column."`
-	Diff       diffCommand       `cmd:"" help:"Say what changes between two playbooks, and what becomes of the users inside."`
-	Apply      applyCommand      `cmd:"" help:"Put a playbook in force and bring it to every running user."`
-	Graph      graphCommand      `cmd:"" help:"Draw the journeys of a playbook, as Mermaid text or SVG."`
-	Schema     schemaCommand     `cmd:"" help:"Print the JSON Schema of playbook files, for editors."`
-	Health     healthCommand     `cmd:"" help:"Ask a running API whether it is ready; for container health checks."`
-	Bench      benchCommand      `cmd:"" help:"Measure the path against bare SDK loops on the same embedded servers."`
-	Version    versionCommand    `cmd:"" help:"Print the version."`
+	Demo     demoCommand     `cmd:"" help:"Run the whole engine on a simulated population and report an A/B test with a planted truth."`
+	Dev      devCommand      `cmd:"" help:"Run the engine with NATS, Temporal, its Web UI and ClickHouse on this machine."`
+	Replay   replayCommand   `cmd:"" help:"Publish somebody's recorded event log and report what the journeys made of it."`
+	Backtest backtestCommand `cmd:"" help:"Run recorded events through a playbook in virtual time: who would enter what, and what would be sent."`
+	Test     testCommand     `cmd:"" help:"Run the scenarios of a playbook: events, and what must follow from them when."`
+	Explain  explainCommand  `cmd:"" help:"Say where a user is, why, and what happens next; now, or at any moment of the past."`
+	Serve    serveCommand    `cmd:"" help:"Run all roles against servers named by flags or environment."`
+	Ingest   ingestCommand   `cmd:"" help:"Run the role that turns events into signals."`
+	Worker   workerCommand   `cmd:"" help:"Run the role that executes workflows and activities."`
+	Sink     sinkCommand     `cmd:"" help:"Run the role that writes ClickHouse."`
+	API      apiCommand      `cmd:"" name:"api" help:"Run the role that answers HTTP."`
+	Validate validateCommand `cmd:"" help:"Check a playbook and list every problem with file, line and column."`
+	Diff     diffCommand     `cmd:"" help:"Say what changes between two playbooks, and what becomes of the users inside."`
+	Apply    applyCommand    `cmd:"" help:"Put a playbook in force and bring it to every running user."`
+	Graph    graphCommand    `cmd:"" help:"Draw the journeys of a playbook, as Mermaid text or SVG."`
+	Letters  lettersCommand  `cmd:"" name:"deadletters" help:"List, show, send in again or drop the messages that were refused for good."`
+	Schema   schemaCommand   `cmd:"" help:"Print the JSON Schema of playbook files, for editors."`
+	Health   healthCommand   `cmd:"" help:"Ask a running API whether it is ready; for container health checks."`
+	Bench    benchCommand    `cmd:"" help:"Measure the path against bare SDK loops on the same embedded servers."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
+
+	Experiment experimentCommand `cmd:"" help:"Plan an experiment, load one that ran elsewhere, test its analysis on its own rows, decide it."`
 }
 
 // usageError is a failure of the caller's: exit code 2.

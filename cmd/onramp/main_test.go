@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 
+	"github.com/onramphq/onramp/backtest"
 	"github.com/onramphq/onramp/internal/devstack"
 	"github.com/onramphq/onramp/outcome"
 	"github.com/onramphq/onramp/schema"
@@ -164,6 +165,9 @@ func TestEventBecomesRow(t *testing.T) {
 		code, _ := get(t, p.addrs["ui"])
 		require.Equal(t, 200, code)
 	})
+	t.Run("explain and backtest tell the same user", func(t *testing.T) { //nolint:paralleltest // in order
+		explained(t, p, store, token)
+	})
 	t.Run("bad input ends in the dead letters, once, and the next event goes on", func(t *testing.T) { //nolint:paralleltest // in order
 		badInput(t, js, store)
 	})
@@ -178,6 +182,40 @@ func TestEventBecomesRow(t *testing.T) {
 			t.Fatal("still running 10 s after SIGINT")
 		}
 	})
+}
+
+// explained holds what a user's workflow says against what is rebuilt from the archive.
+func explained(t *testing.T, p *process, store *outcome.Store, token string) {
+	t.Helper()
+	now := onramp(t.Context(), "explain", "first@example.com", "--temporal-address", p.addrs["temporal"])
+	require.Equal(t, exitDone, now.code, now.err)
+	require.Contains(t, now.out, "onboarding/profile")
+	require.NotContains(t, now.out, "**")
+	now = onramp(t.Context(), "explain", token, "--temporal-address", p.addrs["temporal"], "--json")
+	require.Equal(t, exitDone, now.code, now.err)
+	var live schema.Profile
+	require.NoError(t, json.Unmarshal([]byte(now.out), &live))
+
+	eventually(t, 20*time.Second, "the last outcome's row", func() bool {
+		return count(t, store, `SELECT count() FROM outcomes_unique WHERE user_token = ?`, token) >= live.Sequence
+	})
+	servers := []string{"--nats-url", p.addrs["nats"], "--clickhouse-addr", p.addrs["clickhouse"]}
+	then := onramp(t.Context(), append([]string{"explain", "first@example.com", "--json", "--at", time.Now().UTC().Format(time.RFC3339Nano)}, servers...)...)
+	require.Equal(t, exitDone, then.code, then.err)
+	var story backtest.Story
+	require.NoError(t, json.Unmarshal([]byte(then.out), &story))
+	require.Equal(t, live, story.Profile, "the fold of the archive is what the workflow holds")
+	require.Equal(t, "event signed_up traits {industry: finance}", story.Lines[0].Text)
+
+	result := onramp(t.Context(), "backtest", "../../examples/saas-onboarding", "--events", "clickhouse", "--clickhouse-addr", p.addrs["clickhouse"], "--json")
+	require.Equal(t, exitDone, result.code, result.err)
+	var r backtest.Result
+	require.NoError(t, json.Unmarshal([]byte(result.out), &r))
+	require.Equal(t, []uint64{1, 1}, []uint64{r.Users, r.Events})
+
+	unknown := onramp(t.Context(), "explain", "nobody", "--temporal-address", p.addrs["temporal"])
+	require.Equal(t, exitFailed, unknown.code)
+	require.Contains(t, unknown.err, "no event that the playbook reads has come")
 }
 
 func badInput(t *testing.T, js jetstream.JetStream, store *outcome.Store) {

@@ -9,7 +9,8 @@ import (
 // pageWidth is how many columns a page takes at most; tables fold their widest column to fit.
 const pageWidth = 120
 
-// markdown writes a page of Markdown, as journey.Explain makes it, for a terminal: headings, strong words and tables, nothing raw.
+// markdown writes a page of Markdown, as journey.Explain makes it, for a terminal: headings, lists, strong words and tables, nothing
+// raw.
 func markdown(page string, color bool) string {
 	var b strings.Builder
 	p := paint(color)
@@ -26,6 +27,8 @@ func markdown(page string, color bool) string {
 			if len(rows) > 2 { // header and rule alone say nothing
 				table(&b, p, rows[0], rows[2:])
 			}
+		case strings.HasPrefix(line, "- "):
+			b.WriteString("  " + strongText(p, line[2:]) + "\n")
 		case strings.HasPrefix(line, "#"):
 			b.WriteString(p.bold(plainText(strings.TrimLeft(line, "# "))) + "\n")
 		default:
@@ -120,11 +123,11 @@ func writeRow(b *strings.Builder, row []string, widths []int, paint func(int, st
 func fold(text string, width int) []string {
 	var lines []string
 	line := ""
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		for {
 			if line == "" && utf8.RuneCountInString(word) > width {
-				runes := []rune(word)
-				lines, word = append(lines, string(runes[:width])), string(runes[width:])
+				head := breakWord(word, width)
+				lines, word = append(lines, head), word[len(head):]
 				continue
 			}
 			if line == "" || utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width {
@@ -135,4 +138,16 @@ func fold(text string, width int) []string {
 		}
 	}
 	return append(lines, line)
+}
+
+// breakWord cuts what fits off a word that is too long: behind a dot, a comma or a bracket if there is one.
+func breakWord(word string, width int) string {
+	head := string([]rune(word)[:width])
+	if at := strings.LastIndexAny(head, ".,)"); at > len(head)/3 {
+		if head[at] == '.' {
+			return head[:at]
+		}
+		return head[:at+1]
+	}
+	return head
 }

@@ -30,9 +30,12 @@ func (m moment) milli() int64 {
 	return m.UnixMilli()
 }
 
-// location reads --zone.
+// location reads --zone; nil where none is given: the user's own then.
 func location(name string) (*time.Location, error) {
-	if name == "" || strings.EqualFold(name, "local") {
+	if name == "" {
+		return nil, nil //nolint:nilnil // see above
+	}
+	if strings.EqualFold(name, "local") {
 		return time.Local, nil //nolint:gosmopolitan // the person at the terminal is where the machine is
 	}
 	zone, ok := segment.Location(name)

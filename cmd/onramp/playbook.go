@@ -42,19 +42,6 @@ func checkedBundle(path string) (*playbook.Bundle, error) {
 	return &b, nil
 }
 
-// compiled reads and compiles a playbook.
-func compiled(path string) (*playbook.Playbook, error) {
-	b, err := readBundle(path, 1)
-	if err != nil {
-		return nil, err
-	}
-	p, err := playbook.Compile(b)
-	if err != nil {
-		return nil, explainProblems(path, err)
-	}
-	return p, nil
-}
-
 func readFS(files fs.FS, name string, scale float64) (playbook.Bundle, error) {
 	b := playbook.Bundle{Scale: scale, Files: make(map[string]string)}
 	entries, err := fs.ReadDir(files, ".")

@@ -93,7 +93,7 @@ func printScenario(io stdio, r *scenario.Report, took time.Duration) {
 
 // loadScenarios reads the scenarios of a playbook, or those of the files given.
 func loadScenarios(path string, files []string) ([]*scenario.Scenario, error) {
-	book, err := compiled(path)
+	book, err := compiledPlaybook(path)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func loadScenarios(path string, files []string) ([]*scenario.Scenario, error) {
 			return nil, usagef("scenario: %w", err)
 		}
 		found, err := scenario.Parse(file, string(text), book, func(relative string) (*playbook.Playbook, error) {
-			return compiled(filepath.Join(filepath.Dir(file), relative))
+			return compiledPlaybook(filepath.Join(filepath.Dir(file), relative))
 		})
 		more, wrong := errors.AsType[playbook.Problems](err)
 		if err != nil && !wrong {
@@ -133,7 +133,7 @@ func scenarioFiles(path string) ([]string, error) {
 	var files []string
 	for _, in := range []string{folder, filepath.Join(folder, "scenarios")} {
 		entries, err := os.ReadDir(in)
-		if err != nil && !(in != folder && errors.Is(err, os.ErrNotExist)) {
+		if err != nil && (in == folder || !errors.Is(err, os.ErrNotExist)) {
 			return nil, fmt.Errorf("look for scenarios: %w", err)
 		}
 		for _, entry := range entries {

@@ -51,7 +51,7 @@ func compile(t failer, c *truth.Case) engine {
 		}
 		raw, err := d.Wire()
 		require.NoError(t, err)
-		received, err := schema.Receive(raw, "", d.Sequence, time.UnixMilli(d.Received))
+		received, err := schema.Receive(raw, nil, d.Sequence, time.UnixMilli(d.Received))
 		require.NoError(t, err)
 		event := received.UserEvent()
 		e.inputs = append(e.inputs, journey.Input{Event: &event, Playbook: e.hashes[d.Revision], Revision: uint64(d.Revision + 1)})

@@ -1,0 +1,79 @@
+package truth_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/onramphq/onramp/internal/truth"
+	"github.com/onramphq/onramp/journey"
+	"github.com/onramphq/onramp/schema"
+)
+
+const hour = int64(3_600_000)
+
+func plainly(t failer, c *truth.Case) *fold {
+	f := newFold(t, c, compile(t, c), func() bool { return false })
+	f.run(c)
+	return f
+}
+
+// TestRepeatingChangesNothing: whatever is delivered again or published again under its id leaves no mark, whenever it comes.
+func TestRepeatingChangesNothing(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		once := truth.Versions().Draw(t, "case")
+		again := once.Repeated(t)
+		a, b := plainly(t, once), plainly(t, again)
+		agree(t, again, "without repetitions", "with repetitions", truth.Tell(a.outcomes), truth.Tell(b.outcomes))
+		a.state.Counts, b.state.Counts = journey.Counts{}, journey.Counts{}
+		require.Equal(t, a.state, b.state)
+	})
+}
+
+// TestOrderOfArrivalDoesNotMatter: where the same events come in late and in any order, the user ends in the same segments. Where a
+// rule has no answer at the end, membership is what it was before, and may be of another time.
+func TestOrderOfArrivalDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c := truth.Orderless().Draw(t, "case")
+		punctual, shuffled := c.Punctual(), c.Shuffled(t)
+		a, b := plainly(t, punctual), plainly(t, shuffled)
+		unknown := map[string]bool{}
+		for _, s := range a.engine.books[a.state.Playbook].Segments {
+			m, n := a.state.Members[s.Key], b.state.Members[s.Key]
+			require.Equal(t, m.Known, n.Known, "%s\n%s", s.Key, shuffled)
+			if !m.Known || slices.ContainsFunc(s.Rule.Segments, func(key string) bool { return unknown[key] }) {
+				unknown[s.Key] = true
+				continue
+			}
+			require.Equal(t, m.In, n.In, "%s\n%s", s.Key, shuffled)
+		}
+	})
+}
+
+// TestBackfillIsAsIfItHadComeInTime: a log of the past moves the user through the same segments at the same moments.
+func TestBackfillIsAsIfItHadComeInTime(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c := truth.Rules().Draw(t, "case")
+		backfilled := c.Backfilled(300 * hour)
+		a, b := plainly(t, c.Punctual()), plainly(t, backfilled)
+		agree(t, backfilled, "in time", "afterwards", truth.Tell(a.outcomes), truth.Tell(b.outcomes))
+	})
+}
+
+// TestBackfillCausesNoActions: what was due more than 72 hours before a log of the past was received is suppressed.
+func TestBackfillCausesNoActions(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c := truth.Cases().Draw(t, "case").Backfilled(300 * hour)
+		for _, o := range plainly(t, c).outcomes {
+			if o.Kind == schema.ActionDecided {
+				require.GreaterOrEqual(t, o.At, c.Log[0].Received-72*hour, "%+v\n%s", o, c)
+			}
+		}
+	})
+}

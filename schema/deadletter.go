@@ -1,0 +1,132 @@
+package schema
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// MaxDeadLetterBytes is the most of a refused message that a dead letter keeps: of a larger one the beginning, and the hash
+// of the whole.
+const MaxDeadLetterBytes = 64 << 10
+
+// DeadLetter is a message that was refused for good, with all that is needed to find out why and to send it in again.
+type DeadLetter struct {
+	Stream        string    `json:"stream"`   // where it was refused from
+	Sequence      uint64    `json:"sequence"` // its place there
+	Consumer      string    `json:"consumer,omitempty"`
+	Subject       string    `json:"subject,omitempty"`    // cleaned: what it was published on
+	MessageID     string    `json:"message_id,omitempty"` // the publisher's Nats-Msg-Id
+	Reason        Reason    `json:"reason"`
+	Message       string    `json:"message"` // the same for a person, with what to mend
+	Attempts      uint64    `json:"attempts"`
+	ReceivedAt    time.Time `json:"received_at,omitzero"` // when its stream took it
+	SHA256        string    `json:"sha256,omitempty"`     // of the whole payload, in lower-case hexadecimal
+	EventID       string    `json:"event_id,omitempty"`   // of a message that was sent in again: see HeaderEventID
+	FirstReceived time.Time `json:"first_received,omitzero"`
+	RetryOf       uint64    `json:"retry_of,omitempty"` // the dead letter it was sent in again from
+	Payload       []byte    `json:"-"`                  // as it came, cut to MaxDeadLetterBytes; may hold personal data
+}
+
+// Header is the headers of a message, as NATS and net/textproto have them.
+type Header interface{ Get(name string) string }
+
+// Cut reports whether the letter holds less than the whole payload.
+func (l *DeadLetter) Cut() bool { return l.SHA256 != "" && l.SHA256 != hash(l.Payload) }
+
+// Fill takes over a refused message: its payload, as much of it as is kept, and what its headers say about its way here.
+func (l *DeadLetter) Fill(payload []byte, header Header) {
+	l.SHA256, l.Payload = hash(payload), payload[:min(len(payload), MaxDeadLetterBytes)]
+	l.MessageID, l.EventID = header.Get(headerMessageID), header.Get(HeaderEventID)
+	l.FirstReceived, l.RetryOf = timeOf(header.Get(HeaderFirstReceived)), number(header.Get(HeaderRetryOf))
+}
+
+// WriteHeader sets the letter's headers. Its payload is the message's body.
+func (l *DeadLetter) WriteHeader(set func(name, value string)) {
+	set(HeaderReason, string(l.Reason))
+	set(HeaderMessage, l.Message)
+	set(HeaderStream, l.Stream)
+	set(HeaderSequence, strconv.FormatUint(l.Sequence, 10))
+	set(HeaderConsumer, l.Consumer)
+	set(HeaderSubject, Clean(l.Subject))
+	set(HeaderAttempts, strconv.FormatUint(l.Attempts, 10))
+	set(HeaderReceived, l.ReceivedAt.UTC().Format(time.RFC3339Nano))
+	set(HeaderSHA256, l.SHA256)
+	if l.MessageID != "" {
+		set(HeaderMessageID, l.MessageID)
+	}
+	if l.EventID != "" {
+		set(HeaderEventID, l.EventID)
+	}
+	if !l.FirstReceived.IsZero() {
+		set(HeaderFirstReceived, l.FirstReceived.UTC().Format(time.RFC3339Nano))
+	}
+	if l.RetryOf != 0 {
+		set(HeaderRetryOf, strconv.FormatUint(l.RetryOf, 10))
+	}
+}
+
+// ReadDeadLetter reads a message of ONRAMP_DEADLETTERS: a letter of ours, or the server's own advisory that a consumer gave a
+// message up. It refuses nothing: what lacks a header keeps a zero value, so whatever stands in the stream can be listed.
+func ReadDeadLetter(subject string, header Header, data []byte) DeadLetter {
+	if strings.HasPrefix(subject, advisoryPrefix) {
+		return readAdvisory(data)
+	}
+	return DeadLetter{
+		Stream: header.Get(HeaderStream), Sequence: number(header.Get(HeaderSequence)), Consumer: header.Get(HeaderConsumer),
+		Subject: header.Get(HeaderSubject), MessageID: header.Get(HeaderMessageID), Message: header.Get(HeaderMessage),
+		Reason:   Reason(orElse(header.Get(HeaderReason), subject[strings.LastIndexByte(subject, '.')+1:])),
+		Attempts: number(header.Get(HeaderAttempts)), ReceivedAt: timeOf(header.Get(HeaderReceived)),
+		SHA256: orElse(header.Get(HeaderSHA256), hash(data)), EventID: header.Get(HeaderEventID),
+		FirstReceived: timeOf(header.Get(HeaderFirstReceived)), RetryOf: number(header.Get(HeaderRetryOf)), Payload: data,
+	}
+}
+
+// readAdvisory reads what the server says when a consumer has been handed a message as often as it may. The advisory names the
+// message and does not hold it: the message is still in its stream.
+func readAdvisory(data []byte) DeadLetter {
+	var advisory struct {
+		Stream     string `json:"stream"`
+		Consumer   string `json:"consumer"`
+		Sequence   uint64 `json:"stream_seq"`
+		Deliveries uint64 `json:"deliveries"`
+	}
+	letter := DeadLetter{Reason: ReasonMaxDeliveries}
+	if err := json.Unmarshal(data, &advisory); err != nil {
+		letter.Message = "an advisory that cannot be read"
+		return letter
+	}
+	letter.Stream, letter.Sequence, letter.Consumer, letter.Attempts = Clean(advisory.Stream), advisory.Sequence, Clean(advisory.Consumer), advisory.Deliveries
+	letter.Message = fmt.Sprintf("consumer %s was handed it %d times and never acknowledged it", letter.Consumer, letter.Attempts)
+	return letter
+}
+
+func hash(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
+
+// number reads what a header holds; 0 where it holds no number.
+func number(text string) uint64 {
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// timeOf likewise.
+func timeOf(text string) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return time.Time{}
+	}
+	return at.UTC()
+}
+
+func orElse(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
