@@ -48,7 +48,7 @@ type imported struct {
 
 // Run loads the files.
 func (c *importCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) error {
-	book, err := compiled(c.Playbook)
+	book, err := compiledPlaybook(c.Playbook)
 	if err != nil {
 		return err
 	}
@@ -164,4 +164,3 @@ func importToken(key string, log *eventLog) string {
 	}
 	return "import:" + key + ":" + hex.EncodeToString(h.Sum(nil)[:8])
 }
-
