@@ -13,15 +13,14 @@ import (
 
 // Defaults of Input, and bounds.
 const (
-	DefaultReplications = 500
-	DefaultLooks        = 20
-	MinUsers            = 200 // of all arms: fewer say nothing
+	DefaultLooks = 20
+	MinUsers     = 200 // of all arms: fewer say nothing
 
-	// tail is the chance that a check fails where all is well. Small, because there are many checks.
-	tail = 1e-4
-	// bins is how many parts of [0,1) the buckets are counted in.
+	// tail is the chance that a check fails where all is well: small, because there are many. It is that of package experiment.
+	tail = 0.001
+	// bins is how many parts of a variant's range the buckets are counted in.
 	bins = 20
-	// plannedPower is what an injected lift of no given size is made to have.
+	// plannedPower is the chance with which a lift of no given size is found by a fixed sample of this many users.
 	plannedPower = 0.8
 )
 
@@ -50,7 +49,7 @@ type Input struct {
 
 	Replications int     // Defaults to 500.
 	Looks        int     // at which each replication is read. Defaults to 20.
-	Seed         uint64  // of all that is random here
+	Seed         string  // of the labels
 	Lift         float64 // that is put in. Defaults to the one that a fixed sample of this size finds with a chance of 80 %.
 }
 
@@ -71,7 +70,7 @@ type Report struct {
 	Users        int     `json:"users"`
 	Replications int     `json:"replications"`
 	Looks        int     `json:"looks"`
-	Seed         uint64  `json:"seed"`
+	Seed         string  `json:"seed"`
 	Alpha        float64 `json:"alpha"`
 	Checks       []Check `json:"checks"`
 	Passed       bool    `json:"passed"`
@@ -79,8 +78,9 @@ type Report struct {
 
 // Run runs all checks.
 func Run(in Input) Report {
-	in.Replications = cmp.Or(max(0, in.Replications), DefaultReplications)
+	in.Replications = cmp.Or(max(0, in.Replications), experiment.DefaultReplications)
 	in.Looks = cmp.Or(max(0, in.Looks), DefaultLooks)
+	in.Seed = cmp.Or(in.Seed, experiment.DefaultSeed)
 	if !(in.Options.Alpha > 0 && in.Options.Alpha < 1) { // written so that NaN becomes the default
 		in.Options.Alpha = experiment.DefaultAlpha
 	}
@@ -89,10 +89,12 @@ func Run(in Input) Report {
 	r := Report{Users: len(in.Units), Replications: in.Replications, Looks: in.Looks, Seed: in.Seed, Alpha: in.Options.Alpha, Passed: true}
 	r.Checks = append(r.Checks, in.placed(), in.uniform())
 	r.Checks = append(r.Checks, in.independent()...)
-	if len(in.Units) < MinUsers || len(in.Experiment.Variants) < 2 {
-		r.Checks = append(r.Checks, Check{Name: "a/a", Passed: true, Skipped: fmt.Sprintf("%d users, of whom %d are needed, in two arms at least", len(in.Units), MinUsers)})
+	if len(in.Units) < MinUsers {
+		r.Checks = append(r.Checks, Check{Name: "a/a", Passed: true, Skipped: fmt.Sprintf("%d users, of whom %d are needed", len(in.Units), MinUsers)})
 	} else {
-		r.Checks = append(r.Checks, in.relabeled()...)
+		for m := range in.Metrics {
+			r.Checks = append(r.Checks, in.metric(m)...)
+		}
 	}
 	for _, c := range r.Checks {
 		r.Passed = r.Passed && c.Passed
@@ -177,38 +179,4 @@ func chiSquared(counts, expected []float64, df float64) float64 {
 		return 1
 	}
 	return distuv.ChiSquared{K: df}.Survival(sum)
-}
-
-// limits are the counts between which a binomial stays but for a chance of tail on each side.
-func limits(n int, p float64) (low, high float64) {
-	b := distuv.Binomial{N: float64(n), P: p}
-	for high = math.Ceil(float64(n) * p); high < float64(n) && 1-b.CDF(high) > tail; high++ {
-	}
-	for low = math.Floor(float64(n) * p); low > 0 && b.CDF(low-1) > tail; low-- {
-	}
-	return low, high
-}
-
-// kolmogorov is the p-value of values being uniform on [0,1] (Kolmogorov's limit with Stephens' correction).
-func kolmogorov(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	n := float64(len(sorted))
-	d := 0.0
-	for i, v := range sorted {
-		d = max(d, float64(i+1)/n-v, v-float64(i)/n)
-	}
-	x := d * (math.Sqrt(n) + 0.12 + 0.11/math.Sqrt(n))
-	if x < 0.2 {
-		return 1
-	}
-	sum, sign := 0.0, 1.0
-	for k := 1.0; k < 100; k++ {
-		term := math.Exp(-2 * k * k * x * x)
-		sum += sign * term
-		sign = -sign
-		if term < 1e-16 {
-			break
-		}
-	}
-	return min(1, max(0, 2*sum))
 }

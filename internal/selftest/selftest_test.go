@@ -20,7 +20,7 @@ func population(users int) selftest.Input {
 		Metrics: []experiment.Metric{
 			{Key: "activated", Kind: experiment.KindProportion}, {Key: "spend", Kind: experiment.KindMean}, {Key: "session_length", Kind: experiment.KindRatio},
 		},
-		Replications: 200, Looks: 5, Seed: 1,
+		Replications: 200, Looks: 5,
 	}
 	r := rand.New(rand.NewPCG(7, 7))
 	for i := range users {
@@ -60,7 +60,7 @@ func TestSelfTestPassesWhereAllIsWell(t *testing.T) {
 		require.Empty(t, c.Skipped, c)
 	}
 	require.True(t, report.Passed)
-	require.Len(t, report.Checks, 3+3*6)
+	require.Len(t, report.Checks, 2+3*5)
 }
 
 func TestSelfTestIsReproducible(t *testing.T) {
