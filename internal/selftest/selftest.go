@@ -3,7 +3,6 @@ package selftest
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 
 	"gonum.org/v1/gonum/stat/distuv"
