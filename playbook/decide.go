@@ -2,11 +2,13 @@ package playbook
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/onramphq/onramp/experiment"
 	"github.com/onramphq/onramp/segment"
 )
 
@@ -19,12 +21,14 @@ type Decide struct {
 	Allocate         *Allocate     // nil: shares do not move
 }
 
-// Allocate moves the shares of the arms towards the one that is probably best.
+// Allocate moves the weights of another experiment, of the same variants, towards the arm that is probably best by the figures of
+// this one. Both stand in one namespace: the users of this one are the evaluation share, whose weights never move, so that what is
+// said of the arms does not depend on how the others were drawn.
 type Allocate struct {
-	Floor      float64 // share that every arm keeps
-	Evaluation float64 // share of the users who get every arm alike; the effects are those of these users
-	MinUsers   int64   // of every arm, before anything moves
-	TopTwo     bool    // half of the weight goes to the arm that is probably second
+	To       string  // the experiment that gets the shares
+	Floor    float64 // share that every arm keeps
+	MinUsers int64   // of every arm, before anything moves
+	TopTwo   bool    // half of the weight goes to the arm that is probably second
 }
 
 // decide reads what may be decided of an experiment.
@@ -59,23 +63,42 @@ func (c *compiler) guarded(e *Experiment) bool {
 }
 
 func (c *compiler) allocate(node *yaml.Node, e *Experiment) {
-	f := c.fields(node, "allocate", "floor", "evaluation", "min_users", "top_two")
-	a := &Allocate{Floor: 0.05, Evaluation: 0.2, MinUsers: 100, TopTwo: c.boolean(f["top_two"], "top_two")}
-	most := 1 / float64(len(e.Variants))
-	if n := f["floor"]; n != nil {
-		if err := n.Decode(&a.Floor); err != nil || !(a.Floor > 0 && a.Floor <= most) { // written so that NaN is refused too
-			c.fail(n, "floor is the share that every arm keeps: above 0, and at most 1/%d", len(e.Variants))
-		}
+	f := c.fields(node, "allocate", "to", "floor", "min_users", "top_two")
+	a := &Allocate{
+		To: c.text(f["to"], "to"), Floor: min(0.05, 1/float64(len(e.Variants))), MinUsers: experiment.DefaultMinUsers, TopTwo: c.boolean(f["top_two"], "top_two"),
 	}
-	if n := f["evaluation"]; n != nil {
-		if err := n.Decode(&a.Evaluation); err != nil || !(a.Evaluation > 0 && a.Evaluation <= 1) {
-			c.fail(n, "evaluation is the share of users who get every arm alike: above 0, and at most 1")
+	if a.To == "" {
+		c.fail(node, "allocate needs to, the experiment whose weights move, such as {to: %s_rest}", e.Key)
+	}
+	if n := f["floor"]; n != nil {
+		if err := n.Decode(&a.Floor); err != nil || !(a.Floor > 0 && a.Floor <= 1/float64(len(e.Variants))) { // written so that NaN is refused too
+			c.fail(n, "floor is the share that every arm keeps: above 0, and at most 1/%d", len(e.Variants))
 		}
 	}
 	if n := f["min_users"]; n != nil {
 		a.MinUsers = int64(c.integer(n, "min_users", 1, 1_000_000_000))
 	}
 	e.Decide.Allocate = a
+}
+
+// allocations checks that the experiments whose weights move have the same variants, and none of the users they are moved by.
+func (c *compiler) allocations(pairs []pair) {
+	for _, p := range pairs {
+		e := c.playbook.Experiments[p.key.Value]
+		if e == nil || e.Decide.Allocate == nil || e.Decide.Allocate.To == "" {
+			continue
+		}
+		to := c.playbook.Experiments[e.Decide.Allocate.To]
+		same := func(a, b experiment.Variant) bool { return a.Key == b.Key }
+		switch {
+		case to == nil || to == e:
+			c.fail(p.key, "experiment %s: there is no other experiment %q whose weights could move", e.Key, e.Decide.Allocate.To)
+		case !slices.EqualFunc(e.Variants, to.Variants, same):
+			c.fail(p.key, "experiments %s and %s must have the same variants in the same order, for the weights of one to move by the figures of the other", e.Key, to.Key)
+		case e.Namespace == nil || to.Namespace == nil || e.Namespace.Name != to.Namespace.Name:
+			c.fail(p.key, "experiments %s and %s must stand in one namespace, so that nobody is in both", e.Key, to.Key)
+		}
+	}
 }
 
 // Text says in a few words what may be decided; empty for nothing.
@@ -92,7 +115,7 @@ func (d Decide) Text() string {
 		parts = append(parts, text)
 	}
 	if a := d.Allocate; a != nil {
-		parts = append(parts, fmt.Sprintf("move shares, with a floor of %s and an evaluation share of %s", percent(a.Floor), percent(a.Evaluation)))
+		parts = append(parts, fmt.Sprintf("move the weights of %s, with a floor of %s", a.To, percent(a.Floor)))
 	}
 	return strings.Join(parts, "; ")
 }

@@ -103,6 +103,7 @@ func (c *compiler) experiments(node *yaml.Node) {
 		c.playbook.Experiments[key] = e
 	}
 	c.exclusive(pairs)
+	c.allocations(pairs)
 }
 
 func (e *Experiment) has(variant string) bool {

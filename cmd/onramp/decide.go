@@ -53,7 +53,46 @@ func decideOn(a *experiment.Analysis, rule playbook.Decide) (all []decided, wait
 			waiting = append(waiting, why)
 		}
 	}
+	if rule.Allocate != nil {
+		shares, why := allocated(a, rule.Allocate)
+		if why == "" {
+			all = append(all, shares)
+		} else {
+			waiting = append(waiting, why)
+		}
+	}
 	return all, waiting
+}
+
+// allocated says which weights the experiment that is to be moved gets.
+func allocated(a *experiment.Analysis, rule *playbook.Allocate) (d decided, why string) {
+	if len(a.Metrics) == 0 {
+		return decided{}, "No metric says which arm is best."
+	}
+	primary := &a.Metrics[0]
+	estimates := make([]experiment.Estimate, len(primary.Arms))
+	for i := range primary.Arms {
+		m := &primary.Arms[i]
+		estimates[i] = experiment.Estimate{State: m.State, Value: m.Value, Variance: m.SE * m.SE * float64(m.Users), Users: m.Users}
+	}
+	allocator := experiment.Allocator{LowerIsBetter: primary.LowerIsBetter, Floor: rule.Floor, MinUsers: rule.MinUsers, TopTwo: rule.TopTwo}
+	found, err := allocator.Allocate(estimates)
+	switch {
+	case err != nil:
+		return decided{}, fmt.Sprintf("No weights move: %v.", err)
+	case !found.State.Readable() || found.State == experiment.StateFewUsers:
+		return decided{}, fmt.Sprintf("No weights move yet: every arm needs %d users with a value of %s, and spread.", rule.MinUsers, primary.Key)
+	}
+	d = decided{Action: actionShares, Shares: map[string]float64{}}
+	weights := make([]string, len(primary.Arms))
+	for i := range primary.Arms {
+		variant := primary.Arms[i].Variant
+		d.Variants, d.Shares[variant] = append(d.Variants, variant), found.Shares[i]
+		weights[i] = fmt.Sprintf("%s: %g", variant, found.Shares[i])
+		d.Because = append(d.Because, fmt.Sprintf("%s is the best of %s with a chance of %.1f %%.", variant, primary.Key, 100*found.Best[i]))
+	}
+	d.Change = fmt.Sprintf("Give experiment %s `variants: {%s}`. %s keeps its weights: its users are those by whom the arms are judged.", rule.To, strings.Join(weights, ", "), a.Spec.Experiment)
+	return d, ""
 }
 
 // breached collects the arms that lose more than a margin.

@@ -83,3 +83,24 @@ func TestDecideOnBrokenRatio(t *testing.T) {
 	require.Empty(t, all)
 	require.Contains(t, waiting[0], "cannot be trusted")
 }
+
+func TestDecideOnShares(t *testing.T) {
+	t.Parallel()
+	rule := playbook.Decide{Allocate: &playbook.Allocate{To: "rest", Floor: 0.05, MinUsers: 100}}
+	all, waiting := decideOn(analysisOf([3]float64{.3, .33, .3}, [3]float64{1, 1, 1}), rule)
+	require.Empty(t, waiting)
+	require.Len(t, all, 1)
+	require.Equal(t, actionShares, all[0].Action)
+	sum := 0.0
+	for _, s := range all[0].Shares {
+		require.GreaterOrEqual(t, s, 0.05)
+		sum += s
+	}
+	require.InDelta(t, 1, sum, 1e-9)
+	require.Greater(t, all[0].Shares["guided"], 0.85)
+	require.Contains(t, all[0].Change, "Give experiment rest")
+	rule.Allocate.MinUsers = 6000
+	all, waiting = decideOn(analysisOf([3]float64{.3, .33, .3}, [3]float64{1, 1, 1}), rule)
+	require.Empty(t, all)
+	require.Contains(t, waiting[0], "needs 6000 users")
+}
