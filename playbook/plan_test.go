@@ -69,7 +69,7 @@ func TestPlanMistakes(t *testing.T) {
 	}
 }
 
-// #96 of the catalogue of bad input: segments that ask about segments.
+// #96 of the list of bad input: segments that ask about segments.
 func TestSegmentsInCircles(t *testing.T) {
 	t.Parallel()
 	var chain strings.Builder

@@ -115,6 +115,37 @@ true or
 	require.Empty(t, got.Needs)
 }
 
+// A text in a rule can hold all that takes a rule apart.
+func TestExplanationOfTexts(t *testing.T) {
+	t.Parallel()
+	book := exampleBook(t)
+	parts := []string{
+		`traits.plan == r'a\'`, `traits.plan == """x"|| (y"""`, `traits.plan == 'it\'s && that'`, `traits.plan.matches("^\\(a||b$")`,
+		`!(traits.plan in ["a)", "(b"])`, "[1, 2][0] == 2 // or || so\n", `traits.plan != "é" + "ü"`, `!(!did("a"))`, `-1 + 2 != 1`,
+	}
+	r, problems := book.Set.Compile(strings.Join(parts, " || "))
+	require.Empty(t, problems)
+	got := r.Explanation(newUser(book).scope(epoch))
+	require.Len(t, got.Parts, len(parts))
+	for i, part := range parts {
+		want, _, _ := strings.Cut(part, " //")
+		require.Equal(t, want, got.Parts[i].Text)
+	}
+}
+
+// Moments are written as short as they can be.
+func TestNeedsNameMoments(t *testing.T) {
+	t.Parallel()
+	book := exampleBook(t)
+	r, problems := book.Set.Compile(`inactive_for("1d")`)
+	require.Empty(t, problems)
+	for after, want := range map[int64]string{0: "2026-03-03 00:00 UTC", 5000: "2026-03-03 00:00:05 UTC", 5001: "2026-03-03 00:00:05.001 UTC"} {
+		u := newUser(book)
+		u.apply(event("a", epoch+after))
+		require.Equal(t, []string{"no event until " + want}, r.Explanation(u.scope(epoch+after)).Needs)
+	}
+}
+
 // What would have to happen, for every function and the shapes in which rules ask for it.
 func TestNeeds(t *testing.T) {
 	t.Parallel()
