@@ -16,8 +16,10 @@ import (
 // sections are the top-level keys, in the order in which they depend on each other. Each may stand in one file only, so
 // that a reader finds a thing in one place.
 func sections() []string {
-	return []string{"name", "events", "traits", "scores", "zone", "segments", "metrics", "experiments", "consent", "limit", "quiet", "expire",
-		"holdout", "actions", "journeys"}
+	return []string{
+		"name", "events", "traits", "scores", "zone", "segments", "metrics", "experiments", "consent", "limit", "quiet", "expire",
+		"holdout", "actions", "journeys",
+	}
 }
 
 // maxSegmentDepth bounds how many segments may stand one behind the other, each asking about the next.
