@@ -264,6 +264,12 @@ func (d *drawer) drawStep(depth int, byEvent bool) *Step {
 		if d.chance("expire", 4) {
 			s.Expire = d.window()
 		}
+		if d.chance("with", 2) {
+			s.With = one(d, "text", "hello", "${traits.plan}", "on ${traits.plan}, ${traits.level}", "${traits.level}")
+			if byEvent && d.chance("same", 2) {
+				s.With = one(d, "text", "${same.x}", "about ${same.x} on ${traits.plan}")
+			}
+		}
 	case "delay":
 		d.delay(s)
 	case "wait":
