@@ -162,7 +162,7 @@ func (p *Playbook) texts(s *Step) []caption {
 		if s.Reason != s.Key {
 			return []caption{{text: s.Reason}}
 		}
-	case StepBranch: // its conditions stand on its edges
+	default: // the conditions of a branch stand on its edges
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package segment_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -66,24 +67,25 @@ func encoded(t *testing.T, e *segment.Explanation) {
 }
 
 // outline writes an explanation as an indented list.
-func outline(e *segment.Explanation, indent string) string {
-	line := indent + e.Truth.String() + " " + e.Text
+func outline(b *strings.Builder, e *segment.Explanation, indent string) {
+	text := e.Text
 	if e.Op != "" {
-		line = indent + e.Truth.String() + " " + e.Op
+		text = e.Op
 	}
+	fmt.Fprintf(b, "%s%s %s", indent, e.Truth, text)
 	for _, v := range e.Reads {
-		line += "; " + v.Text + " = " + v.Value
+		fmt.Fprintf(b, "; %s = %s", v.Text, v.Value)
 	}
 	if e.Until != 0 {
-		line += "; until " + time.UnixMilli(e.Until).UTC().Format("02 15:04")
+		b.WriteString("; until " + time.UnixMilli(e.Until).UTC().Format("02 15:04"))
 	}
 	if e.Why != "" {
-		line += "; " + e.Why
+		b.WriteString("; " + e.Why)
 	}
+	b.WriteString("\n")
 	for i := range e.Parts {
-		line += "\n" + outline(&e.Parts[i], indent+"\t")
+		outline(b, &e.Parts[i], indent+"\t")
 	}
-	return line
 }
 
 func TestExplanationTree(t *testing.T) {
@@ -97,7 +99,9 @@ func TestExplanationTree(t *testing.T) {
 		u.apply(e)
 	}
 	got := r.Explanation(u.scope(epoch + 3*hour))
-	require.Equal(t, strings.TrimSpace(`
+	var b strings.Builder
+	outline(&b, &got, "")
+	require.Equal(t, strings.TrimLeft(`
 true or
 	true and
 		true did("a"); events("a").count() = 1
@@ -107,7 +111,7 @@ true or
 		unknown traits.plan == 'a || "b"'; traits.plan = missing; traits.plan is missing or not of its declared type
 		false inactive_for("2h"); inactive_for("2h") = false; until 02 04:00
 		false true ? did('b') : did("a"); events("b").count() = 0; events("a").count() = 1
-`), outline(&got, ""))
+`, "\n"), b.String())
 	require.Empty(t, got.Needs)
 }
 

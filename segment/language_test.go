@@ -2,11 +2,11 @@ package segment_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -94,7 +94,7 @@ func parseExample(tb testing.TB, row []string) example {
 		after, err := time.ParseDuration(m[3])
 		require.NoError(tb, err)
 		at := epoch + after.Milliseconds()
-		e := schema.UserEvent{EventID: fmt.Sprint(i), EventName: m[1], Sequence: uint64(i + 1), OccurredAt: at, ReceivedAt: at}
+		e := schema.UserEvent{EventID: strconv.Itoa(i), EventName: m[1], Sequence: uint64(i + 1), OccurredAt: at, ReceivedAt: at}
 		if m[2] != "" {
 			var carried map[string]any
 			require.NoError(tb, yaml.Unmarshal([]byte(m[2]), &carried))
