@@ -316,7 +316,8 @@ func (t *turn) start(j *playbook.Journey, event *schema.UserEvent, byEvent bool,
 	t.run(e, j, j.First, why)
 }
 
-// remembered keeps the entry event's properties that the journey looks at; one that is too large is as good as missing.
+// remembered keeps the entry event's properties that the journey looks at; one of another type than declared, or too large, is as good
+// as missing.
 func (t *turn) remembered(event *schema.UserEvent, names []string) json.RawMessage {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(event.Properties, &all); err != nil {
@@ -324,8 +325,8 @@ func (t *turn) remembered(event *schema.UserEvent, names []string) json.RawMessa
 	}
 	kept := make(map[string]json.RawMessage, len(names))
 	for _, name := range names {
-		if value, ok := all[name]; ok && len(value) <= SameBytes {
-			kept[name] = value
+		if _, ok := t.book.Set.Value(event.EventName, name, t.properties(event)); ok && len(all[name]) <= SameBytes {
+			kept[name] = all[name]
 		}
 	}
 	raw, err := json.Marshal(kept)

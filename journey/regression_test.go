@@ -211,3 +211,16 @@ func TestYearsBetweenTwoEvents(t *testing.T) {
 		require.Equal(t, t0+int64(i/2)*day+(9+int64(i%2)*8)*hour, o.At)
 	}
 }
+
+// TestMistypedEntryPropertyIsNotFilledIn: what counts as absent in filters is not sent to a receiver either.
+func TestMistypedEntryPropertyIsNotFilledIn(t *testing.T) {
+	t.Parallel()
+	u := shopper(t, `
+actions: {act: {}}
+journeys: {j: {enter: {on: cart}, reentry: after_exit, steps: [{action: act, with: {order: "${same.order_id}"}}]}}
+`)
+	u.with("cart", t0, `{"order_id": 7}`)
+	u.with("cart", t0+1, `{"order_id": "7"}`)
+	require.Nil(t, u.actions[0].Properties["order"])
+	require.Equal(t, "7", u.actions[1].Properties["order"])
+}
