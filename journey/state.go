@@ -166,6 +166,20 @@ func hashID(id string) uint64 {
 // add remembers the event and says whether it was there before.
 func (s *Seen) add(seq uint64, eventID string) repetition {
 	id := hashID(eventID)
+	if r := s.look(seq, id); r != fresh {
+		return r
+	}
+	s.entries = append(s.entries, seenEntry{seq, id})
+	if over := len(s.entries) - SeenCapacity; over > 0 {
+		for _, e := range s.entries[:over] {
+			s.Floor = max(s.Floor, e.seq)
+		}
+		s.entries = slices.Delete(s.entries, 0, over)
+	}
+	return fresh
+}
+
+func (s *Seen) look(seq, id uint64) repetition {
 	for _, e := range slices.Backward(s.entries) {
 		switch {
 		case e.seq == seq:
@@ -177,15 +191,11 @@ func (s *Seen) add(seq uint64, eventID string) repetition {
 	if seq <= s.Floor {
 		return redelivered
 	}
-	s.entries = append(s.entries, seenEntry{seq, id})
-	if over := len(s.entries) - SeenCapacity; over > 0 {
-		for _, e := range s.entries[:over] {
-			s.Floor = max(s.Floor, e.seq)
-		}
-		s.entries = slices.Delete(s.entries, 0, over)
-	}
 	return fresh
 }
+
+// Repeats reports whether an event would change nothing, because it was taken before.
+func (s *Seen) Repeats(seq uint64, eventID string) bool { return s.look(seq, hashID(eventID)) != fresh }
 
 // Newest is the highest stream position that was ever seen; 0 where none was.
 func (s *Seen) Newest() uint64 {

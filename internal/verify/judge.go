@@ -361,27 +361,6 @@ func (v *judging) knowable() string {
 	return ""
 }
 
-// maxFlips bounds how many ways round are tried where the log leaves the order of an event and of time open.
-const maxFlips = 8
-
-// fold folds the log; where the result is another than the workflow's, it tries whether time passed before an event that caused
-// nothing.
-func fold(in *Inputs, u *User) *folding {
-	first := newFolding(in, u, nil)
-	first.run()
-	if len(first.candidates) == 0 || len(differences(&first.state, u.State)) == 0 {
-		return first
-	}
-	for _, candidate := range first.candidates[max(0, len(first.candidates)-maxFlips):] {
-		other := newFolding(in, u, map[uint64]int64{candidate.sequence: candidate.until})
-		other.run()
-		if len(differences(&other.state, u.State)) == 0 {
-			return other
-		}
-	}
-	return first
-}
-
 // state compares field by field.
 func (v *judging) state() {
 	for _, d := range differences(&v.fold.state, v.user.State) {
