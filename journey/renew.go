@@ -63,7 +63,7 @@ func (t *turn) move(e *Enrollment, j *playbook.Journey) {
 	}
 	why := "moved from " + e.Step + " of version " + e.Version
 	held := e.Owed != 0 && e.Met == ""
-	e.Version = j.Version
+	e.Version, e.GoalUntil = j.Version, 0
 	if j.Goal != nil {
 		e.GoalUntil = e.StartedAt + j.Goal.Within.Milliseconds()
 	}

@@ -3,6 +3,7 @@ package truth
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -179,4 +180,30 @@ func (d *drawer) renewals(log []Delivery, versions int) []Delivery {
 		}
 	}
 	return log
+}
+
+// reads reports whether anything in a book looks at events of a name: by name, or because it looks at all of them.
+func (b *Book) reads(event string) bool {
+	for _, rule := range b.rules() {
+		text := rule.String()
+		for _, all := range []string{"events()", "inactive_for(", "seen_for(", "time_to(", strconv.Quote(event)} {
+			if strings.Contains(text, all) {
+				return true
+			}
+		}
+	}
+	for _, j := range b.Journeys {
+		named := slices.Clone(j.Enter.On)
+		if j.Goal != nil {
+			named = append(named, j.Goal.On)
+		}
+		for _, x := range j.Exits {
+			named = append(named, x.On...)
+		}
+		j.walk(func(s, _ *Step) { named = append(named, s.On...) })
+		if slices.Contains(named, event) {
+			return true
+		}
+	}
+	return false
 }
