@@ -316,7 +316,8 @@ func (t *turn) start(j *playbook.Journey, event *schema.UserEvent, byEvent bool,
 	t.run(e, j, j.First, why)
 }
 
-// remembered keeps the entry event's properties that the journey looks at; one that is too large is as good as missing.
+// remembered keeps the entry event's properties that the journey looks at; one of another type than declared, or too large, is as good
+// as missing.
 func (t *turn) remembered(event *schema.UserEvent, names []string) json.RawMessage {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(event.Properties, &all); err != nil {
@@ -324,8 +325,8 @@ func (t *turn) remembered(event *schema.UserEvent, names []string) json.RawMessa
 	}
 	kept := make(map[string]json.RawMessage, len(names))
 	for _, name := range names {
-		if value, ok := all[name]; ok && len(value) <= SameBytes {
-			kept[name] = value
+		if _, ok := t.book.Set.Value(event.EventName, name, t.properties(event)); ok && len(all[name]) <= SameBytes {
+			kept[name] = all[name]
 		}
 	}
 	raw, err := json.Marshal(kept)
@@ -486,28 +487,40 @@ func (t *turn) choose(step *playbook.Step) (to, why string) {
 	return step.Next, "no branch holds: " + strings.Join(not, "; ")
 }
 
-// expose assigns the variant and records the user's first meeting with it. Who is outside the experiment's coverage, or held out of
-// everything, goes the way of control, or else of the first variant, unexposed.
+// expose assigns the variant and records the user's first meeting with it. Who is outside the experiment's coverage or its range of a
+// namespace, or held out of everything, goes the way of control, unexposed.
 func (t *turn) expose(e *Enrollment, step *playbook.Step) (to, why string) {
 	x := t.books.Playbook(e.Version).Experiments[step.Experiment]
-	assignment := x.Assign(t.state.Token)
 	known, met := t.state.Assigned[step.Experiment]
 	if met { // sticky: re-entry and new weights do not move a user
 		return step.Variants[known.Variant], "variant " + known.Variant + ", as before"
 	}
-	if !assignment.In || t.heldOut() {
-		first := x.Variants[0].Key
-		if _, ok := step.Variants["control"]; ok {
-			first = "control"
-		}
-		return step.Variants[first], "not in the experiment: the way of " + first
+	assignment := x.Assign(t.state.Token)
+	if assignment.Variant == "" || t.heldOut() {
+		return step.Variants[x.Control], "not in the experiment: the way of " + x.Control
 	}
+	t.assign(e, &x.Experiment, assignment, t.exposure(x, assignment))
+	return step.Variants[assignment.Variant], "variant " + assignment.Variant
+}
+
+// exposure is what the record of a meeting says besides what every one says.
+func (t *turn) exposure(x *playbook.Experiment, a experiment.Assignment) map[string]any {
 	extra := map[string]any{}
-	if assignment.Variant == x.Holdout {
+	if a.Variant == x.Holdout {
 		extra["counterfactual"] = true
 	}
-	t.assign(e, &x.Experiment, assignment, extra)
-	return step.Variants[assignment.Variant], "variant " + assignment.Variant
+	if a.Forced {
+		extra["forced"] = true
+	}
+	if n := x.Namespace; n != nil {
+		extra["namespace"] = map[string]any{
+			"name": n.Name, "range": []float64{n.Range.Start, n.Range.End}, "hash_version": n.HashVersion, "place": n.Place(t.state.Token),
+		}
+	}
+	if levels := x.Levels[a.Variant]; levels != nil {
+		extra["levels"] = levels
+	}
+	return extra
 }
 
 // assign records a user's first meeting with a variant.
@@ -521,9 +534,18 @@ func (t *turn) assign(e *Enrollment, x *experiment.Experiment, a experiment.Assi
 	t.fill(&o, e)
 	o.Experiment, o.Variant, o.Bucket = x.Key, a.Variant, a.Bucket
 	extra["segments"], extra["seed"], extra["hash_version"] = t.state.segments(), x.Seed, x.HashVersion
-	extra["coverage"], extra["weights"] = x.Coverage, weights(x)
+	extra["coverage"], extra["weights"], extra["variants"] = x.Coverage, weights(x), variantsOf(x)
 	o.Details = details(extra)
 	t.record(o)
+}
+
+// variantsOf lists the variants in order: it decides where each one's range of buckets lies.
+func variantsOf(x *experiment.Experiment) []string {
+	keys := make([]string, len(x.Variants))
+	for i, v := range x.Variants {
+		keys[i] = v.Key
+	}
+	return keys
 }
 
 func weights(x *experiment.Experiment) map[string]float64 {

@@ -10,16 +10,20 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/onramphq/onramp/experiment"
 	"github.com/onramphq/onramp/segment"
 )
 
 // sections are the top-level keys, in the order in which they depend on each other. Each may stand in one file only, so
 // that a reader finds a thing in one place.
 func sections() []string {
-	return []string{"name", "events", "traits", "scores", "zone", "segments", "experiments", "consent", "limit", "quiet", "expire",
-		"holdout", "actions", "journeys"}
+	return []string{
+		"name", "events", "traits", "scores", "zone", "segments", "metrics", "experiments", "consent", "limit", "quiet", "expire",
+		"holdout", "actions", "journeys",
+	}
 }
+
+// maxSegmentDepth bounds how many segments may stand one behind the other, each asking about the next.
+const maxSegmentDepth = 32
 
 // section is a top-level key with the file it stands in.
 type section struct {
@@ -32,7 +36,7 @@ func Compile(b Bundle) (*Playbook, error) { return (&compiler{}).compile(b) }
 
 func (c *compiler) compile(b Bundle) (*Playbook, error) {
 	p := &Playbook{
-		Hash: b.Hash(), Scale: b.Scale, Experiments: make(map[string]*Experiment), Actions: make(map[string]*Action),
+		Hash: b.Hash(), Scale: b.Scale, Metrics: make(map[string]*Metric), Experiments: make(map[string]*Experiment), Actions: make(map[string]*Action),
 		Consent: make(map[string]*segment.Rule), journeys: make(map[string]*Journey), reads: make(map[string]bool),
 		Plan: newPlan(),
 	}
@@ -122,6 +126,8 @@ func (c *compiler) section(name string, node *yaml.Node) {
 		c.playbook.Name = c.text(node, "name")
 	case "segments":
 		c.segments(node)
+	case "metrics":
+		c.metrics(node)
 	case "experiments":
 		c.experiments(node)
 	case "consent":
@@ -169,12 +175,19 @@ func (c *compiler) sortSegments(order []string, byKey map[string]Segment, rules 
 	const visiting, done = 1, 2
 	state := make(map[string]int)
 	sorted := make([]Segment, 0, len(order))
+	deep := false
 	var visit func(key string, path []string)
 	visit = func(key string, path []string) {
-		switch state[key] {
-		case done:
+		switch {
+		case state[key] == done:
 			return
-		case visiting:
+		case len(path) > maxSegmentDepth:
+			if !deep {
+				c.fail(rules[key], "too_deep: segments ask about segments at most %d deep", maxSegmentDepth)
+			}
+			deep = true
+			return
+		case state[key] == visiting:
 			c.circle(append(path, key), rules)
 			return
 		}
@@ -203,57 +216,6 @@ func (c *compiler) circle(path []string, rules map[string]*yaml.Node) {
 	path = path[slices.Index(path, path[len(path)-1]):]
 	for i, key := range path[:len(path)-1] {
 		c.misspelledIn(rules[key], path[i+1], nil, "cycle: segment %s asks about itself: %s", path[0], strings.Join(path, " → "))
-	}
-}
-
-func (c *compiler) experiments(node *yaml.Node) {
-	for _, p := range c.mapping(node, "experiments") {
-		key := c.key(p.key, "experiment")
-		f := c.fields(p.value, "experiment "+key, "description", "variants", "coverage", "seed", "hash_version", "holdout")
-		e := &Experiment{Description: c.text(f["description"], "description")}
-		e.Key, e.Seed = key, c.text(f["seed"], "seed")
-		if e.Seed == "" {
-			e.Seed = key
-		}
-		e.HashVersion, e.Coverage = 2, 1
-		if f["hash_version"] != nil {
-			e.HashVersion = c.integer(f["hash_version"], "hash_version", 1, 2)
-		}
-		c.coverage(f["coverage"], e)
-		if f["variants"] == nil {
-			c.fail(p.key, "experiment %s needs variants, such as {control: 0.5, treatment: 0.5}", key)
-			continue
-		}
-		for _, v := range c.mapping(f["variants"], "variants") {
-			var weight float64
-			if err := v.value.Decode(&weight); err != nil {
-				c.fail(v.value, "the weight of %s must be a number", v.key.Value)
-			}
-			e.Variants = append(e.Variants, experiment.Variant{Key: c.key(v.key, "variant"), Weight: weight})
-		}
-		if err := e.Validate(); err != nil {
-			c.fail(f["variants"], "experiment %s: %v", key, err)
-		}
-		if f["holdout"] != nil {
-			e.Holdout = c.text(f["holdout"], "holdout")
-			if !slices.ContainsFunc(e.Variants, func(v experiment.Variant) bool { return v.Key == e.Holdout }) {
-				c.misspelled(f["holdout"], e.Holdout, variantKeys(e), "experiment %s has no variant %q to hold out", key, e.Holdout)
-			}
-		}
-		if key == HoldoutKey {
-			c.fail(p.key, "no experiment can be named %s: the playbook's own holdout goes by that name", key)
-		}
-		c.playbook.Experiments[key] = e
-	}
-}
-
-func (c *compiler) coverage(node *yaml.Node, e *Experiment) {
-	if node == nil {
-		return
-	}
-	if err := node.Decode(&e.Coverage); err != nil || !(e.Coverage > 0 && e.Coverage <= 1) { // written so that NaN is refused too
-		e.Coverage = 1
-		c.fail(node, "coverage must be a number in (0, 1]")
 	}
 }
 

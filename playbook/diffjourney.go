@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,7 +32,7 @@ func (d *differ) journey(old, now *Journey) {
 		return Change{Kind: "journey", Key: now.Key, What: what, Severity: severity, Hint: hint}
 	}
 	d.described("journey", now.Key, old.Description, now.Description)
-	d.setting(change("priority changed", Info, "who gets a user's budget first, for every version at once"), fmt.Sprint(old.Priority), fmt.Sprint(now.Priority))
+	d.setting(change("priority changed", Info, "who gets a user's budget first, for every version at once"), strconv.Itoa(old.Priority), strconv.Itoa(now.Priority))
 	switch {
 	case now.Paused && !old.Paused:
 		d.add(change("paused", Warning, "stops at once, for those inside as well, whichever version they are in"))
@@ -74,11 +75,11 @@ func goalText(j *Journey) string {
 }
 
 func migrateText(m Migration) string {
-	text := string(m.Policy)
+	parts := []string{string(m.Policy)}
 	for _, from := range slices.Sorted(maps.Keys(m.Steps)) {
-		text += " " + from + " → " + m.Steps[from]
+		parts = append(parts, from+" → "+m.Steps[from])
 	}
-	return text
+	return strings.Join(parts, " ")
 }
 
 func (d *differ) exits(old, now *Journey) {
@@ -168,7 +169,7 @@ func (p *Playbook) fieldsOf(s *Step) []field {
 		if s.Kind == StepExperiment {
 			ways = slices.Sorted(maps.Keys(s.Variants)) // weights are the experiment's
 		}
-		return []field{{"experiment", s.Experiment}, {"ways", strings.Join(ways, " | ")}}
+		return []field{{"experiment", s.Experiment}, {"factor", s.Factor}, {"ways", strings.Join(ways, " | ")}}
 	default:
 		return []field{{"reason", s.Reason}}
 	}

@@ -77,8 +77,30 @@ func (p *Playbook) variantEdges(s *Step) []edge {
 		}
 		return list
 	}
+	if s.Factor != "" {
+		return x.levelEdges(s)
+	}
 	for _, v := range x.Variants {
 		list = append(list, named(v.Key, v.Key+" "+percent(v.Weight)))
+	}
+	return list
+}
+
+// levelEdges leads from a step that looks at one factor: all variants with a level of it go the same way.
+func (e *Experiment) levelEdges(s *Step) []edge {
+	var list []edge
+	for _, factor := range e.Factors {
+		if factor.Key != s.Factor {
+			continue
+		}
+		for _, level := range factor.Levels {
+			for _, v := range e.Variants {
+				if e.Levels[v.Key][s.Factor] == level.Key {
+					list = append(list, edge{s.Key, s.Variants[v.Key], edgeVariant, caption{text: level.Key + " " + percent(level.Weight)}})
+					break
+				}
+			}
+		}
 	}
 	return list
 }
@@ -140,12 +162,12 @@ func (p *Playbook) texts(s *Step) []caption {
 		if s.Reason != s.Key {
 			return []caption{{text: s.Reason}}
 		}
-	case StepBranch: // its conditions stand on its edges
+	default: // the conditions of a branch stand on its edges
 	}
 	return nil
 }
 
-// delayed says how long a delay is: `1d, then 09:00 on mon, tue`.
+// delayed says how long a delay is: `1d, then until 09:00 on mon, tue`.
 func (s *Step) delayed() string {
 	var parts []string
 	if s.Duration > 0 {
@@ -153,7 +175,7 @@ func (s *Step) delayed() string {
 	}
 	local := ""
 	if s.At != nil {
-		local = s.At.String()
+		local = "until " + s.At.String()
 	}
 	if len(s.Days) > 0 {
 		days := make([]string, len(s.Days))

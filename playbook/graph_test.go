@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,7 +103,11 @@ func wantEdges(j *playbook.Journey) []string {
 			}
 			add(key, "else", s.Next)
 		case playbook.StepExperiment:
-			for _, to := range s.Variants {
+			ways := slices.Sorted(maps.Values(s.Variants))
+			if s.Factor != "" { // the variants with one level of it go one way
+				ways = slices.Compact(ways)
+			}
+			for _, to := range ways {
 				add(key, "variant", to)
 			}
 		case playbook.StepExit:
@@ -357,8 +362,8 @@ journeys:
 	if err != nil {
 		panic(err)
 	}
-	text := p.Mermaid(p.Journey("welcome"))
-	fmt.Println(text[:strings.Index(text, "  classDef")])
+	text, _, _ := strings.Cut(p.Mermaid(p.Journey("welcome")), "  classDef")
+	fmt.Println(text)
 	// Output:
 	// flowchart TD
 	//   subgraph journey1 ["welcome, priority 0 · reentry never"]

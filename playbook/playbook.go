@@ -15,6 +15,7 @@ type Playbook struct {
 	Plan        segment.Plan
 	Set         *segment.Set
 	Segments    []Segment // each after those its rule asks about
+	Metrics     map[string]*Metric
 	Experiments map[string]*Experiment
 	Actions     map[string]*Action
 	Journeys    []*Journey // by priority, highest first
@@ -42,13 +43,6 @@ type Segment struct {
 	Key         string
 	Description string
 	Rule        *segment.Rule
-}
-
-// Experiment is a comparison whose definition does not change while it runs.
-type Experiment struct {
-	experiment.Experiment
-	Description string
-	Holdout     string // the variant whose users go on behind the experiment; empty: none
 }
 
 // Action says how something done for a user reaches the service that does it.
@@ -198,6 +192,7 @@ type Step struct {
 	Branches []Branch // branch: the first that holds; Next where none does
 
 	Experiment string            // experiment
+	Factor     string            // experiment: the one factor of it that this step looks at; empty: all
 	Variants   map[string]string // experiment: first step by variant
 	Reason     string            // exit
 }

@@ -138,6 +138,17 @@ func TestSchemaRefuses(t *testing.T) {
 		"limit of nothing":         "limit: {per: 1d}\n",
 		"limit per month":          "limit: {actions: 1, per: month}\n",
 		"holdout of everybody":     "holdout: {share: 1}\n",
+		"metric without kind":      "metrics: {m: {event: a, within: 1d}}\n",
+		"metric without event":     "metrics: {m: {kind: proportion, within: 1d}}\n",
+		"metric without window":    "metrics: {m: {kind: mean, event: a}}\n",
+		"metric of another kind":   "metrics: {m: {kind: proportion, event: a, within: 1d, q: 0.5}}\n",
+		"ratio of one":             "metrics: {m: {kind: ratio, numerator: {event: a}, within: 1d}}\n",
+		"funnel of one":            "metrics: {m: {kind: funnel, steps: [a], within: 1d}}\n",
+		"cap of nothing":           "metrics: {m: {kind: mean, event: a, within: 1d, cap: 0}}\n",
+		"variants and factors":     "experiments: {e: {variants: {c: 0.5, d: 0.5}, factors: {f: {x: 0.5, y: 0.5}, g: {x: 0.5, y: 0.5}}}}\n",
+		"forced by id":             "experiments: {e: {variants: {c: 0.5, d: 0.5}, forced: {qa: c}}}\n",
+		"namespace without range":  "experiments: {e: {variants: {c: 0.5, d: 0.5}, namespace: {name: n}}}\n",
+		"correction":               "experiments: {e: {variants: {c: 0.5, d: 0.5}, correction: none}}\n",
 		"bad receiver":             "actions: {send: {deliver: smtp}}\n",
 		"quiet":                    "actions: {send: {quiet: sometimes}}\n",
 		"uncapped":                 "actions: {send: {uncapped: often}}\n",
@@ -170,6 +181,7 @@ func mappingPaths(tb testing.TB, text string) (paths map[mappingPlace][]any, nod
 			for i, item := range n.Content {
 				visit(item, append(slices.Clone(path), i))
 			}
+		default: // nothing is within
 		}
 	}
 	visit(document.Content[0], nil)
@@ -205,7 +217,12 @@ func schemasAt(root *jsonschema.Schema, path []any) []*jsonschema.Schema {
 				next = append(next, ways(inner)...)
 			}
 		}
-		at = next
+		at = nil
+		for _, s := range next { // several ways may lead to one
+			if !slices.Contains(at, s) {
+				at = append(at, s)
+			}
+		}
 	}
 	return at
 }
@@ -227,12 +244,12 @@ func TestSchemaKnowsTheKeysOfTheCompiler(t *testing.T) {
 		if !ok {
 			continue // nothing stands there, as in `signed_up:`
 		}
-		keys := make(map[string]bool)
+		keys, values := make(map[string]bool), make(map[string]string)
 		for i := 0; i < len(nodes[place].Content); i += 2 {
-			keys[nodes[place].Content[i].Value] = true
+			keys[nodes[place].Content[i].Value], values[nodes[place].Content[i].Value] = true, nodes[place].Content[i+1].Value
 		}
 		fits := slices.DeleteFunc(schemasAt(schema, path), func(s *jsonschema.Schema) bool {
-			return len(s.Properties) == 0 || slices.ContainsFunc(s.Required, func(key string) bool { return !keys[key] })
+			return len(s.Properties) == 0 || slices.ContainsFunc(s.Required, func(key string) bool { return !keys[key] }) || ofAnotherKind(s, values)
 		})
 		require.Len(t, fits, 1, "%v", path)
 		require.ElementsMatch(t, known.Keys, slices.Collect(maps.Keys(fits[0].Properties)), "%v", path)
@@ -248,6 +265,12 @@ func TestSchemaKnowsTheKeysOfTheCompiler(t *testing.T) {
 		}
 	}
 	require.Equal(t, callersOfFields(t), slices.Sorted(maps.Keys(asked)), "each must come to something in examples/everything")
+}
+
+// ofAnotherKind reports whether a schema wants another kind than stands there.
+func ofAnotherKind(s *jsonschema.Schema, values map[string]string) bool {
+	kind := s.Properties["kind"]
+	return kind != nil && kind.Const != nil && *kind.Const != values["kind"]
 }
 
 // objects lists the schemas within a schema that have properties of their own.

@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/onramphq/onramp/experiment"
 	"github.com/onramphq/onramp/segment"
 )
 
@@ -66,7 +67,7 @@ func kindKeys() map[string][]string {
 		"delay":      {"delay"},
 		"wait":       {"wait"},
 		"branch":     {"branch"},
-		"experiment": {"experiment", "variants"},
+		"experiment": {"experiment", "variants", "factor"},
 		"exit":       {"exit"},
 	}
 }
@@ -101,7 +102,7 @@ func (s *stepper) step(item *yaml.Node, key, next string) {
 		s.branch(step, f["branch"], next)
 	case StepExperiment:
 		s.experiment(step, f, next)
-	case StepExit:
+	default:
 		step.Reason = s.key(f["exit"], "exit reason")
 	}
 }
@@ -243,6 +244,10 @@ func (s *stepper) experiment(step *Step, f map[string]*yaml.Node, next string) {
 		s.fail(f["experiment"], "the step needs variants: the steps of each")
 		return
 	}
+	if f["factor"] != nil {
+		s.factor(step, e, f, next)
+		return
+	}
 	step.Variants = make(map[string]string)
 	for _, p := range s.mapping(f["variants"], "variants") {
 		if !slices.Contains(variantKeys(e), p.key.Value) {
@@ -261,9 +266,41 @@ func (s *stepper) experiment(step *Step, f map[string]*yaml.Node, next string) {
 	}
 }
 
-func variantKeys(e *Experiment) []string {
-	keys := make([]string, len(e.Variants))
-	for i, v := range e.Variants {
+// factor compiles a step that looks at one factor of the flow: all variants with one level of it take the same steps.
+func (s *stepper) factor(step *Step, e *Experiment, f map[string]*yaml.Node, next string) {
+	step.Factor = s.text(f["factor"], "factor")
+	factors := make([]string, len(e.Factors))
+	for i, factor := range e.Factors {
+		factors[i] = factor.Key
+	}
+	i := slices.Index(factors, step.Factor)
+	if i < 0 {
+		s.misspelled(f["factor"], step.Factor, factors, "experiment %s has no factor %q", e.Key, step.Factor)
+		return
+	}
+	levels, known := make(map[string]string), levelKeys(e.Factors[i].Levels)
+	for _, p := range s.mapping(f["variants"], "variants") {
+		if !slices.Contains(known, p.key.Value) {
+			s.misspelled(p.key, p.key.Value, known, "factor %s has the levels %s and no others", step.Factor, strings.Join(known, ", "))
+		}
+		levels[p.key.Value] = s.list(p.value, step.Key+"_"+p.key.Value+"_", next)
+	}
+	for _, level := range known {
+		if _, ok := levels[level]; !ok {
+			s.fail(f["variants"], "level %s of factor %s has no steps here", level, step.Factor)
+		}
+	}
+	step.Variants = make(map[string]string)
+	for variant, of := range e.Levels {
+		step.Variants[variant] = levels[of[step.Factor]]
+	}
+}
+
+func variantKeys(e *Experiment) []string { return levelKeys(e.Variants) }
+
+func levelKeys(variants []experiment.Variant) []string {
+	keys := make([]string, len(variants))
+	for i, v := range variants {
 		keys[i] = v.Key
 	}
 	return keys

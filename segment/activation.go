@@ -30,16 +30,15 @@ type resolved struct {
 // ResolveName implements interpreter.Activation. A variable without a value is an error to CEL, which && and || absorb
 // where the other side decides: exactly the three-valued logic that rules promise.
 func (e *evaluation) ResolveName(name string) (any, bool) {
+	if t := termNamed(e.rule.terms, name); t != nil {
+		r := t.read(e)
+		e.wake(r.until)
+		return r.value, r.value != nil
+	}
 	if trait, ok := strings.CutPrefix(name, "traits."); ok {
 		return e.trait(trait)
 	}
-	t := termNamed(e.rule.terms, name)
-	if t == nil {
-		return nil, false
-	}
-	r := t.read(e)
-	e.wake(r.until)
-	return r.value, r.value != nil
+	return nil, false
 }
 
 // wake notes a moment at which the answer may change.

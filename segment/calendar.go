@@ -106,7 +106,7 @@ func NextDay(at int64, days []time.Weekday, zone *time.Location) int64 {
 	if onDay(day, days) {
 		return at
 	}
-	for day++; !onDay(day, days); day++ { //nolint:revive // the loop is the search
+	for day++; !onDay(day, days); day++ {
 	}
 	return StartOfDay(day, zone)
 }

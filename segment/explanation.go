@@ -165,10 +165,10 @@ func joined(op operator, parts []Explanation) Truth {
 		decides, truth = True, False
 	}
 	for _, part := range parts {
-		switch part.Truth {
-		case decides:
+		if part.Truth == decides {
 			return decides
-		case Unknown:
+		}
+		if part.Truth == Unknown {
 			truth = Unknown
 		}
 	}

@@ -186,6 +186,8 @@ func plain(message string) string {
 		return message + ": declare the trait under traits in the playbook"
 	case strings.Contains(message, "recursion"):
 		return fmt.Sprintf("too_deep: a rule nests at most %d deep", maxNesting)
+	case message == "undeclared reference to 'e'":
+		return "e is known within where(…) alone"
 	case strings.Contains(message, "undeclared reference to 'changes'"):
 		return "changes(…) needs an ending such as .count()"
 	case strings.Contains(message, "undeclared reference to 'now"):
@@ -269,6 +271,9 @@ func (e *evaluation) eval(program cel.Program) Result {
 
 // plainEval says which input is missing in the writer's own words.
 func plainEval(message string, e *evaluation) string {
+	if strings.Contains(message, "cost limit exceeded") {
+		return "the rule takes too long to be answered"
+	}
 	_, name, _ := strings.Cut(message, "no such attribute(s): ")
 	name, _, _ = strings.Cut(name, ",")
 	if t := e.rule.term(strings.TrimSpace(name)); t != nil {

@@ -116,6 +116,33 @@ func TestOverflowingWindows(t *testing.T) {
 	require.Equal(t, segment.Unknown, days.Eval(scope(fold(set, events), epoch)).Truth)
 }
 
+// Of more that stand open than are kept, the oldest decides; of more days than are kept, the newest count, however late one comes.
+func TestWhatIsForgottenFirst(t *testing.T) {
+	t.Parallel()
+	set := segment.NewSet(shop(), 1)
+	open := compile(t, set, `events("order").not_followed_by(events("refund"), "1h")`)
+	days := compile(t, set, `events("order").days() == 100`)
+	events := burst(200)
+	require.Equal(t, segment.Result{Truth: segment.False, Until: epoch + hour}, open.Eval(scope(fold(set, events), epoch+1)))
+	events = append(events, event("refund", epoch+100_000)) // late: closes half of them
+	require.Equal(t, segment.Result{Truth: segment.False, Until: epoch + 101_000 + hour}, open.Eval(scope(fold(set, events), epoch+1)))
+	var daily []schema.UserEvent
+	for i := range int64(100) {
+		daily = append(daily, event("order", epoch+(99-i)*day))
+	}
+	require.Equal(t, segment.True, days.Eval(scope(fold(set, daily), epoch)).Truth)
+	for i := range int64(60) {
+		daily = append(daily, event("order", epoch-i*day))
+	}
+	for _, s := range fold(set, daily).Series {
+		if len(s.Days) > 0 {
+			require.Len(t, s.Days, segment.KeepRecent)
+			require.Equal(t, (epoch+99*day)/day, s.Days[segment.KeepRecent-1])
+			require.Equal(t, s.Days[0]-1, s.Lost)
+		}
+	}
+}
+
 func TestSessionsAreKeptInOrder(t *testing.T) {
 	t.Parallel()
 	set := segment.NewSet(shop(), 1)

@@ -13,7 +13,6 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/onramphq/onramp/experiment"
 	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
 	"github.com/onramphq/onramp/segment"
@@ -278,7 +277,7 @@ func (p *parser) user(node, variants *yaml.Node) {
 		p.fail(variants, "variants must be a mapping of experiments to variants")
 		return
 	}
-	wanted := make(map[*experiment.Experiment]string)
+	wanted := make(map[*playbook.Experiment]string)
 	for i := 0; i+1 < len(variants.Content); i += 2 {
 		key, value := variants.Content[i], variants.Content[i+1]
 		if !p.experiment(key, key.Value) || !p.variant(value, key.Value, value.Value) {
@@ -300,7 +299,7 @@ func (p *parser) user(node, variants *yaml.Node) {
 	p.fail(variants, "no user gets these variants: of %d none does", searched)
 }
 
-func gets(token string, wanted map[*experiment.Experiment]string) bool {
+func gets(token string, wanted map[*playbook.Experiment]string) bool {
 	for e, variant := range wanted {
 		if e.Assign(token).Variant != variant {
 			return false
@@ -320,12 +319,12 @@ func (p *parser) experiment(node *yaml.Node, name string) bool {
 }
 
 // experimentOf finds an experiment, the playbook's holdout among them; nil where there is none of that key.
-func experimentOf(b *playbook.Playbook, key string) *experiment.Experiment {
+func experimentOf(b *playbook.Playbook, key string) *playbook.Experiment {
 	if e := b.Experiments[key]; e != nil {
-		return &e.Experiment
+		return e
 	}
-	if key == playbook.HoldoutKey {
-		return b.Holdout
+	if key == playbook.HoldoutKey && b.Holdout != nil {
+		return &playbook.Experiment{Experiment: *b.Holdout}
 	}
 	return nil
 }

@@ -73,6 +73,8 @@ type cli struct {
 	Health   healthCommand   `cmd:"" help:"Ask a running API whether it is ready; for container health checks."`
 	Bench    benchCommand    `cmd:"" help:"Measure the path against bare SDK loops on the same embedded servers."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
+
+	Experiment experimentCommand `cmd:"" help:"Plan an experiment, load one that ran elsewhere, test its analysis on its own rows, decide it."`
 }
 
 // usageError is a failure of the caller's: exit code 2.

@@ -240,6 +240,12 @@ func (j *Journey) write(w *writer) {
 	writeSteps(w, "      ", j.Steps)
 }
 
+func (j *Journey) text() string {
+	w := &writer{}
+	j.write(w)
+	return w.String()
+}
+
 func writeSteps(w *writer, indent string, steps []*Step) {
 	for _, s := range steps {
 		w.line("%s- id: %s", indent, s.ID)

@@ -2,6 +2,7 @@ package truth
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"pgregory.net/rapid"
@@ -209,8 +210,30 @@ func (d *drawer) steps(most, depth int, byEvent bool) []*Step {
 	list := []*Step{}
 	for range d.number("steps", 1, most) {
 		list = append(list, d.drawStep(depth, byEvent))
+		if ends(list) {
+			break // what follows is never reached, and a playbook must not say it
+		}
 	}
 	return list
+}
+
+// ends reports whether whoever takes these steps goes no further.
+func ends(steps []*Step) bool {
+	if len(steps) == 0 {
+		return false
+	}
+	last := steps[len(steps)-1]
+	switch last.Kind {
+	case "exit":
+		return true
+	case "branch":
+		other := last.Branches[len(last.Branches)-1]
+		return other.When == nil && other.Segment == "" && !slices.ContainsFunc(last.Branches, func(b Branch) bool { return !ends(b.Steps) })
+	case "experiment":
+		return !slices.ContainsFunc(last.Variants, func(v Variant) bool { return !ends(v.Steps) }) && len(last.Variants) > 1
+	default:
+		return false
+	}
 }
 
 func (d *drawer) some(depth int, byEvent bool) []*Step {
@@ -240,6 +263,12 @@ func (d *drawer) drawStep(depth int, byEvent bool) *Step {
 		s.Action = one(d, "action", keys...)
 		if d.chance("expire", 4) {
 			s.Expire = d.window()
+		}
+		if d.chance("with", 2) {
+			s.With = one(d, "text", "hello", "${traits.plan}", "on ${traits.plan}, ${traits.level}", "${traits.level}")
+			if byEvent && d.chance("same", 2) {
+				s.With = one(d, "text", "${same.x}", "about ${same.x} on ${traits.plan}")
+			}
 		}
 	case "delay":
 		d.delay(s)

@@ -2,6 +2,7 @@ package truth_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -89,7 +90,19 @@ func (f *fold) next(in journey.Input, now int64) {
 	}
 	state, decision := journey.Next(f.engine.books, f.state, in, now)
 	f.state, f.wake = state, decision.WakeAt
-	f.outcomes = append(f.outcomes, decision.Outcomes...)
+	f.outcomes = append(f.outcomes, lettered(decision.Outcomes, decision.Actions)...)
+}
+
+// lettered puts the text that an action carries where Tell looks for it.
+func lettered(outcomes []schema.Outcome, actions []schema.ActionRequest) []schema.Outcome {
+	for i := range outcomes {
+		for _, a := range actions {
+			if text, ok := a.Properties["text"]; ok && outcomes[i].Kind == schema.ActionDecided && outcomes[i].ActionID == a.ActionID {
+				outcomes[i].Reason = fmt.Sprint(text)
+			}
+		}
+	}
+	return outcomes
 }
 
 func (f *fold) pass(wall int64) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/onramphq/onramp/schema"
 )
@@ -192,7 +193,12 @@ func (u *user) start(j *Journey, event *Event, byEvent bool, key string) {
 	e := &enrollment{id: strconv.Itoa(len(u.enrollments) + 1), key: key, started: u.at, historic: u.past()}
 	e.put(u.book, j)
 	if byEvent {
-		e.same = event.Properties
+		e.same = map[string]any{}
+		for name, value := range event.Properties { // a later version that looks at more finds nothing
+			if strings.Contains(j.text(), "same."+name) {
+				e.same[name] = value
+			}
+		}
 	}
 	u.enrollments = append(u.enrollments, e)
 	u.about(e, schema.Outcome{Kind: schema.EnrollmentStarted})
@@ -408,8 +414,28 @@ func (u *user) decide(w wanted) {
 	}
 	if o.Reason != "" {
 		o.Kind = schema.ActionSuppressed
+	} else {
+		o.Reason = u.fill(e, w.step.With)
 	}
 	u.about(e, o)
+}
+
+// fill puts traits and the entry's properties into a text, as it is printed: one reference alone keeps its value, which may be none.
+func (u *user) fill(e *enrollment, text string) string {
+	v := u.view()
+	v.same = e.same
+	for _, reference := range []Expr{Trait{"plan"}, Trait{"level"}, Property{"x", true}} {
+		written := fmt.Sprintf("${%s}", reference)
+		value := reference.eval(v)
+		if text == written {
+			return fmt.Sprint(value)
+		}
+		if value == nil {
+			value = ""
+		}
+		text = strings.ReplaceAll(text, written, fmt.Sprint(value))
+	}
+	return text
 }
 
 func (b *Book) action(key string) Action {

@@ -81,3 +81,43 @@ func TestBackfillCausesNoActions(t *testing.T) {
 		}
 	})
 }
+
+// TestUnreadEventsChangeNothing: what the playbook says it does not read may as well not have come. Ingest sends it nowhere.
+func TestUnreadEventsChangeNothing(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		all := truth.Cases().Draw(t, "case").Punctual()
+		read := *all
+		book := compile(t, all).books
+		read.Log = slices.DeleteFunc(slices.Clone(all.Log), func(d truth.Delivery) bool {
+			for _, p := range book {
+				return !p.Reads(d.Name, len(d.Traits) > 0)
+			}
+			return false
+		})
+		if len(read.Log) == 0 {
+			t.Skip("nothing is left")
+		}
+		agree(t, all, "all events", "those that are read", truth.Tell(plainly(t, all).outcomes), truth.Tell(plainly(t, &read).outcomes))
+	})
+}
+
+// TestLateTimersChangeNothing: a worker that was away for a while catches up with the same outcomes at the same moments. Only what an
+// action may still be sent for depends on when it is.
+func TestLateTimersChangeNothing(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c := truth.Cases().Draw(t, "case").Punctual()
+		c.Books[0].NeverExpires()
+		e := compile(t, c)
+		late := newFold(t, c, e, func() bool { return false })
+		for i, d := range c.Log {
+			if rapid.Bool().Draw(t, "timer fires") {
+				late.pass(d.At)
+			}
+			late.next(e.inputs[i], d.At)
+		}
+		late.pass(c.End)
+		agree(t, c, "timers fire", "timers fire late", truth.Tell(plainly(t, c).outcomes), truth.Tell(late.outcomes))
+	})
+}
