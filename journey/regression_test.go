@@ -224,3 +224,17 @@ journeys: {j: {enter: {on: cart}, reentry: after_exit, steps: [{action: act, wit
 	require.Nil(t, u.actions[0].Properties["order"])
 	require.Equal(t, "7", u.actions[1].Properties["order"])
 }
+
+// TestAnEditElsewhereEndsNobody: migrate: exit is about the journey, not about every comment in the playbook.
+func TestAnEditElsewhereEndsNobody(t *testing.T) {
+	t.Parallel()
+	text := func(tip, journey string) string {
+		return "actions: {tip: {description: " + tip + "}}\njourneys:\n  j: {enter: {on: signed_up}, migrate: exit, " + journey + "}\n"
+	}
+	u := shopper(t, text("a tip", "steps: [{id: d, delay: 4d}, {id: e, action: tip}]"))
+	u.event("signed_up", t0)
+	u.put(text("a hint", "priority: 3, steps: [{id: d, delay: 4d}, {id: e, action: tip}]"), t0+day)
+	require.Empty(t, u.story(schema.EnrollmentEnded))
+	u.put(text("a hint", "priority: 3, steps: [{id: d, delay: 5d}, {id: e, action: tip}]"), t0+2*day)
+	require.Equal(t, []string{"+48.0h enrollment_ended j/d version_ended"}, u.story(schema.EnrollmentEnded))
+}

@@ -43,7 +43,9 @@ func (t *turn) migrate(e *Enrollment) {
 	}
 	switch j.Migrate.Policy {
 	case playbook.MigrateExit:
-		t.end(e, EndedVersion)
+		if old := t.journey(e); old == nil || old.Digest != j.Digest { // an edit elsewhere in the playbook ends nobody
+			t.end(e, EndedVersion)
+		}
 	case playbook.MigrateMove:
 		if !e.Paused { // the version that ends the pause says where they go on
 			t.move(e, j)

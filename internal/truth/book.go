@@ -260,6 +260,15 @@ func (j *Journey) write(w *writer) {
 	writeSteps(w, "      ", j.Steps)
 }
 
+// alike reports whether two versions do the same to those inside.
+func (j *Journey) alike(other *Journey) bool {
+	bare := func(j Journey) string {
+		j.Priority, j.Paused, j.Migrate, j.Move = 0, false, "", nil
+		return j.text()
+	}
+	return bare(*j) == bare(*other)
+}
+
 func (j *Journey) text() string {
 	w := &writer{}
 	j.write(w)

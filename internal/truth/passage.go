@@ -231,7 +231,9 @@ func (u *user) migrate(e *enrollment) {
 	switch {
 	case e.book.YAML() == u.book.YAML(): // the same again, under another revision
 	case j.Migrate == "exit":
-		u.end(e, "version_ended")
+		if !j.alike(e.journey) {
+			u.end(e, "version_ended")
+		}
 	case j.Migrate == "move" && !e.paused:
 		u.relocate(e, j)
 	}
