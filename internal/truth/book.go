@@ -275,13 +275,6 @@ func (j *Journey) text() string {
 	return w.String()
 }
 
-// deeds is the text of what a journey does to those inside; its place among others, its pause and its migration are no part of it.
-func (j *Journey) deeds() string {
-	bare := *j
-	bare.Priority, bare.Paused, bare.Migrate = 0, false, ""
-	return bare.text()
-}
-
 func writeSteps(w *writer, indent string, steps []*Step) {
 	for _, s := range steps {
 		w.line("%s- id: %s", indent, s.ID)

@@ -2,6 +2,7 @@ package truth
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -15,23 +16,30 @@ type drawer struct {
 	segments []string // that a rule may ask about
 
 	lengths   []int
+	patient   bool // journeys that users stay in for a while
 	orderless bool // nothing that depends on the order of record
 	step      int  // the last of the journey
 	added     int  // journeys, by newer versions
 }
 
-func one[T any](d *drawer, what string, options ...T) T {
-	return rapid.SampledFrom(options).Draw(d.t, what)
-}
+func one[T any](d *drawer, what string, options ...T) T { return options[d.number(what, 0, len(options)-1)] }
 
+// number draws evenly, where rapid's own integers lean to the small: of those a case has so many that little would happen in it.
 func (d *drawer) number(what string, low, high int) int {
-	return rapid.IntRange(low, high).Draw(d.t, what)
+	n := 0
+	for range bits.Len(uint(high - low)) { //nolint:gosec // low is not above high
+		n *= 2
+		if rapid.Bool().Draw(d.t, what) {
+			n++
+		}
+	}
+	return low + n%(high-low+1)
 }
 
 // chance is true one time in n.
 func (d *drawer) chance(what string, n int) bool { return d.number(what, 1, n) == n }
 
-func (d *drawer) event() string { return one(d, "event", declared()...) }
+func (d *drawer) event() string { return one(d, "event", "a", "b", "a", "c") }
 
 func (d *drawer) events() []string {
 	if d.chance("two events", 4) {
@@ -75,6 +83,7 @@ func Orderless() *rapid.Generator[*Case] {
 func Versions() *rapid.Generator[*Case] {
 	return rapid.Custom(func(t *rapid.T) *Case {
 		d := newDrawer(t)
+		d.patient = true
 		d.drawBook()
 		d.book.Segments = append(d.book.Segments, Segment{Key: "extra", When: d.rule(1)})
 		return d.draw(d.versions()...)
@@ -155,10 +164,13 @@ func (d *drawer) journey(key string) *Journey {
 		j.After = d.window()
 	}
 	byEvent := len(j.Enter.On) > 0
-	if d.chance("goal", 2) {
+	if d.chance("goal", 3) {
 		j.Goal = &Goal{On: d.event(), Hours: d.window(), Where: d.where(byEvent)}
 	}
-	for range d.number("exits", 0, 2) {
+	for range d.number("exits", 0, 3) / 2 {
+		if d.patient && d.chance("no exit", 2) {
+			continue
+		}
 		j.Exits = append(j.Exits, d.exit(byEvent))
 	}
 	j.Steps = d.steps(3, 2, byEvent)
@@ -167,6 +179,10 @@ func (d *drawer) journey(key string) *Journey {
 
 func (d *drawer) trigger() Trigger {
 	t := Trigger{}
+	if d.patient && d.chance("plainly", 2) {
+		t.On = d.events()
+		return t
+	}
 	switch way := d.number("enter", 1, 5); {
 	case way == 4 && len(d.segments) > 0:
 		t.Segment = one(d, "segment", d.segments...)
@@ -174,14 +190,14 @@ func (d *drawer) trigger() Trigger {
 		t.Left = one(d, "segment", d.segments...)
 	default:
 		t.On = d.events()
-		if d.chance("enter where", 4) {
+		if d.chance("enter where", 6) {
 			t.Where = d.filter(false)
 		}
-		if d.chance("per", 3) {
+		if d.chance("per", 4) {
 			t.Per = "x"
 		}
 	}
-	if d.chance("enter when", 5) {
+	if d.chance("enter when", 7) {
 		t.When = d.rule(1)
 	}
 	return t
@@ -250,12 +266,15 @@ func (d *drawer) some(depth int, byEvent bool) []*Step {
 func (d *drawer) drawStep(depth int, byEvent bool) *Step {
 	d.step++
 	s := &Step{ID: fmt.Sprintf("t%d", d.step), Clock: -1}
-	kinds := []string{"action", "action", "delay", "wait", "wait", "exit"}
+	kinds := []string{"action", "delay", "wait", "action", "wait", "delay", "wait", "exit"}
 	if depth > 0 {
 		kinds = append(kinds, "branch")
 		if len(d.book.Experiments) > 0 {
 			kinds = append(kinds, "experiment", "experiment")
 		}
+	}
+	if d.patient && d.step == 1 {
+		kinds = []string{"delay", "wait", "wait", "action"}
 	}
 	s.Kind = one(d, "step", kinds...)
 	switch s.Kind {
@@ -583,13 +602,13 @@ func (d *drawer) again(log []Delivery, at int64, sequence uint64) Delivery {
 
 func (d *drawer) properties() map[string]any {
 	values := map[string]any{}
-	if d.chance("has x", 2) {
+	if !d.chance("no x", 4) {
 		values["x"] = one[any](d, "x", "u", "v", "w", int64(7))
 	}
-	if d.chance("has n", 2) {
+	if !d.chance("no n", 4) {
 		values["n"] = one[any](d, "n", int64(1), int64(2), int64(3), 2.5, "two")
 	}
-	if d.chance("has f", 2) {
+	if !d.chance("no f", 4) {
 		values["f"] = one[any](d, "f", 0.5, 1.5, int64(2), 0.1, 0.2, true)
 	}
 	return values

@@ -10,14 +10,12 @@ import (
 // versions draws what becomes of a playbook: up to two newer ones, each made from the one before.
 func (d *drawer) versions() []*Book {
 	books := []*Book{d.book}
-	for range d.number("newer versions", 0, 2) {
+	for range d.number("newer versions", 1, 2) {
 		books = append(books, d.evolve(books[len(books)-1]))
 	}
-	if len(books) > 1 {
-		keep := keeper(books)
-		for _, b := range books {
-			b.Segments = append(b.Segments, keep...)
-		}
+	keep := keeper(books)
+	for _, b := range books {
+		b.Segments = append(b.Segments, keep...)
 	}
 	return books
 }
@@ -196,7 +194,7 @@ func (b *Book) rules() []Expr {
 // on with an older one.
 func (d *drawer) renewals(log []Delivery, versions int) []Delivery {
 	for revision := 1; revision < versions; revision++ {
-		place := d.number("in force from", 0, len(log)-1)
+		place := d.number("in force from", 0, 3*len(log)) % len(log)
 		for i := place; i < len(log); i++ {
 			if !d.chance("sender behind", 6) {
 				log[i].Revision = revision
