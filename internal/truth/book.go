@@ -197,7 +197,7 @@ func (j *Journey) write(w *writer) {
 		w.line("    paused: true")
 	}
 	f := fields{}
-	f.list("on", j.Enter.On)
+	f.events(j.Enter.On)
 	f.rule("where", j.Enter.Where)
 	f.add("segment: %s", j.Enter.Segment)
 	f.add("left: %s", j.Enter.Left)
@@ -220,7 +220,7 @@ func (j *Journey) write(w *writer) {
 	}
 	for _, x := range j.Exits {
 		f = fields{}
-		f.list("on", x.On)
+		f.events(x.On)
 		f.rule("where", x.Where)
 		f.add("left: %s", x.Left)
 		f.add("entered: %s", x.Entered)
@@ -277,7 +277,7 @@ func (s *Step) write(w *writer, indent string) {
 		s.writeDelay(line)
 	case "wait":
 		f := fields{}
-		f.list("on", s.On)
+		f.events(s.On)
 		f.rule("where", s.Where)
 		f.rule("when", s.When)
 		f.add("up_to: %s", hours(s.Hours))
@@ -331,7 +331,7 @@ func (s *Step) writeDelay(line func(string, ...any)) {
 	if s.Clock >= 0 {
 		f.add(`at: "%s"`, fmt.Sprintf("%02d:00", s.Clock))
 	}
-	f.list("on", s.Days)
+	f.events(s.Days)
 	line("delay: {%s}", f)
 }
 
@@ -379,9 +379,9 @@ func (f *fields) add(format, value string) {
 	}
 }
 
-func (f *fields) list(key string, values []string) {
+func (f *fields) events(values []string) {
 	if len(values) > 0 {
-		*f = append(*f, fmt.Sprintf("%s: [%s]", key, strings.Join(values, ", ")))
+		*f = append(*f, "on: ["+strings.Join(values, ", ")+"]")
 	}
 }
 
