@@ -1,7 +1,7 @@
 package journey_test
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 

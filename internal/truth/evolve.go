@@ -58,9 +58,12 @@ func (d *drawer) evolve(old *Book) *Book {
 // change draws the next version of a journey.
 func (d *drawer) change(old *Journey) *Journey {
 	j := *old
-	if d.chance("other journey", 3) {
+	switch d.number("other journey", 1, 4) {
+	case 1:
 		d.step = 0
 		j = *d.journey(old.Key)
+	case 2:
+		j.Steps = d.longer(old.Steps)
 	}
 	j.Paused = d.chance("paused", 3)
 	j.Migrate, j.Move = one(d, "migrate", "", "stay", "move", "move", "exit"), nil
@@ -69,6 +72,30 @@ func (d *drawer) change(old *Journey) *Journey {
 		j.Move = map[string]string{one(d, "from", from...): one(d, "to", to...)}
 	}
 	return &j
+}
+
+// longer draws other lengths for the same steps.
+func (d *drawer) longer(steps []*Step) []*Step {
+	if steps == nil {
+		return nil
+	}
+	list := []*Step{}
+	for _, old := range steps {
+		s := *old
+		if s.Hours > 0 {
+			s.Hours = d.window()
+		}
+		s.Timeout = d.longer(s.Timeout)
+		s.Branches, s.Variants = slices.Clone(s.Branches), slices.Clone(s.Variants)
+		for i := range s.Branches {
+			s.Branches[i].Steps = d.longer(s.Branches[i].Steps)
+		}
+		for i := range s.Variants {
+			s.Variants[i].Steps = d.longer(s.Variants[i].Steps)
+		}
+		list = append(list, &s)
+	}
+	return list
 }
 
 // ids are the ids of all steps, in the order of the file.
