@@ -18,7 +18,7 @@ import (
 )
 
 // looks is how many earlier moments a reading shows.
-const looks = 20
+const looks = 14
 
 // reader reads the results of experiments: rows from the store, and what they mean from a playbook. Safe for concurrent use.
 type reader struct {
