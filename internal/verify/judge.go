@@ -24,7 +24,6 @@ type User struct {
 	State    *journey.State     // of the running workflow; nil where there is none
 	Closed   bool               // there is a workflow, and it runs no more
 	Silent   string             // there is one, and it did not answer: why
-	Listed   bool               // Temporal lists a running workflow
 }
 
 // Outcome is an outcome with its place in ONRAMP_OUTCOMES.
@@ -41,6 +40,8 @@ type Inputs struct {
 	Settled Settled
 	Letters Letters
 	AsOf    int64 // Unix milliseconds: when the workflows were asked
+	// Recorded is where ONRAMP_OUTCOMES ended before the workflows were asked. What stands behind it may have come of later.
+	Recorded uint64
 	// FirstEvent and FirstOutcome are where the streams begin now. What came before is taken from ClickHouse.
 	FirstEvent, FirstOutcome uint64
 }
@@ -86,6 +87,9 @@ func (in *Inputs) refused(sequence uint64) bool {
 	w := in.Letters[Place{schema.EventsStream, sequence}]
 	return w.Ingest || w.Unknown
 }
+
+// judged reports whether an outcome must follow from what the workflow was when it was asked.
+func (in *Inputs) judged(o *Outcome) bool { return decided(o.Kind) && o.Sequence <= in.Recorded }
 
 // Difference is one thing that is not as it follows from the log. It holds nothing personal.
 type Difference struct {
@@ -427,7 +431,7 @@ func (v *judging) record() {
 	for i := range v.user.Outcomes {
 		o := &v.user.Outcomes[i]
 		recorded[o.OutcomeID] = true
-		if _, follows := v.fold.outcomes[o.OutcomeID]; !follows && decided(o.Kind) {
+		if _, follows := v.fold.outcomes[o.OutcomeID]; !follows && v.in.judged(o) {
 			v.differ("outcomes", "unexpected", o.OutcomeID, o.Sequence, "", "on record, and does not follow: "+describe(&o.Outcome))
 		}
 	}
@@ -443,7 +447,12 @@ func (v *judging) record() {
 func (v *judging) profile() {
 	p, s := v.user.Profile, v.user.State
 	switch {
-	case s == nil || v.user.Closed || v.user.Silent != "":
+	case v.user.Closed || v.user.Silent != "":
+		return
+	case s == nil:
+		if p != nil {
+			v.differ("profile", "unexpected", "", 0, "", fmt.Sprintf("sequence %d", p.Sequence))
+		}
 		return
 	case p == nil:
 		if s.Sequence > 0 {
