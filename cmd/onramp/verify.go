@@ -178,6 +178,8 @@ func unjudgedWords(reason string) string {
 		return "playbooks disagree on whether an old event of theirs was read"
 	case verify.UnjudgedNoWorkflow:
 		return "they have no workflow, and playbooks disagree on whether they should"
+	case verify.UnjudgedBusy:
+		return "their workflows did not answer in time; ask again when the engine is less busy"
 	case verify.UnjudgedRestless:
 		return "time alone changes something without end"
 	}

@@ -299,8 +299,8 @@ func (v *verifier) readRows(ctx context.Context, one *part) error {
 // Asking workflows.
 const (
 	asking       = 8 // at a time
-	askTimeout   = 15 * time.Second
-	askTries     = 3  // while a user goes on between the state and the profile
+	askTimeout   = 30 * time.Second
+	askTries     = 3  // where a workflow does not answer, or goes on between its state and its profile
 	silentAllOff = 16 // so many without an answer, and none with one: there is no worker
 )
 
@@ -319,6 +319,9 @@ func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
 		if err := v.askState(ctx, u); err != nil {
 			return err
 		}
+		if u.Busy { // a busy engine may need longer
+			continue
+		}
 		if err := v.askProfile(ctx, u); err != nil {
 			return err
 		}
@@ -326,11 +329,26 @@ func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
 			return nil
 		}
 	}
+	if u.Busy {
+		return v.askTask(ctx, u)
+	}
+	return nil
+}
+
+// askTask finds out whether a workflow that does not answer is stuck: its task fails again and again.
+func (v *verifier) askTask(ctx context.Context, u *verify.User) error {
+	description, err := v.temporal.DescribeWorkflowExecution(ctx, schema.WorkflowID(u.Token), "")
+	if err != nil {
+		return fmt.Errorf("look at workflow of %s: %w", u.Token, err)
+	}
+	if attempt := description.GetPendingWorkflowTask().GetAttempt(); attempt > 1 {
+		u.Busy, u.Silent = false, fmt.Sprintf("its task fails, %d times so far", attempt-1)
+	}
 	return nil
 }
 
 func (v *verifier) askState(ctx context.Context, u *verify.User) error {
-	u.State = nil
+	u.State, u.Busy = nil, false
 	bounded, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	answer, err := v.temporal.QueryWorkflowWithOptions(bounded, &client.QueryWorkflowWithOptionsRequest{
@@ -343,7 +361,7 @@ func (v *verifier) askState(ctx context.Context, u *verify.User) error {
 	case unknown:
 		return nil
 	case err != nil:
-		u.Silent = schema.Clean(err.Error())
+		u.Busy = true
 		if v.silent.Add(1) >= silentAllOff && v.answers.Load() == 0 {
 			return fmt.Errorf("no workflow answers (%w): is a worker running?", err)
 		}

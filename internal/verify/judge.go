@@ -23,7 +23,8 @@ type User struct {
 	Profile  *schema.Profile    // the newest published; nil where there is none
 	State    *journey.State     // of the running workflow; nil where there is none
 	Closed   bool               // there is a workflow, and it runs no more
-	Silent   string             // there is one, and it did not answer: why
+	Silent   string             // there is one, and it cannot answer: why
+	Busy     bool               // there is one, and it did not answer in time, for no reason that is its own
 }
 
 // Outcome is an outcome with its place in ONRAMP_OUTCOMES.
@@ -109,6 +110,7 @@ const (
 	UnjudgedReading    = "reading_unknown"    // stored playbooks disagree on whether an old event was read
 	UnjudgedNoWorkflow = "no_workflow"        // likewise, of a user of whom nothing else is known
 	UnjudgedRestless   = "restless"           // time alone changes something for ever
+	UnjudgedBusy       = "no_answer"          // the workflow did not answer in time
 )
 
 // Verdict is what became of one user's judgment.
@@ -289,6 +291,9 @@ func (v *judging) actions() {
 func (v *judging) workflow() {
 	u := v.user
 	switch {
+	case u.Busy:
+		v.Unjudged = UnjudgedBusy
+		return
 	case u.Silent != "":
 		v.differ("workflow", "silent", "", 0, "an answer", u.Silent)
 		return
@@ -447,7 +452,7 @@ func (v *judging) record() {
 func (v *judging) profile() {
 	p, s := v.user.Profile, v.user.State
 	switch {
-	case v.user.Closed || v.user.Silent != "":
+	case v.user.Closed || v.user.Busy || v.user.Silent != "":
 		return
 	case s == nil:
 		if p != nil {

@@ -238,6 +238,10 @@ func TestWhatCannotBeJudgedIsSaid(t *testing.T) {
 	in.Books = books{}
 	require.Equal(t, verify.UnjudgedPlaybook, verify.Judge(in, user).Unjudged)
 
+	in, user = settledLife(t)
+	user.State, user.Busy = nil, true
+	require.Equal(t, verify.UnjudgedBusy, verify.Judge(in, user).Unjudged)
+
 	// Another version that was stored does not read what this one reads: of a user without a workflow nothing more is known.
 	other, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": "name: other\nevents: {else: {}}\n"}})
 	require.NoError(t, err)
