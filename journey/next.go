@@ -112,7 +112,9 @@ func (t *turn) reads(input Input, newer bool) bool {
 		book := t.books.Playbook(hash)
 		return book != nil && book.Reads(input.Event.EventName, len(input.Event.Traits) > 0)
 	}
-	return by(newest) || slices.ContainsFunc(t.state.Enrollments, func(e *Enrollment) bool { return by(e.Version) })
+	return by(newest) || slices.ContainsFunc(t.state.Enrollments, func(e *Enrollment) bool {
+		return (e.Ended == "" || !e.Converted && e.awaits(t.state.Clock)) && by(e.Version)
+	})
 }
 
 // catchUp lets everything happen that a user's timers have seen to before an event of the past was received, unless the event belongs

@@ -422,7 +422,7 @@ func TestLivedSaysWhatAFoldMustKnow(t *testing.T) {
 	b := books{}
 	hash := make([]string, 40)
 	for i := range hash {
-		p, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": fmt.Sprintf("name: v%d\nevents: {signed_up: {}}\n", i)}})
+		p, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": fmt.Sprintf("name: v%d\nevents: {signed_up: {}}\nsegments: {s: {when: did(\"signed_up\")}}\n", i)}})
 		require.NoError(t, err)
 		b[p.Hash], hash[i] = p, p.Hash
 	}

@@ -1,7 +1,7 @@
 package journey_test
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -202,7 +202,7 @@ func TestYearsBetweenTwoEvents(t *testing.T) {
 	const years = 1100 // days
 	for i, at := range []int64{t0, t0 + years*day} {
 		event := schema.UserEvent{
-			EventID: fmt.Sprint(i), EventName: "cart", Sequence: uint64(i + 1), OccurredAt: at, ReceivedAt: t0 + 2000*day, Lateness: schema.Historic,
+			EventID: fmt.Sprint(i), //nolint:perfsprint // as in every test here EventName: "cart", Sequence: uint64(i + 1), OccurredAt: at, ReceivedAt: t0 + 2000*day, Lateness: schema.Historic,
 		}
 		u.next(journey.Input{Event: &event}, event.ReceivedAt)
 	}
@@ -223,4 +223,18 @@ journeys: {j: {enter: {on: cart}, reentry: after_exit, steps: [{action: act, wit
 	u.with("cart", t0+1, `{"order_id": "7"}`)
 	require.Nil(t, u.actions[0].Properties["order"])
 	require.Equal(t, "7", u.actions[1].Properties["order"])
+}
+
+// TestAnEditElsewhereEndsNobody: migrate: exit is about the journey, not about every comment in the playbook.
+func TestAnEditElsewhereEndsNobody(t *testing.T) {
+	t.Parallel()
+	text := func(tip, journey string) string {
+		return "actions: {tip: {description: " + tip + "}}\njourneys:\n  j: {enter: {on: signed_up}, migrate: exit, " + journey + "}\n"
+	}
+	u := shopper(t, text("a tip", "steps: [{id: d, delay: 4d}, {id: e, action: tip}]"))
+	u.event("signed_up", t0)
+	u.put(text("a hint", "priority: 3, steps: [{id: d, delay: 4d}, {id: e, action: tip}]"), t0+day)
+	require.Empty(t, u.story(schema.EnrollmentEnded))
+	u.put(text("a hint", "priority: 3, steps: [{id: d, delay: 5d}, {id: e, action: tip}]"), t0+2*day)
+	require.Equal(t, []string{"+48.0h enrollment_ended j/d version_ended"}, u.story(schema.EnrollmentEnded))
 }

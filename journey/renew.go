@@ -43,7 +43,9 @@ func (t *turn) migrate(e *Enrollment) {
 	}
 	switch j.Migrate.Policy {
 	case playbook.MigrateExit:
-		t.end(e, EndedVersion)
+		if old := t.journey(e); old == nil || old.Digest != j.Digest { // an edit elsewhere in the playbook ends nobody
+			t.end(e, EndedVersion)
+		}
 	case playbook.MigrateMove:
 		if !e.Paused { // the version that ends the pause says where they go on
 			t.move(e, j)
@@ -63,7 +65,7 @@ func (t *turn) move(e *Enrollment, j *playbook.Journey) {
 	}
 	why := "moved from " + e.Step + " of version " + e.Version
 	held := e.Owed != 0 && e.Met == ""
-	e.Version = j.Version
+	e.Version, e.GoalUntil = j.Version, 0
 	if j.Goal != nil {
 		e.GoalUntil = e.StartedAt + j.Goal.Within.Milliseconds()
 	}

@@ -189,8 +189,8 @@ func TestDiff(t *testing.T) {
 		{
 			"end of those inside",
 			[]string{"{move: {}}", "exit"},
-			[]string{"journey back: migrate changed [info]", "inside back: those inside end, with reason version_ended [warning]"},
-			"the journey itself is unchanged",
+			[]string{"journey back: migrate changed [info]", "inside back: those inside stay: migrate: exit ends them only where the journey itself is another one [info]"},
+			"",
 		},
 		{
 			"step removed, those inside move on",

@@ -39,13 +39,12 @@ func (d *differ) journey(old, now *Journey) {
 	case old.Paused && !now.Paused:
 		d.add(change("resumed", Warning, "what fell due in the meantime happens at once, in order; expire keeps stale actions from going out"))
 	}
-	described := len(d.changes)
 	d.setting(change("entry changed", Warning, "other users enter from here on"), plainCaptions(old.Enter.texts()), plainCaptions(now.Enter.texts()))
 	d.setting(change("reentry changed", Info, ""), reentryText(old), reentryText(now))
 	d.setting(change("goal changed", Warning, "conversions before and after do not compare"), goalText(old), goalText(now))
 	d.exits(old, now)
 	d.steps(old, now)
-	reworked := len(d.changes) > described
+	reworked := old.Digest != now.Digest
 	d.setting(change("migrate changed", Info, ""), migrateText(old.Migrate), migrateText(now.Migrate))
 	if len(d.changes) > from || now.Migrate.Policy != MigrateStay {
 		d.inside(old, now, reworked)
@@ -305,9 +304,9 @@ func (d *differ) inside(old, now *Journey, reworked bool) {
 			d.add(c)
 		}
 	case MigrateExit:
-		c.What, c.Severity, c.Hint = "those inside end, with reason version_ended", Warning, "onramp apply says how many they are"
-		if !reworked {
-			c.Hint = "the journey itself is unchanged, but migrate: exit ends them with every change of the playbook; " + c.Hint
+		c.What = "those inside stay: migrate: exit ends them only where the journey itself is another one"
+		if reworked {
+			c.What, c.Severity, c.Hint = "those inside end, with reason version_ended", Warning, "onramp apply says how many they are"
 		}
 		d.add(c)
 	case MigrateMove:

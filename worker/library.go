@@ -233,7 +233,7 @@ func (l *Library) refresh(ctx context.Context) error {
 	}
 	current := &Current{Playbook: book, Revision: p.Revision}
 	for _, hash := range p.Before {
-		if older := l.Playbook(hash); older != nil { // where it is lost, which is logged, so are those inside
+		if older := l.Playbook(hash); older != nil { //nolint:contextcheck // it has a deadline of its own. Where it is lost, which is logged, so are those inside
 			current.Before = append(current.Before, older)
 		}
 	}

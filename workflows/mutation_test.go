@@ -61,8 +61,10 @@ func mutations() []mutation {
 		{"continues as new sooner", "journey.go", ">= r.in.MaxHistory", ">= r.in.MaxHistory/2"},
 		{"ends where it continued as new", "journey.go", "	return workflow.NewContinueAsNewError(ctx, schema.JourneyWorkflow, next)\n", "	return nil\n"},
 		{"delivers to webhooks at once", "deliver.go", `	if in.Webhook == "" {`, `	if in.Webhook == "" || true {`},
-		{"delivers by another activity", "deliver.go", "	future := call(ctx, delivery.DeliverAction, deliverOptions(&in.Request), in)\n",
-			"	future := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, deliverOptions(&in.Request)), \"DeliverOther\", in)\n"},
+		{
+			"delivers by another activity", "deliver.go", "	future := call(ctx, delivery.DeliverAction, deliverOptions(&in.Request), in)\n",
+			"	future := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, deliverOptions(&in.Request)), \"DeliverOther\", in)\n",
+		},
 		{"shows less", "show.go", "	r.shown = now\n", "	r.shown = now\n	if len(now.segments) > 0 {\n		return\n	}\n"},
 		{"shows everything again", "show.go", "	r.shown = now\n", ""},
 	}

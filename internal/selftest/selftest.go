@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"gonum.org/v1/gonum/stat/distuv"
 
@@ -153,7 +154,7 @@ func (in *Input) independent() []Check {
 		for i, row := range o.Table {
 			for j, n := range row {
 				for j >= len(slices) {
-					slices = append(slices, experiment.Slice{Value: fmt.Sprint(j), Users: make([]int64, len(o.Table))})
+					slices = append(slices, experiment.Slice{Value: strconv.Itoa(j), Users: make([]int64, len(o.Table))})
 				}
 				slices[j].Users[i] = n
 			}

@@ -14,6 +14,7 @@ type drawer struct {
 	book     *Book
 	segments []string // that a rule may ask about
 
+	lengths   []int
 	orderless bool // nothing that depends on the order of record
 	step      int  // the last of the journey
 	added     int  // journeys, by newer versions
@@ -39,8 +40,8 @@ func (d *drawer) events() []string {
 	return []string{d.event()}
 }
 
-// window is a length of time in hours.
-func (d *drawer) window() int { return one(d, "hours", 1, 2, 3, 5, 8, 24, 30, 48, 73) }
+// window is a length of time in hours. A case has three of them, so that things happen when others end.
+func (d *drawer) window() int { return one(d, "hours", d.lengths...) }
 
 // Cases draws playbooks with logs.
 func Cases() *rapid.Generator[*Case] {
@@ -83,6 +84,9 @@ func Versions() *rapid.Generator[*Case] {
 func newDrawer(t *rapid.T) *drawer {
 	d := &drawer{t: t}
 	d.book = &Book{Zone: one(d, "zone", zoneNames()...)}
+	for range 3 {
+		d.lengths = append(d.lengths, one(d, "length", 1, 2, 3, 5, 8, 24, 30, 48, 73))
+	}
 	return d
 }
 
@@ -124,7 +128,7 @@ func (d *drawer) drawRestraint() {
 		b.Actions = append(b.Actions, Action{Key: "newsy", Category: "news"})
 	}
 	for range d.number("limits", 0, 2) {
-		l := Limit{Actions: d.number("most", 1, 2), Hours: one(d, "per", 24, 8, 48, 0)}
+		l := Limit{Actions: d.number("most", 1, 2), Hours: one(d, "per", d.lengths[0], 24, 0)}
 		if b.Consent != nil && d.chance("limit of a category", 3) {
 			l.Category = "news"
 		}
@@ -417,7 +421,7 @@ func (d *drawer) moving() Expr {
 // sequence asks what came after what, and how close together.
 func (d *drawer) sequence() Expr {
 	switch d.number("sequence", 1, 4) {
-	case 1:
+	case 1, 4:
 		return Followed{A: d.selection(false), B: d.selection(false), Hours: d.window(), Not: d.chance("not", 2)}
 	case 2:
 		return Compare{d.operator(), d.sessions("sessions"), Const{int64(d.number("n", 0, 3))}}
@@ -427,7 +431,7 @@ func (d *drawer) sequence() Expr {
 }
 
 func (d *drawer) sessions(function string) Expr {
-	return Over{Selection: d.selection(false), Function: function, Gap: one(d, "gap", 2, 5, 14, 30)}
+	return Over{Selection: d.selection(false), Function: function, Gap: one(d, "gap", d.lengths...)}
 }
 
 func (d *drawer) clock() Expr {
@@ -549,11 +553,11 @@ func (d *drawer) log() []Delivery {
 	at := start(one(d, "start", starts()...)) + 10*hour
 	var log []Delivery
 	for i := range d.number("events", 1, 12) {
-		at += int64(one(d, "gap", 0, 1, 2, 3, 5, 8, 13, 24, 49)) * hour
+		at += int64(one(d, "gap", append([]int{0, 1, 3, 13, 0}, d.lengths...)...)) * hour
 		e := &Event{
 			ID: fmt.Sprintf("e%d", i+1), Name: one(d, "name", "a", "b", "c", "a", "b", "undeclared"), Sequence: uint64(i+1) * 10, Received: at,
 		}
-		e.Claimed = at - int64(one(d, "lag", 0, 0, 0, 0, 1, 2, 5, 24, 72, -2, 73, 150))*hour
+		e.Claimed = at - int64(one(d, "lag", 0, 0, 0, 0, 0, 1, d.lengths[0], d.lengths[1], 72, -2, 73, 150))*hour
 		e.Backfill = d.chance("backfill", 15)
 		e.Properties, e.Traits = d.properties(), d.traits()
 		if len(log) > 0 && d.chance("again", 6) {

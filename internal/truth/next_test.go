@@ -127,16 +127,24 @@ func agree(t failer, c *truth.Case, left, right string, a, b []string) {
 	}
 }
 
-func TestRulesAreTrueWhenTheyShouldBe(t *testing.T) { follows(t, truth.Rules()) }
+func TestRulesAreTrueWhenTheyShouldBe(t *testing.T) {
+	t.Parallel()
+	follows(t, truth.Rules())
+}
 
-func TestJourneysGoAsTheyShould(t *testing.T) { follows(t, truth.Cases()) }
+func TestJourneysGoAsTheyShould(t *testing.T) {
+	t.Parallel()
+	follows(t, truth.Cases())
+}
 
-func TestNewVersionsDoAsTheyShould(t *testing.T) { follows(t, truth.Versions()) }
+func TestNewVersionsDoAsTheyShould(t *testing.T) {
+	t.Parallel()
+	follows(t, truth.Versions())
+}
 
 // follows checks that the engine does what the naive evaluator says, though its state goes through JSON now and then.
 func follows(t *testing.T, cases *rapid.Generator[*truth.Case]) {
 	t.Helper()
-	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := cases.Draw(t, "case")
 		continued := rapid.SliceOfN(rapid.Bool(), 5, 5).Draw(t, "through JSON")

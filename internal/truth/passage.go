@@ -81,11 +81,7 @@ func (u *user) passes(e *enrollment, event *Event, names []string, where Expr) b
 // convert records the goal. The event must be of a time within the window; it may come up to 72 hours later than that.
 func (u *user) convert(e *enrollment, event *Event) bool {
 	goal := e.journey.Goal
-	if goal == nil || e.converted || !u.passes(e, event, []string{goal.On}, goal.Where) {
-		return false
-	}
-	until := e.started + int64(goal.Hours)*hour
-	if event.At > until || u.at > until+72*hour {
+	if goal == nil || !u.passes(e, event, []string{goal.On}, goal.Where) || event.At > e.until() || !e.awaits(u.at) {
 		return false
 	}
 	e.converted = true
@@ -95,6 +91,14 @@ func (u *user) convert(e *enrollment, event *Event) bool {
 		return true
 	}
 	return false
+}
+
+// until is when the time for the goal ends.
+func (e *enrollment) until() int64 { return e.started + int64(e.journey.Goal.Hours)*hour }
+
+// awaits reports whether a goal can still come at a moment.
+func (e *enrollment) awaits(at int64) bool {
+	return e.journey.Goal != nil && !e.converted && at <= e.until()+72*hour
 }
 
 func (u *user) exit(e *enrollment, event *Event) bool {
@@ -227,7 +231,9 @@ func (u *user) migrate(e *enrollment) {
 	switch {
 	case e.book.YAML() == u.book.YAML(): // the same again, under another revision
 	case j.Migrate == "exit":
-		u.end(e, "version_ended")
+		if !j.alike(e.journey) {
+			u.end(e, "version_ended")
+		}
 	case j.Migrate == "move" && !e.paused:
 		u.relocate(e, j)
 	}

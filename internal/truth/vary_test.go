@@ -24,7 +24,7 @@ func plainly(t failer, c *truth.Case) *fold {
 func TestRepeatingChangesNothing(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		once := truth.Versions().Draw(t, "case")
+		once := truth.Cases().Draw(t, "case")
 		again := once.Repeated(t)
 		a, b := plainly(t, once), plainly(t, again)
 		agree(t, again, "without repetitions", "with repetitions", truth.Tell(a.outcomes), truth.Tell(b.outcomes))
@@ -41,6 +41,10 @@ func TestOrderOfArrivalDoesNotMatter(t *testing.T) {
 		c := truth.Orderless().Draw(t, "case")
 		punctual, shuffled := c.Punctual(), c.Shuffled(t)
 		a, b := plainly(t, punctual), plainly(t, shuffled)
+		require.Equal(t, a.state.Playbook, b.state.Playbook)
+		if a.state.Playbook == "" {
+			return // nothing that is read has come
+		}
 		unknown := map[string]bool{}
 		for _, s := range a.engine.books[a.state.Playbook].Segments {
 			m, n := a.state.Members[s.Key], b.state.Members[s.Key]

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -223,7 +224,7 @@ func (v *judging) events() {
 func (v *judging) body(e, row *schema.UserEvent) {
 	switch {
 	case row.Sequence != e.Sequence:
-		v.differ("archive", "differs", "sequence of "+e.EventID, e.Sequence, fmt.Sprint(e.Sequence), fmt.Sprint(row.Sequence))
+		v.differ("archive", "differs", "sequence of "+e.EventID, e.Sequence, strconv.FormatUint(e.Sequence, 10), strconv.FormatUint(row.Sequence, 10))
 	case row.EventName != e.EventName, row.OccurredAt != e.OccurredAt, row.ReceivedAt != e.ReceivedAt, row.Lateness != e.Lateness:
 		v.differ("archive", "differs", "name or times of "+e.EventID, e.Sequence, e.EventName, row.EventName)
 	case !bytes.Equal(row.Properties, e.Properties) || !bytes.Equal(row.Traits, e.Traits):
