@@ -206,11 +206,11 @@ func (t *turn) entries(event *schema.UserEvent) bool {
 		if !byEvent && !t.went(j.Enter.Segment, true) && !t.went(j.Enter.Left, false) {
 			continue
 		}
-		key, refused := "", ""
+		key := ""
 		if j.Enter.Per != "" {
 			key = keyOf(t.book.Set.Value(event.EventName, j.Enter.Per, t.properties(event)))
 		}
-		if refused = t.refuses(j, key); refused != "" {
+		if refused := t.refuses(j, key); refused != "" {
 			t.refuse(j, key, refused)
 			continue
 		}

@@ -30,3 +30,23 @@ func Translate(err error) error { return translate(err, "db.example:9000", "open
 
 // HeldEvents is how many events the sink has in hand.
 func HeldEvents(s *Sink) int { return s.archive.inbox.len() }
+
+// ArchivedEvent is an event as the archive holds it. Times are Unix milliseconds.
+type ArchivedEvent struct {
+	ID, Name, Token    string
+	OccurredAt         int64
+	Sequence           uint64
+	Properties, Traits string
+}
+
+// InsertEvents writes one batch under a token of the test's choice.
+func (s *Store) InsertEvents(ctx context.Context, token string, events []ArchivedEvent) error {
+	rows := make([]eventRow, len(events))
+	for i, e := range events {
+		rows[i] = eventRow{
+			id: e.ID, name: e.Name, token: e.Token, userID: "id of " + e.Token, occurred: e.OccurredAt, received: e.OccurredAt, sequence: e.Sequence,
+			lateness: string(schema.OnTime), source: "test", properties: e.Properties, traits: e.Traits,
+		}
+	}
+	return s.insertEvents(ctx, token, rows)
+}

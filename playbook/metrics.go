@@ -148,9 +148,9 @@ func (m *Measure) text() string {
 	case MeasureSum:
 		return "sum of " + m.Property + " over " + events
 	case MeasureSessions:
-		return "sessions of " + events + " with gaps up to " + segment.FormatDuration(m.Gap)
+		return "sessions of " + events + " with gaps under " + segment.FormatDuration(m.Gap)
 	case MeasureSeconds:
-		return "seconds in sessions of " + events + " with gaps up to " + segment.FormatDuration(m.Gap)
+		return "seconds in sessions of " + events + " with gaps under " + segment.FormatDuration(m.Gap)
 	case MeasureTime:
 		return "seconds from the exposure to the first " + events
 	case MeasureCount:

@@ -18,7 +18,7 @@ import (
 // What a rule may take of a machine, from compiling it to answering.
 const (
 	mostBytes = 16 << 20
-	mostTime  = time.Second // ten times what the catalogue allows: a busy machine is no poison
+	mostTime  = time.Second // ten times what the catalog allows: a busy machine is no poison
 )
 
 // fill repeats unit, joined by join, up to what a rule may have.

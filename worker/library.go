@@ -85,6 +85,46 @@ func OpenLibrary(ctx context.Context, js jetstream.JetStream, replicas int, logg
 	return l, nil
 }
 
+// ReadLibrary opens the object store as it is, for one who only reads: it makes and changes nothing. Where nothing was ever published
+// the library is empty.
+func ReadLibrary(ctx context.Context, js jetstream.JetStream, logger *slog.Logger) (*Library, error) {
+	store, err := js.ObjectStore(ctx, schema.PlaybooksBucket)
+	if err != nil && !errors.Is(err, jetstream.ErrBucketNotFound) {
+		return nil, &schema.Error{Code: schema.CodeUnavailable, Message: "open object store " + schema.PlaybooksBucket, Err: err}
+	}
+	l := &Library{store: store, logger: logger, books: make(map[string]*playbook.Playbook)}
+	if err != nil {
+		return l, nil
+	}
+	if err := l.refresh(ctx); err != nil && !errors.Is(err, ErrNoPlaybook) {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Stored loads every version that was ever published, in no order.
+func (l *Library) Stored(ctx context.Context) ([]*playbook.Playbook, error) {
+	if l.store == nil {
+		return nil, nil
+	}
+	objects, err := l.store.List(ctx)
+	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+		return nil, &schema.Error{Code: schema.CodeUnavailable, Message: "list playbooks", Err: err}
+	}
+	var stored []*playbook.Playbook
+	for _, object := range objects {
+		if object.Name == currentName {
+			continue
+		}
+		book, err := l.load(ctx, object.Name)
+		if err != nil {
+			return nil, err
+		}
+		stored = append(stored, book)
+	}
+	return stored, nil
+}
+
 // Publish stores the bundle under its hash and makes it current. Publishing what is current already changes nothing.
 // Errors: playbook.Problems where the bundle does not compile.
 func (l *Library) Publish(ctx context.Context, bundle playbook.Bundle) (Current, error) {
@@ -137,7 +177,7 @@ func (l *Library) Playbook(hash string) *playbook.Playbook {
 	l.mu.RLock()
 	book := l.books[hash]
 	l.mu.RUnlock()
-	if book != nil {
+	if book != nil || hash == "" || l.store == nil { // a user of whom nothing is known yet is under no playbook
 		return book
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
@@ -193,7 +233,7 @@ func (l *Library) refresh(ctx context.Context) error {
 	}
 	current := &Current{Playbook: book, Revision: p.Revision}
 	for _, hash := range p.Before {
-		if older := l.Playbook(hash); older != nil { // where it is lost, which is logged, so are those inside
+		if older := l.Playbook(hash); older != nil { //nolint:contextcheck // it has a deadline of its own. Where it is lost, which is logged, so are those inside
 			current.Before = append(current.Before, older)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,8 +24,8 @@ type User struct {
 	Profile  *schema.Profile    // the newest published; nil where there is none
 	State    *journey.State     // of the running workflow; nil where there is none
 	Closed   bool               // there is a workflow, and it runs no more
-	Silent   string             // there is one, and it did not answer: why
-	Listed   bool               // Temporal lists a running workflow
+	Silent   string             // there is one, and it cannot answer: why
+	Busy     bool               // there is one, and it did not answer in time, for no reason that is its own
 }
 
 // Outcome is an outcome with its place in ONRAMP_OUTCOMES.
@@ -41,6 +42,8 @@ type Inputs struct {
 	Settled Settled
 	Letters Letters
 	AsOf    int64 // Unix milliseconds: when the workflows were asked
+	// Recorded is where ONRAMP_OUTCOMES ended before the workflows were asked. What stands behind it may have come of later.
+	Recorded uint64
 	// FirstEvent and FirstOutcome are where the streams begin now. What came before is taken from ClickHouse.
 	FirstEvent, FirstOutcome uint64
 }
@@ -87,6 +90,9 @@ func (in *Inputs) refused(sequence uint64) bool {
 	return w.Ingest || w.Unknown
 }
 
+// judged reports whether an outcome must follow from what the workflow was when it was asked.
+func (in *Inputs) judged(o *Outcome) bool { return decided(o.Kind) && o.Sequence <= in.Recorded }
+
 // Difference is one thing that is not as it follows from the log. It holds nothing personal.
 type Difference struct {
 	User     string `json:"user"`  // token; empty where a message names none
@@ -105,6 +111,7 @@ const (
 	UnjudgedReading    = "reading_unknown"    // stored playbooks disagree on whether an old event was read
 	UnjudgedNoWorkflow = "no_workflow"        // likewise, of a user of whom nothing else is known
 	UnjudgedRestless   = "restless"           // time alone changes something for ever
+	UnjudgedBusy       = "no_answer"          // the workflow did not answer in time
 )
 
 // Verdict is what became of one user's judgment.
@@ -217,7 +224,7 @@ func (v *judging) events() {
 func (v *judging) body(e, row *schema.UserEvent) {
 	switch {
 	case row.Sequence != e.Sequence:
-		v.differ("archive", "differs", "sequence of "+e.EventID, e.Sequence, fmt.Sprint(e.Sequence), fmt.Sprint(row.Sequence))
+		v.differ("archive", "differs", "sequence of "+e.EventID, e.Sequence, strconv.FormatUint(e.Sequence, 10), strconv.FormatUint(row.Sequence, 10))
 	case row.EventName != e.EventName, row.OccurredAt != e.OccurredAt, row.ReceivedAt != e.ReceivedAt, row.Lateness != e.Lateness:
 		v.differ("archive", "differs", "name or times of "+e.EventID, e.Sequence, e.EventName, row.EventName)
 	case !bytes.Equal(row.Properties, e.Properties) || !bytes.Equal(row.Traits, e.Traits):
@@ -285,6 +292,9 @@ func (v *judging) actions() {
 func (v *judging) workflow() {
 	u := v.user
 	switch {
+	case u.Busy:
+		v.Unjudged = UnjudgedBusy
+		return
 	case u.Silent != "":
 		v.differ("workflow", "silent", "", 0, "an answer", u.Silent)
 		return
@@ -427,7 +437,7 @@ func (v *judging) record() {
 	for i := range v.user.Outcomes {
 		o := &v.user.Outcomes[i]
 		recorded[o.OutcomeID] = true
-		if _, follows := v.fold.outcomes[o.OutcomeID]; !follows && decided(o.Kind) {
+		if _, follows := v.fold.outcomes[o.OutcomeID]; !follows && v.in.judged(o) {
 			v.differ("outcomes", "unexpected", o.OutcomeID, o.Sequence, "", "on record, and does not follow: "+describe(&o.Outcome))
 		}
 	}
@@ -443,7 +453,12 @@ func (v *judging) record() {
 func (v *judging) profile() {
 	p, s := v.user.Profile, v.user.State
 	switch {
-	case s == nil || v.user.Closed || v.user.Silent != "":
+	case v.user.Closed || v.user.Busy || v.user.Silent != "":
+		return
+	case s == nil:
+		if p != nil {
+			v.differ("profile", "unexpected", "", 0, "", fmt.Sprintf("sequence %d", p.Sequence))
+		}
 		return
 	case p == nil:
 		if s.Sequence > 0 {

@@ -67,7 +67,7 @@ func settledLife(t *testing.T, lose ...string) (*verify.Inputs, *verify.User) {
 	l.run(signals, end)
 	l.user.Rows, l.user.State, l.user.Profile = slices.Clone(l.user.Outcomes), &l.state, &l.profile
 	return &verify.Inputs{
-		Books: l.books, Stored: l.stored, Letters: verify.Letters{}, AsOf: end, FirstEvent: 1, FirstOutcome: 1,
+		Books: l.books, Stored: l.stored, Letters: verify.Letters{}, AsOf: end, FirstEvent: 1, FirstOutcome: 1, Recorded: 1 << 40,
 		Settled: verify.Settled{Ingest: 40, Archive: 40, Outcomes: 1000},
 	}, &l.user
 }
@@ -130,6 +130,12 @@ func TestEveryCorruptionIsFound(t *testing.T) {
 			extra.OutcomeID, extra.Sequence = "ghost", 900
 			u.Outcomes, u.Rows = append(u.Outcomes, extra), append(u.Rows, extra)
 		}, "outcomes unexpected"},
+		{"the workflow went on after it was asked", func(in *verify.Inputs, u *verify.User) {
+			later := u.Outcomes[0]
+			later.OutcomeID, later.Sequence = "later", 901
+			in.Recorded, in.Settled.Outcomes, u.Outcomes = 900, 900, append(u.Outcomes, later)
+		}, ""},
+		{"a profile of nobody's", func(_ *verify.Inputs, u *verify.User) { *u = verify.User{Token: "u1", Profile: u.Profile} }, "profile unexpected"},
 		{"nobody knows what became of an action", func(in *verify.Inputs, u *verify.User) {
 			delivered := func(o verify.Outcome) bool { return o.Kind == schema.ActionDelivered }
 			u.Outcomes, u.Rows = slices.DeleteFunc(u.Outcomes, delivered), slices.DeleteFunc(u.Rows, delivered)
@@ -232,11 +238,15 @@ func TestWhatCannotBeJudgedIsSaid(t *testing.T) {
 	in.Books = books{}
 	require.Equal(t, verify.UnjudgedPlaybook, verify.Judge(in, user).Unjudged)
 
+	in, user = settledLife(t)
+	user.State, user.Busy = nil, true
+	require.Equal(t, verify.UnjudgedBusy, verify.Judge(in, user).Unjudged)
+
 	// Another version that was stored does not read what this one reads: of a user without a workflow nothing more is known.
 	other, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": "name: other\nevents: {else: {}}\n"}})
 	require.NoError(t, err)
 	in, user = settledLife(t, "e0", "e1", "e3")
-	user.State = nil
+	user.State, user.Profile = nil, nil
 	in.Stored = append(in.Stored, other)
 	verdict := verify.Judge(in, user)
 	require.Empty(t, verdict.Differences)

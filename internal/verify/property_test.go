@@ -59,7 +59,7 @@ func live(t *rapid.T, c *truth.Case, ingest, worker outage) (*verify.Inputs, *ve
 	end := worker.shift(ingest.shift(c.End))
 	l.run(l.signals(t, c), end)
 	in := &verify.Inputs{
-		Books: l.books, Stored: l.stored, Letters: verify.Letters{}, AsOf: end, FirstEvent: 1, FirstOutcome: 1,
+		Books: l.books, Stored: l.stored, Letters: verify.Letters{}, AsOf: end, FirstEvent: 1, FirstOutcome: 1, Recorded: 1 << 40,
 		Settled: verify.Settled{Ingest: 1 << 40, Archive: 1 << 40, Outcomes: 1 << 40},
 	}
 	l.user.Rows = slices.Clone(l.user.Outcomes)

@@ -58,19 +58,21 @@ func refold(f *folding, way *flip) *folding {
 
 // distance is how far the fold is from the workflow: from its state, and from the outcomes on record.
 func (f *folding) distance() int {
-	follow, apart := 0, 0
+	apart := 0
+	recorded := make(map[string]bool, len(f.user.Outcomes))
 	for i := range f.user.Outcomes {
 		o := &f.user.Outcomes[i]
-		if !decided(o.Kind) {
-			continue
-		}
-		if _, follows := f.outcomes[o.OutcomeID]; follows {
-			follow++
-		} else {
+		recorded[o.OutcomeID] = true
+		if _, follows := f.outcomes[o.OutcomeID]; !follows && f.in.judged(o) {
 			apart++
 		}
 	}
-	return len(differences(&f.state, f.live)) + apart + len(f.outcomes) - follow
+	for id := range f.outcomes {
+		if !recorded[id] {
+			apart++
+		}
+	}
+	return len(differences(&f.state, f.live)) + apart
 }
 
 // nearer reports whether f explains more than other.
@@ -83,7 +85,7 @@ func (f *folding) nearer(other *folding) bool {
 func (f *folding) explained() int {
 	for i := range f.user.Outcomes {
 		o := &f.user.Outcomes[i]
-		if got, follows := f.outcomes[o.OutcomeID]; decided(o.Kind) && (!follows || got.At != o.At) {
+		if got, follows := f.outcomes[o.OutcomeID]; f.in.judged(o) && (!follows || got.At != o.At) {
 			return i
 		}
 	}
