@@ -138,6 +138,12 @@ func (e *engine) openLibrary(ctx context.Context) (err error) {
 	return err
 }
 
+// readLibrary is openLibrary for a command that only looks.
+func (e *engine) readLibrary(ctx context.Context) (err error) {
+	e.library, err = worker.ReadLibrary(ctx, e.js, e.logger)
+	return err
+}
+
 // connectNATS connects and changes nothing there.
 func (e *engine) connectNATS(ctx context.Context) error {
 	options := []nats.Option{
