@@ -202,7 +202,7 @@ func TestYearsBetweenTwoEvents(t *testing.T) {
 	const years = 1100 // days
 	for i, at := range []int64{t0, t0 + years*day} {
 		event := schema.UserEvent{
-			EventID: fmt.Sprint(i), //nolint:perfsprint // as in every test here EventName: "cart", Sequence: uint64(i + 1), OccurredAt: at, ReceivedAt: t0 + 2000*day, Lateness: schema.Historic,
+			EventID: strconv.Itoa(i), EventName: "cart", Sequence: uint64(i + 1), OccurredAt: at, ReceivedAt: t0 + 2000*day, Lateness: schema.Historic,
 		}
 		u.next(journey.Input{Event: &event}, event.ReceivedAt)
 	}

@@ -91,7 +91,7 @@ func (c *importCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) 
 }
 
 // rows turns records into what the archive and the outcomes hold.
-func (c *importCommand) rows(book *playbook.Playbook, log *eventLog) ([]outcome.ImportEvent, []schema.Outcome, *imported, error) {
+func (c *importCommand) rows(book *playbook.Playbook, log *eventLog) ([]outcome.ImportEvent, []outcome.ImportOutcome, *imported, error) {
 	key := []byte(cmp.Or(c.WorkspaceKey, embeddedKey))
 	result := &imported{Experiment: c.Experiment, Rows: log.counts.Rows, Rejected: log.counts.Rejects, Events: len(log.records), Exposed: map[string]uint64{}}
 	details, err := importDetails(book.Experiments[c.Experiment])
@@ -99,7 +99,7 @@ func (c *importCommand) rows(book *playbook.Playbook, log *eventLog) ([]outcome.
 		return nil, nil, nil, err
 	}
 	events := make([]outcome.ImportEvent, len(log.records))
-	var exposures []schema.Outcome
+	var exposures []outcome.ImportOutcome
 	met := make(map[string]bool)
 	for i := range log.records {
 		e := &log.records[i].Event
@@ -117,11 +117,11 @@ func (c *importCommand) rows(book *playbook.Playbook, log *eventLog) ([]outcome.
 		}
 		met[token+" "+variant] = true
 		result.Exposed[variant]++
-		exposures = append(exposures, schema.Outcome{
+		exposures = append(exposures, outcome.ImportOutcome{Outcome: schema.Outcome{
 			OutcomeID: schema.OutcomeID(schema.ExposureRecorded, token, c.Experiment, variant), Kind: schema.ExposureRecorded, UserToken: token,
 			At: events[i].OccurredAt, RecordedAt: events[i].OccurredAt, CauseEventID: e.EventID, Playbook: book.Hash,
 			Experiment: c.Experiment, Variant: variant, Details: details,
-		})
+		}})
 	}
 	return events, exposures, result, nil
 }

@@ -75,6 +75,7 @@ type cli struct {
 	Bench    benchCommand    `cmd:"" help:"Measure the path against bare SDK loops on the same embedded servers."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 
+	Results    resultsCommand    `cmd:"" help:"Read the results of an experiment: verdict, intervals, segments; as text, JSON or a page."`
 	Experiment experimentCommand `cmd:"" help:"Plan an experiment, load one that ran elsewhere, test its analysis on its own rows, decide it."`
 }
 

@@ -1,17 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/onramphq/onramp/experiment"
-	"github.com/onramphq/onramp/outcome"
+	"github.com/onramphq/onramp/schema"
 )
 
 type planCommand struct {
@@ -28,11 +31,11 @@ type planCommand struct {
 	Every     int64   `help:"Users of all arms between two looks. Defaults to those of a day, or else a tenth of the fixed sample."`
 	Looks     int     `help:"How often it is looked at, at most. Defaults to as often as the power needs."`
 
-	Experiment string `placeholder:"KEY" help:"Read baseline, deviation, arms and users a day of this experiment from ClickHouse."`
+	Experiment string `placeholder:"KEY" help:"Read baseline, deviation, arms, budget and users a day of this experiment from ClickHouse and its playbook."`
 	Metric     string `help:"With --experiment: the metric to plan for. Defaults to the primary one."`
 	JSON       bool   `name:"json" help:"Print one JSON document."`
 
-	clickhouseFlags
+	experimentFlags
 }
 
 // Help is shown by onramp experiment plan --help.
@@ -90,7 +93,7 @@ func (c *planCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) er
 		Experiment: c.Experiment, Baseline: c.Baseline, SD: c.SD, Lift: c.Lift, Arms: c.Arms, Alpha: c.Alpha, Power: c.Power, NStar: c.NStar, PerDay: c.PerDay,
 	}
 	if c.Experiment != "" {
-		if err := c.withStore(ctx, logger, func(ctx context.Context, store *outcome.Store) error { return c.read(ctx, store, report) }); err != nil {
+		if err := c.with(ctx, logger, func(ctx context.Context, r *reader) error { return c.read(ctx, r, report) }); err != nil {
 			return err
 		}
 	}
@@ -103,9 +106,31 @@ func (c *planCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) er
 	return report.write(io.out, paint(colored(io.out)))
 }
 
-// read fills in what is known of an experiment that runs, or has run.
-func (c *planCommand) read(ctx context.Context, store *outcome.Store, r *planReport) error {
-	return errors.New("TODO")
+// read fills in what is known of an experiment that runs, or has run: its arms and budget from the playbook, value and spread of the
+// metric in control, and how many users meet it a day.
+func (c *planCommand) read(ctx context.Context, r *reader, report *planReport) error {
+	a, err := r.analyze(ctx, c.Experiment, time.Time{}, 0)
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(a.Metrics, func(m experiment.MetricReading) bool { return m.Key == cmp.Or(c.Metric, a.Spec.Primary) })
+	if at < 0 {
+		return usagef("experiment %s has no metric %s to plan for: name one with --metric", c.Experiment, schema.Clean(c.Metric))
+	}
+	m := &a.Metrics[at]
+	arm := slices.IndexFunc(m.Arms, func(v experiment.ArmMetric) bool { return v.Variant == a.Spec.Control })
+	if arm < 0 || !m.Arms[arm].State.Readable() {
+		return fmt.Errorf("the value of %s in %s cannot be read yet: give --baseline", m.Key, a.Spec.Control)
+	}
+	control := &m.Arms[arm]
+	report.Metric, report.Baseline, report.Arms = m.Key, control.Value, len(a.Arms)
+	if m.Kind != experiment.KindProportion {
+		report.SD = control.SE * math.Sqrt(float64(control.Users))
+	}
+	report.Alpha, report.NStar = a.Spec.Alpha, a.Spec.NStar
+	traffic, err := r.store.Traffic(ctx, c.Experiment)
+	report.PerDay = cmp.Or(c.PerDay, traffic.PerDay())
+	return err
 }
 
 // plan fills in the fixed sample and the sequential rule.

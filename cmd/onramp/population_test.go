@@ -19,7 +19,7 @@ import (
 // lived is the demo's people after they have lived through a playbook: the rows a running engine would have written.
 type lived struct {
 	events   []outcome.ImportEvent
-	outcomes []schema.Outcome
+	outcomes []outcome.ImportOutcome
 }
 
 // population lets the demo's people live in virtual time, the planted lift in their behavior.
@@ -43,7 +43,7 @@ func population(t *testing.T, book *playbook.Playbook, users int, seed uint64) l
 		life := backtest.NewLife(token, book, func(m backtest.Moment) {
 			for _, o := range m.Outcomes {
 				o.RecordedAt = cmp.Or(o.RecordedAt, o.At+20)
-				all.outcomes = append(all.outcomes, o)
+				all.outcomes = append(all.outcomes, outcome.ImportOutcome{Outcome: o})
 			}
 		})
 		backtest.Live(events)
@@ -52,6 +52,12 @@ func population(t *testing.T, book *playbook.Playbook, users int, seed uint64) l
 		}
 		require.NoError(t, life.Follow(until))
 	}
-	slices.SortStableFunc(all.outcomes, func(a, b schema.Outcome) int { return cmp.Compare(a.At, b.At) }) // a user's own stay in their order
+	slices.SortStableFunc(all.outcomes, func(a, b outcome.ImportOutcome) int { return cmp.Compare(a.At, b.At) }) // a user's own stay in their order
+	for i := range all.events {
+		all.events[i].Sequence = uint64(i + 1)
+	}
+	for i := range all.outcomes {
+		all.outcomes[i].Sequence = uint64(i + 1)
+	}
 	return all
 }

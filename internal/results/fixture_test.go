@@ -35,7 +35,7 @@ func sample(n names) *results.Results {
 		Phases:   []experiment.Phase{{Since: 1_795_000_000_000 - 12*day, Until: 1_795_000_000_000, Users: 8000, Seed: n.experiment, HashVersion: 2, Coverage: 1, Weights: map[string]float64{n.control: 0.5, n.guided: 0.25, n.short: 0.25}}},
 		Excluded: []experiment.Exclusion{{Reason: n.reason, Why: "Met two variants: the seed was not the same for them all the time.", Users: 3, Sample: []string{n.token}}},
 		Unseen:   map[string]string{"refunds": "refunded"},
-		Caps:     map[string]experiment.Cap{"tickets": {Value: 9, Percentile: 0.999, Users: 4}},
+		Caps:     map[string]experiment.Cap{"tickets": {Value: 9, Percentile: 99.9, Users: 4}},
 		Notices:  []experiment.Notice{{Code: "late_events", Message: "Some events came late and are counted by their own time.", Users: 14}},
 	}
 	fill(&data, n)

@@ -81,7 +81,7 @@ type number struct {
 	Words                    []string
 	Moments                  string
 	Steps                    []experiment.Step
-	Query                    *experiment.Query
+	Query                    string // name
 }
 
 // splitView is an effect within segments.
@@ -266,9 +266,8 @@ func (v *view) metric(i int) metricView {
 	if !m.State.Readable() {
 		return mv // Why says it once for all
 	}
-	query := v.query(m.Query)
 	for j := range m.Arms {
-		mv.Numbers = append(mv.Numbers, armNumber(m, &m.Arms[j], query))
+		mv.Numbers = append(mv.Numbers, armNumber(m, &m.Arms[j]))
 	}
 	for j := range m.Effects {
 		e := &m.Effects[j]
@@ -283,21 +282,13 @@ func (v *view) metric(i int) metricView {
 func capText(m *experiment.MetricReading) string {
 	text := fmt.Sprintf(" Values above %s count as that, in every variant", amount(m.Cap.Value, m.Unit))
 	if m.Cap.Percentile > 0 {
-		text += fmt.Sprintf(" (where %s of all lie below)", plain(m.Cap.Percentile))
+		text += fmt.Sprintf(" (the percentile %g of the values other than zero)", m.Cap.Percentile)
 	}
 	return text + fmt.Sprintf("; so do those of %s.", people(m.Cap.Users))
 }
 
-func (v *view) query(name string) *experiment.Query {
-	i := slices.IndexFunc(v.Queries, func(q experiment.Query) bool { return q.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return &v.Queries[i]
-}
-
-func armNumber(m *experiment.MetricReading, a *experiment.ArmMetric, query *experiment.Query) number {
-	n := number{Name: a.Variant, Steps: a.How, Query: query, Moments: momentsText(m, a), Value: unreadText(a.State)}
+func armNumber(m *experiment.MetricReading, a *experiment.ArmMetric) number {
+	n := number{Name: a.Variant, Steps: a.How, Query: m.Query, Moments: momentsText(m, a), Value: unreadText(a.State)}
 	if a.State.Readable() || a.State == experiment.StateOneUser {
 		n.Value = amount(a.Value, m.Unit)
 	}

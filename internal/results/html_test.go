@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -34,7 +35,7 @@ func TestPageSaysEverything(t *testing.T) {
 		`id="verdict"`, `id="effects"`, `id="time"`, `id="metrics"`, `id="funnel"`, `id="segments"`, `id="users"`, `id="repeat"`,
 		"onboarding_flow", "Two guided ways in", "holds at every look", "met_two_variants", "uabcdefghijklmnopqrstuvwxyz", "Some events came late",
 		"SELECT variant, count(), sum(y) FROM unit_metrics", "WHERE y &lt; 3", "analysis_id = 'a1b2c3'", "4f2a9c1e7b6d5830",
-		"where 99.9 % of all lie below", "refunds", "nothing to read: unseen event", "it may be misspelled", "margin", "engaged_newcomer", "Journey onboarding", "8,000 users of 12,000 planned",
+		"the percentile 99.9 of the values other than zero", `<a href="#query-moments">`, `<pre id="query-moments">`, "refunds", "nothing to read: unseen event", "it may be misspelt", "margin", "engaged_newcomer", "Journey onboarding", "8,000 users of 12,000 planned",
 	} {
 		require.Contains(t, text, part)
 	}
@@ -73,14 +74,18 @@ func TestPageRefersToNothingOutside(t *testing.T) {
 		walk(t, text, func(n *html.Node) {
 			require.NotContains(t, []string{"script", "link", "img", "iframe", "object", "embed", "image", "use", "form", "base", "audio", "video"}, n.Data)
 			for _, a := range n.Attr {
-				require.NotContains(t, []string{"href", "src", "srcset", "style", "data", "action", "xlink:href"}, a.Key, "%s in <%s>", a.Key, n.Data)
+				if a.Key == "href" {
+					require.True(t, strings.HasPrefix(a.Val, "#"), a.Val)
+					continue
+				}
+				require.NotContains(t, []string{"src", "srcset", "style", "data", "action", "xlink:href"}, a.Key, "%s in <%s>", a.Key, n.Data)
 				require.False(t, strings.HasPrefix(a.Key, "on"), "handler %s in <%s>", a.Key, n.Data)
 				if strings.Contains(a.Val, "url(") {
 					require.Regexp(t, `^url\(#time\d+\)$`, a.Val)
 				}
 			}
 		})
-		require.NotRegexp(t, `@import|url\([^#]`, text)
+		require.NotRegexp(t, regexp.MustCompile(`@import|url\([^#]`), text)
 		require.Contains(t, text, "default-src &#39;none&#39;")
 	}
 }
@@ -99,7 +104,7 @@ func TestPageEscapesHostileNames(t *testing.T) {
 	text := render(t, "hostile", sample(h))
 	seen := map[string]bool{}
 	walk(t, text, func(n *html.Node) {
-		require.NotContains(t, []string{"script", "img", "a", "b", "iframe"}, n.Data)
+		require.NotContains(t, []string{"script", "img", "b", "iframe"}, n.Data)
 		for c := range n.ChildNodes() {
 			for _, name := range []string{h.experiment, h.control, h.guided, h.metric, h.segment, h.reason} {
 				if c.Type == html.TextNode && strings.Contains(c.Data, name) {

@@ -135,7 +135,7 @@ func (p *paper) users(r *Results) {
 	for i := range r.Arms {
 		a := &r.Arms[i]
 		note := ""
-		if a.Control {
+		if a.Control && a.Variant != "control" {
 			note = "  control"
 		}
 		p.line("  %s %10s %12s %9s%s", pad(clean(a.Variant), nameColumns), count(a.Users), fixed(a.Expected, 1), percent(a.Share), p.dim(note))
@@ -179,7 +179,7 @@ func (p *paper) metrics(r *Results) {
 }
 
 func (p *paper) arm(m *experiment.MetricReading, a *experiment.ArmMetric) {
-	n := armNumber(m, a, nil)
+	n := armNumber(m, a)
 	p.line("    %s %16s  %s", pad(clean(a.Variant), nameColumns), clean(n.Value), p.dim(clean(n.Rest)))
 }
 
