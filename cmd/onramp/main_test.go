@@ -229,14 +229,14 @@ func adminPort(t *testing.T, p *process) {
 	require.Equal(t, 200, code)
 	text := string(body)
 	for series, value := range map[string]string{
-		`onramp_outcomes_total{kind="action_delivered"}`:                               "[1-9]",
-		`onramp_action_attempts_total{action="send_tutorial",result="delivered"}`:      "[1-9]",
-		`onramp_decision_latency_seconds_count`:                                        "[1-9]",
-		`onramp_ingest_events_total{result="signaled"}`:                                "2",
-		`onramp_ingest_dead_letters_total{reason="too_large"}`:                         "1",
-		`onramp_sink_batch_rows_sum{consumer="archive"}`:                               "2",
-		`onramp_profiles`:                                                              "2",
-		`onramp_jetstream_up`:                                                          "1",
+		`onramp_outcomes_total{kind="action_delivered"}`:                          "[1-9]",
+		`onramp_action_attempts_total{action="send_tutorial",result="delivered"}`: "[1-9]",
+		`onramp_decision_latency_seconds_count`:                                   "[1-9]",
+		`onramp_ingest_events_total{result="signaled"}`:                           "2",
+		`onramp_ingest_dead_letters_total{reason="too_large"}`:                    "1",
+		`onramp_sink_batch_rows_sum{consumer="archive"}`:                          "2",
+		`onramp_profiles`:     "2",
+		`onramp_jetstream_up`: "1",
 		`onramp_http_request_duration_seconds_count{code="200",route="/v1/users/{id}"}`: "1",
 	} {
 		require.Regexp(t, "(?m)^"+regexp.QuoteMeta(series)+" "+value, text)
