@@ -84,7 +84,7 @@ func (i *Ingest) Stats() Stats {
 		if stats.RejectedBy == nil {
 			stats.RejectedBy = make(map[schema.Reason]int64)
 		}
-		stats.RejectedBy[reason.(schema.Reason)] = n.(*atomic.Int64).Load() //nolint:forcetypeassert // reject stores nothing else
+		stats.RejectedBy[reason.(schema.Reason)] = n.(*atomic.Int64).Load() //nolint:forcetypeassert,errcheck // reject stores nothing else
 		return true
 	})
 	return stats
@@ -93,7 +93,7 @@ func (i *Ingest) Stats() Stats {
 func (s *stats) reject(reason schema.Reason) {
 	s.rejected.Add(1)
 	n, _ := s.byReason.LoadOrStore(reason, new(atomic.Int64))
-	n.(*atomic.Int64).Add(1) //nolint:forcetypeassert // see above
+	n.(*atomic.Int64).Add(1) //nolint:forcetypeassert,errcheck // see above
 }
 
 // Run reads until ctx ends, then settles the page in hand. It returns an error where the consumer cannot be made or is
