@@ -15,6 +15,8 @@ import (
 // Delivery hands actions to those who carry them out. Its zero value only names the activity; NewDelivery makes one that
 // runs.
 type Delivery struct {
+	Meters Meters // are told how it goes
+
 	js       jetstream.JetStream
 	webhooks map[string]*Webhook
 	now      func() time.Time
@@ -29,26 +31,40 @@ func NewDelivery(js jetstream.JetStream, webhooks map[string]*Webhook, now func(
 // body. Errors: not_found for a receiver that is not configured, invalid where the receiver refuses for good, unavailable
 // and rate_limited where a later attempt may succeed.
 func (d *Delivery) DeliverAction(ctx context.Context, in schema.DeliverInput) (schema.DeliverResult, error) {
+	began := d.now()
+	err := d.deliver(ctx, &in)
+	if d.Meters.Deliver != nil {
+		d.Meters.Deliver(in.Webhook != "", d.now().Sub(began).Seconds())
+	}
+	if d.Meters.Action != nil {
+		d.Meters.Action(in.Request.Action, resultOf(err))
+	}
+	if err != nil {
+		return schema.DeliverResult{}, err
+	}
+	d.Meters.recorded([]schema.Outcome{in.Delivered})
+	return schema.DeliverResult{Attempts: activity.GetInfo(ctx).Attempt}, nil
+}
+
+// deliver delivers and records. Its errors are translated.
+func (d *Delivery) deliver(ctx context.Context, in *schema.DeliverInput) error {
 	body, err := json.Marshal(in.Request)
 	if err != nil {
-		return schema.DeliverResult{}, translate(&schema.Error{Code: schema.CodeInvalid, Message: "encode action " + in.Request.ActionID, Err: err}, 0)
+		return translate(&schema.Error{Code: schema.CodeInvalid, Message: "encode action " + in.Request.ActionID, Err: err}, 0)
 	}
 	if in.Webhook == "" {
 		err = d.publish(ctx, in.Request, body)
 	} else {
 		var retryAfter time.Duration
-		if retryAfter, err = d.post(ctx, in, body); err != nil {
-			return schema.DeliverResult{}, translate(err, retryAfter)
+		if retryAfter, err = d.post(ctx, *in, body); err != nil {
+			return translate(err, retryAfter)
 		}
 	}
 	if err != nil {
-		return schema.DeliverResult{}, translate(err, 0)
+		return translate(err, 0)
 	}
 	in.Delivered.RecordedAt = d.now().UnixMilli()
-	if err := publishOutcomes(ctx, d.js, []schema.Outcome{in.Delivered}); err != nil {
-		return schema.DeliverResult{}, translate(err, 0)
-	}
-	return schema.DeliverResult{Attempts: activity.GetInfo(ctx).Attempt}, nil
+	return translate(publishOutcomes(ctx, d.js, []schema.Outcome{in.Delivered}), 0)
 }
 
 func (d *Delivery) publish(ctx context.Context, request schema.ActionRequest, body []byte) error {

@@ -32,3 +32,14 @@ func Reason(err error) string {
 	}
 	return string(schema.CodeInternal)
 }
+
+// resultOf is the Result of an attempt that ended with a translated error.
+func resultOf(err error) string {
+	if err == nil {
+		return ResultDelivered
+	}
+	if e, ok := errors.AsType[*temporal.ApplicationError](err); ok && e.NonRetryable() {
+		return ResultRefused
+	}
+	return ResultRetried
+}

@@ -13,8 +13,40 @@ import (
 
 // Record publishes what was decided. Its zero value only names the activity; NewRecord makes one that runs.
 type Record struct {
+	Meters Meters // are told how it goes
+
 	js  jetstream.JetStream
 	now func() time.Time
+}
+
+// Meters measure what workflows have done. They are called from several goroutines and must not block; nil ones are not called.
+// They count what this process did: after a lost answer the same outcome is recorded, and counted, again.
+type Meters struct {
+	Commit  func(seconds float64)               // what recording one decision took
+	Outcome func(kind schema.OutcomeKind)       // one that was recorded
+	Latency func(seconds float64)               // from the receipt of an event to the record of an outcome it caused
+	Action  func(action, result string)         // one attempt: one of the Result words
+	Deliver func(webhook bool, seconds float64) // what one attempt took
+}
+
+// What became of one attempt to deliver an action.
+const (
+	ResultDelivered = "delivered"
+	ResultRetried   = "retried" // it failed, and is tried again
+	ResultRefused   = "refused" // it failed for good
+)
+
+// recorded tells of outcomes that are on record.
+func (m *Meters) recorded(outcomes []schema.Outcome) {
+	for i := range outcomes {
+		o := &outcomes[i]
+		if m.Outcome != nil {
+			m.Outcome(o.Kind)
+		}
+		if m.Latency != nil && o.CauseReceivedAt > 0 {
+			m.Latency(max(0, float64(o.RecordedAt-o.CauseReceivedAt)/1000))
+		}
+	}
 }
 
 // NewRecord returns a Record over js. now is the wall clock.
@@ -25,7 +57,8 @@ func NewRecord(js jetstream.JetStream, now func() time.Time) *Record {
 // CommitDecision publishes outcomes, then the profile, and returns when the streams have them. Publishing again after a
 // crash writes the same outcome ids and the same profile. Errors: unavailable, where a stream does not answer or is full.
 func (r *Record) CommitDecision(ctx context.Context, in schema.CommitInput) (schema.CommitResult, error) {
-	recordedAt := r.now().UnixMilli()
+	began := r.now()
+	recordedAt := began.UnixMilli()
 	for i := range in.Outcomes {
 		in.Outcomes[i].RecordedAt = recordedAt
 	}
@@ -38,6 +71,10 @@ func (r *Record) CommitDecision(ctx context.Context, in schema.CommitInput) (sch
 	}
 	if _, err := r.js.Publish(ctx, schema.ProfileSubject(in.Profile.UserToken), body); err != nil {
 		return schema.CommitResult{}, translate(&schema.Error{Code: schema.CodeUnavailable, Message: "publish profile of " + in.Profile.UserToken, Err: err}, 0)
+	}
+	r.Meters.recorded(in.Outcomes)
+	if r.Meters.Commit != nil {
+		r.Meters.Commit(r.now().Sub(began).Seconds())
 	}
 	return schema.CommitResult{Outcomes: len(in.Outcomes)}, nil
 }

@@ -84,7 +84,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		w.Header().Set("X-Request-Id", known.id)
 		defer func() {
 			s.survive(recorded, r, recover())
-			s.logAccess(r, known, recorded, time.Since(began))
+			took := time.Since(began)
+			s.logAccess(r, known, recorded, took)
+			if s.cfg.Answered != nil {
+				s.cfg.Answered(known.route, recorded.status, took)
+			}
 		}()
 		switch {
 		case !s.knowsHost(r.Host):

@@ -56,6 +56,9 @@ type Config struct {
 	Version string
 	// Experiments reads results. Defaults to none: there are no such routes then.
 	Experiments Experiments
+	// Answered is told of every request: its route as a pattern, the status, and what it took. It is called from several goroutines
+	// and must not block. Defaults to nobody.
+	Answered func(route string, status int, took time.Duration)
 }
 
 func (c Config) withDefaults() Config {

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -410,4 +411,18 @@ func serve(t *testing.T, server *api.Server) (base string, stop func()) {
 		cancel()
 		assert.NoError(t, <-done)
 	}
+}
+
+// TestAnswered: every request is told by its pattern, never by its path, which holds a raw user id.
+func TestAnswered(t *testing.T) {
+	t.Parallel()
+	var told []string
+	server := api.New(api.Config{WorkspaceKey: key(), Answered: func(route string, status int, took time.Duration) {
+		require.GreaterOrEqual(t, took, time.Duration(0))
+		told = append(told, fmt.Sprint(route, " ", status))
+	}}, api.NewMirror(nil, quiet()), nil, quiet())
+	for _, path := range []string{"/livez", "/readyz", "/v1/users/ann%40example.com", "/no/such/route"} {
+		get(t, server.Handler(), path)
+	}
+	require.Equal(t, []string{"/livez 200", "/readyz 503", "/v1/users/{id} 503", "none 404"}, told)
 }

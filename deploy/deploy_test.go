@@ -243,3 +243,88 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 }
+
+// written are the metrics that docs/operations.md describes; a test of cmd/onramp holds them to what the program tells.
+func written(t *testing.T) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(onramp_[a-z_]+)`").FindAllStringSubmatch(read(t, "docs", "operations.md"), -1) {
+		names[m[1]] = true
+	}
+	require.NotEmpty(t, names)
+	return names
+}
+
+// asksFor checks that an expression asks for metrics that there are.
+func asksFor(t *testing.T, known map[string]bool, expr string) {
+	t.Helper()
+	for _, name := range regexp.MustCompile(`onramp_[a-z_]+`).FindAllString(expr, -1) {
+		base := name
+		for _, ending := range []string{"_bucket", "_sum", "_count"} {
+			base = strings.TrimSuffix(base, ending)
+		}
+		require.True(t, known[name] || known[base], "%s asks for %s", expr, name)
+	}
+}
+
+// TestPrometheus: the alerts and the dashboard ask for metrics that there are, of processes that tell them.
+func TestPrometheus(t *testing.T) {
+	t.Parallel()
+	known := written(t)
+	var rules struct {
+		Groups []struct {
+			Rules []struct{ Alert, Expr string }
+		}
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, "deploy", "prometheus", "alerts.yml")), &rules))
+	require.NotEmpty(t, rules.Groups)
+	require.NotEmpty(t, rules.Groups[0].Rules)
+	for _, rule := range rules.Groups[0].Rules {
+		require.NotEmpty(t, rule.Alert)
+		asksFor(t, known, rule.Expr)
+	}
+
+	var source struct {
+		Datasources []struct{ UID string }
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, "deploy", "grafana", "provisioning", "datasources", "prometheus.yaml")), &source))
+	var dashboard struct {
+		Panels []struct {
+			ID         int
+			Title      string
+			Datasource struct{ UID string }
+			Targets    []struct{ Expr string }
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(read(t, "deploy", "grafana", "dashboards", "engine.json")), &dashboard))
+	require.NotEmpty(t, dashboard.Panels)
+	ids := map[int]bool{}
+	for _, panel := range dashboard.Panels {
+		require.False(t, ids[panel.ID], panel.Title)
+		ids[panel.ID] = true
+		require.Equal(t, source.Datasources[0].UID, panel.Datasource.UID)
+		require.NotEmpty(t, panel.Targets)
+		for _, target := range panel.Targets {
+			asksFor(t, known, target.Expr)
+		}
+	}
+
+	var scrape struct {
+		ScrapeConfigs []struct {
+			Job string `yaml:"job_name"`
+			DNS []struct {
+				Names []string
+				Port  int
+			} `yaml:"dns_sd_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, "deploy", "prometheus", "prometheus.yml")), &scrape))
+	services := compose(t).Services
+	require.Equal(t, "onramp", scrape.ScrapeConfigs[0].Job)
+	for _, name := range scrape.ScrapeConfigs[0].DNS[0].Names {
+		require.True(t, strings.HasSuffix(services[name].Environment["ONRAMP_ADMIN_ADDR"], ":9464"), name)
+		for _, port := range services[name].Ports {
+			require.NotContains(t, port, "9464", "the admin port is not published")
+		}
+	}
+}

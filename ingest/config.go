@@ -26,6 +26,22 @@ type Config struct {
 	Exclusive bool
 	// WorkspaceKey makes user tokens. Required, at least 16 bytes.
 	WorkspaceKey []byte
+	// Meters are told how it goes. Defaults to none.
+	Meters Meters
+}
+
+// Meters measure ingest. They are called from several goroutines and must not block; nil ones are not called.
+type Meters struct {
+	Page   func(messages float64) // taken up together
+	Batch  func(events float64)   // that one signal carried
+	Signal func(seconds float64)  // that one call to Temporal took, whether it succeeded or not
+	Delay  func(seconds float64)  // from the receipt of an event by its stream to its signal
+}
+
+func tell(meter func(float64), value float64) {
+	if meter != nil {
+		meter(value)
+	}
 }
 
 func (c Config) withDefaults() Config {

@@ -41,15 +41,26 @@ type Ingest struct {
 	held    held
 }
 
-type stats struct{ received, signaled, signals, skipped, rejected atomic.Int64 }
+type stats struct {
+	received, signaled, signals, retries, skipped, rejected, mailboxes, queued atomic.Int64
 
-// Stats counts what became of messages since the start.
+	byReason sync.Map // schema.Reason → *atomic.Int64; as many as there are reasons
+}
+
+// Stats counts what became of messages since the start, and what is in hand now.
 type Stats struct {
 	Received int64 `json:"received"`
 	Signaled int64 `json:"signaled"` // events handed to workflows
 	Signals  int64 `json:"signals"`  // calls that took them there
+	Retries  int64 `json:"retries"`  // calls that failed and were tried again
 	Skipped  int64 `json:"skipped"`  // events no rule reads
 	Rejected int64 `json:"rejected"` // dead letters
+
+	RejectedBy map[schema.Reason]int64 `json:"rejected_by,omitempty"`
+
+	Mailboxes int64 `json:"mailboxes"` // users of whom something waits or is on its way, now
+	Queued    int64 `json:"queued"`    // events that wait in mailboxes, now
+	InHand    int64 `json:"in_hand"`   // messages taken over from the server and not settled, now
 }
 
 // New returns an Ingest. current answers with the playbook in force; it is asked once a page.
@@ -63,10 +74,26 @@ func New(js jetstream.JetStream, sender Sender, current func() (Playbook, error)
 
 // Stats returns the counts so far.
 func (i *Ingest) Stats() Stats {
-	return Stats{
+	stats := Stats{
 		Received: i.stats.received.Load(), Signaled: i.stats.signaled.Load(), Signals: i.stats.signals.Load(),
-		Skipped: i.stats.skipped.Load(), Rejected: i.stats.rejected.Load(),
+		Retries: i.stats.retries.Load(), Skipped: i.stats.skipped.Load(), Rejected: i.stats.rejected.Load(),
+		Mailboxes: i.stats.mailboxes.Load(), Queued: i.stats.queued.Load(),
+		InHand: int64(i.held.count()),
 	}
+	i.stats.byReason.Range(func(reason, n any) bool {
+		if stats.RejectedBy == nil {
+			stats.RejectedBy = make(map[schema.Reason]int64)
+		}
+		stats.RejectedBy[reason.(schema.Reason)] = n.(*atomic.Int64).Load() //nolint:forcetypeassert,errcheck // reject stores nothing else
+		return true
+	})
+	return stats
+}
+
+func (s *stats) reject(reason schema.Reason) {
+	s.rejected.Add(1)
+	n, _ := s.byReason.LoadOrStore(reason, new(atomic.Int64))
+	n.(*atomic.Int64).Add(1) //nolint:forcetypeassert,errcheck // see above
 }
 
 // Run reads until ctx ends, then settles the page in hand. It returns an error where the consumer cannot be made or is
@@ -199,6 +226,12 @@ func (h *held) release(message jetstream.Msg) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.bySequence, meta.Sequence.Stream)
+}
+
+func (h *held) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.bySequence)
 }
 
 func (h *held) all() []jetstream.Msg {

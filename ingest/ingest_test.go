@@ -339,8 +339,12 @@ func TestBadMessagesBecomeOneDeadLetterEach(t *testing.T) {
 	eventually(t, func() bool { return s.count() == 1 }, "the good message does not go on")
 	settled(t, js)
 	require.Equal(t, []string{"good"}, s.ids("a"))
+	by := map[schema.Reason]int64{}
+	for reason := range messages {
+		by[reason] = 1
+	}
 	require.Equal(t, ingest.Stats{
-		Received: int64(len(messages) + 1), Rejected: int64(len(messages)), Signaled: 1, Signals: 1,
+		Received: int64(len(messages) + 1), Rejected: int64(len(messages)), RejectedBy: by, Signaled: 1, Signals: 1,
 	}, in.Stats())
 
 	got := letters(t, js)
@@ -425,7 +429,9 @@ func TestRefusedBatchBecomesUndeliverable(t *testing.T) {
 	require.Contains(t, got[0].Header.Get(schema.HeaderMessage), "signal too large")
 	require.Equal(t, []string{"a1"}, s.ids("a"))
 	require.Equal(t, 2, s.attempts()) // what can never succeed is not tried again
-	require.Equal(t, ingest.Stats{Received: 2, Signaled: 1, Signals: 1, Rejected: 1}, in.Stats())
+	require.Equal(t, ingest.Stats{
+		Received: 2, Signaled: 1, Signals: 1, Rejected: 1, RejectedBy: map[schema.Reason]int64{schema.ReasonUndeliverable: 1},
+	}, in.Stats())
 }
 
 func TestSenderAway(t *testing.T) {

@@ -45,11 +45,13 @@ func newMailboxes(i *Ingest) *mailboxes {
 func (m *mailboxes) put(ctx context.Context, user schema.JourneyStart, q queued, current Playbook) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.ingest.stats.queued.Add(1)
 	box := m.byToken[user.UserToken]
 	if box != nil {
 		box.events, box.current = append(box.events, q), current
 		return
 	}
+	m.ingest.stats.mailboxes.Add(1)
 	m.byToken[user.UserToken] = &mailbox{user: user, current: current, events: []queued{q}}
 	m.carriers.Go(func() { m.carry(ctx, user) })
 }
@@ -76,12 +78,14 @@ func (m *mailboxes) take(token string) ([]queued, Playbook) {
 	defer m.mu.Unlock()
 	box := m.byToken[token]
 	if len(box.events) == 0 {
+		m.ingest.stats.mailboxes.Add(-1)
 		delete(m.byToken, token)
 		return nil, Playbook{}
 	}
 	n := m.ingest.batchSize(box.events)
 	batch := box.events[:n]
 	box.events = box.events[n:]
+	m.ingest.stats.queued.Add(int64(-n))
 	return batch, box.current
 }
 
@@ -108,6 +112,7 @@ func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg, boxes *ma
 			boxes.put(ctx, user, queued{message, event}, current)
 		}
 	}
+	tell(i.cfg.Meters.Page, float64(len(page)))
 	i.stats.received.Add(int64(len(page))) // counted when all are on their way
 }
 
@@ -183,7 +188,10 @@ func (i *Ingest) send(ctx context.Context, user schema.JourneyStart, events []qu
 	case err == nil:
 		i.stats.signals.Add(1)
 		i.stats.signaled.Add(int64(len(events)))
+		tell(i.cfg.Meters.Batch, float64(len(events)))
+		now := time.Now().UnixMilli()
 		for _, q := range events {
+			tell(i.cfg.Meters.Delay, max(0, float64(now-q.event.ReceivedAt)/1000))
 			i.ack(q.message)
 		}
 	case ctx.Err() != nil: // left unacknowledged: the next process gets them
@@ -208,10 +216,13 @@ func (i *Ingest) batchSize(events []queued) int {
 // persist tries until the batch is durable, ctx ends, or the error says that it never will be.
 func (i *Ingest) persist(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) error {
 	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
+		began := time.Now()
 		err := i.sender.Send(ctx, user, batch)
+		tell(i.cfg.Meters.Signal, time.Since(began).Seconds())
 		if err == nil || schema.CodeOf(err) == schema.CodeInvalid || ctx.Err() != nil {
 			return err
 		}
+		i.stats.retries.Add(1)
 		i.logger.WarnContext(ctx, "signal not taken, trying again", slog.String("user_token", user.UserToken),
 			slog.Uint64("sequence", batch.Events[0].Sequence), slog.Duration("delay", delay), slog.Any("error", err))
 		select {
@@ -249,7 +260,7 @@ func (i *Ingest) bury(ctx context.Context, message jetstream.Msg, cause error) {
 		}
 		return
 	}
-	i.stats.rejected.Add(1)
+	i.stats.reject(rejection.Reason)
 	i.logger.WarnContext(ctx, "event refused", slog.String("reason", string(rejection.Reason)), slog.String("field", rejection.Field),
 		slog.Uint64("sequence", sequence), slog.String("subject", schema.Clean(message.Subject())))
 	i.ack(message)

@@ -129,10 +129,20 @@ func (c *carrier[R]) store(ctx context.Context, entries []entry[R]) error {
 	}
 	rows := pick(entries, func(e entry[R]) R { return e.row })
 	name := token(c.name, pick(entries, func(e entry[R]) delivery { return e.delivery }))
-	err := c.persist(ctx, "insert", func(ctx context.Context) error { return c.insert(ctx, name, rows) })
+	err := c.persist(ctx, "insert", func(ctx context.Context) error {
+		began := time.Now()
+		err := c.insert(ctx, name, rows)
+		if meter := c.cfg.Meters.Insert; meter != nil {
+			meter(c.name, time.Since(began).Seconds())
+		}
+		return err
+	})
 	if err == nil {
 		c.rows.Add(uint64(len(rows)))
 		c.batches.Add(1)
+		if meter := c.cfg.Meters.Batch; meter != nil {
+			meter(c.name, len(rows))
+		}
 		return nil
 	}
 	exception, ok := blamesRow(err)

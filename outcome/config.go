@@ -43,6 +43,13 @@ type SinkConfig struct {
 	MaxRetryWait time.Duration // between two attempts while ClickHouse is away, at most. Defaults to 5 s.
 	MaxBytes     int           // payload that one consumer holds in memory, about. Defaults to 64 MiB.
 	Logger       *slog.Logger  // Defaults to none.
+	Meters       Meters        // are told how it goes. Defaults to none.
+}
+
+// Meters measure the sink. They are called from several goroutines and must not block; nil ones are not called.
+type Meters struct {
+	Batch  func(consumer string, rows int)        // one insert that was stored
+	Insert func(consumer string, seconds float64) // what one insert took, whether it succeeded or not
 }
 
 func (c SinkConfig) withDefaults() SinkConfig {

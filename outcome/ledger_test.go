@@ -1,6 +1,7 @@
 package outcome_test
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,7 +10,7 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// TestLedger: what a judge reads is what analysts see, user by user and in order; copies are counted apart.
+// TestLedger: what a judge reads is what analysts see, user by user and in order; copies are counted apart, and the meters say what was written.
 func TestLedger(t *testing.T) {
 	t.Parallel()
 	store, js := openStore(t), jetStream(t)
@@ -23,9 +24,26 @@ func TestLedger(t *testing.T) {
 		Journey: "j", StepKey: "s", Action: "a", ActionID: "a1", Segment: "g", Experiment: "x", Goal: "o", Reason: "expired",
 	}
 	publishOutcome(t, js, o)
-	_, stop := runSink(t, js, store, outcome.SinkConfig{})
+	var mu sync.Mutex
+	rows, inserts := map[string]int{}, map[string]int{}
+	_, stop := runSink(t, js, store, outcome.SinkConfig{Meters: outcome.Meters{
+		Batch: func(consumer string, n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			rows[consumer] += n
+		},
+		Insert: func(consumer string, took float64) {
+			mu.Lock()
+			defer mu.Unlock()
+			if took > 0 {
+				inserts[consumer]++
+			}
+		},
+	}})
 	settled(t, js)
 	stop()
+	require.Equal(t, map[string]int{schema.ArchiveConsumer: 3, schema.OutcomesConsumer: 1, schema.DeadLettersConsumer: 1}, rows)
+	require.Len(t, inserts, 3)
 
 	archive := func(from, to string) (all []string) {
 		for a, err := range store.Archive(t.Context(), from, to) {

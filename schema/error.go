@@ -75,6 +75,16 @@ const (
 	ReasonMaxDeliveries Reason = "max_deliveries" // a consumer was handed it as often as it may, and never acknowledged it
 )
 
+// Reasons lists every reason, in the order above.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonMalformedJSON, ReasonTrailingData, ReasonNotAnObject, ReasonInvalidUTF8, ReasonDuplicateKey, ReasonUnknownField,
+		ReasonWrongType, ReasonTooDeep, ReasonTooManyKeys, ReasonBadKey, ReasonValueTooLong, ReasonNumberRange, ReasonTooLarge,
+		ReasonMissingUser, ReasonIllegalID, ReasonBadID, ReasonIDTooLong, ReasonBadEventID, ReasonBadEventName, ReasonBadTimestamp,
+		ReasonFuture, ReasonTooOld, ReasonUndeliverable, ReasonMaxDeliveries,
+	}
+}
+
 // Rejection refuses one message. Reason is for a machine; Field and Message tell a person what to mend.
 type Rejection struct {
 	Reason  Reason

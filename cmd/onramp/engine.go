@@ -39,6 +39,7 @@ type servers struct {
 	ClickHousePassword string `name:"clickhouse-password" env:"ONRAMP_CLICKHOUSE_PASSWORD" help:"ClickHouse password."`
 	WorkspaceKey       string `env:"ONRAMP_WORKSPACE_KEY" help:"Secret of at least 16 bytes that makes user tokens. Never change it: every user would become another."`
 	APIAddr            string `name:"api-addr" env:"ONRAMP_API_ADDR" help:"Address the HTTP API listens on. Defaults to 127.0.0.1:8080; a role without API answers /livez and /readyz there if one is given."`
+	AdminAddr          string `env:"ONRAMP_ADMIN_ADDR" help:"Address of /metrics and /debug/pprof/, for operators alone. Defaults to 127.0.0.1:9464, or a free port of loopback where that is taken; off for none."`
 	Webhooks           string `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
 	Replicas           int    `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
 }
@@ -74,6 +75,9 @@ type engine struct {
 	listen net.Listener // of the API
 	links  map[string]string
 
+	admin   net.Listener // of metrics and profiles; nil: none
+	metrics *metrics     // nil where there is no admin port
+
 	exclusive bool                       // no other process ingests
 	inProcess nats.InProcessConnProvider // nil: over the network
 }
@@ -97,13 +101,14 @@ func (e *engine) open(ctx context.Context) error {
 	if len(e.servers.WorkspaceKey) < 16 {
 		return usagef("the workspace key has %d bytes and needs 16: set ONRAMP_WORKSPACE_KEY", len(e.servers.WorkspaceKey))
 	}
-	steps := []func(context.Context) error{e.openListener, e.openNATS, e.openTemporal, e.openClickHouse, e.assemble}
+	steps := []func(context.Context) error{e.openListener, e.openAdmin, e.openNATS, e.openTemporal, e.openClickHouse, e.assemble}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			e.close()
 			return err
 		}
 	}
+	e.metrics.watch(e)
 	return nil
 }
 
@@ -135,6 +140,12 @@ func (e *engine) openNATS(ctx context.Context) error {
 
 func (e *engine) openLibrary(ctx context.Context) (err error) {
 	e.library, err = worker.OpenLibrary(ctx, e.js, e.servers.Replicas, e.logger)
+	return err
+}
+
+// readLibrary is openLibrary for a command that only looks.
+func (e *engine) readLibrary(ctx context.Context) (err error) {
+	e.library, err = worker.ReadLibrary(ctx, e.js, e.logger)
 	return err
 }
 
@@ -178,9 +189,13 @@ func (e *engine) openTemporal(ctx context.Context) error {
 func (e *engine) dialTemporal(ctx context.Context) error {
 	dialCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	c, err := client.DialContext(dialCtx, client.Options{
+	options := client.Options{
 		HostPort: e.servers.TemporalAddress, Namespace: e.servers.TemporalNamespace, Logger: sdklog.NewStructuredLogger(e.logger),
-	})
+	}
+	if e.metrics != nil {
+		options.MetricsHandler = newTemporalMetrics(e.metrics.registry)
+	}
+	c, err := client.DialContext(dialCtx, options)
 	if err != nil {
 		return fmt.Errorf("temporal at %s does not answer (%w): start it, or say where it is with --temporal-address or ONRAMP_TEMPORAL_ADDRESS", e.servers.TemporalAddress, err)
 	}
@@ -211,7 +226,7 @@ func (e *engine) assemble(context.Context) error {
 	var err error
 	if e.roles.ingest {
 		e.ingest, err = ingest.New(e.js, ingest.NewSignals(e.temporal), e.current, ingest.Config{
-			WorkspaceKey: []byte(e.servers.WorkspaceKey), Exclusive: e.exclusive,
+			WorkspaceKey: []byte(e.servers.WorkspaceKey), Exclusive: e.exclusive, Meters: e.metrics.ingestMeters(),
 		}, e.logger.With(slog.String("role", "ingest")))
 		if err != nil {
 			return err
@@ -220,7 +235,7 @@ func (e *engine) assemble(context.Context) error {
 	if e.roles.sink {
 		e.sink = outcome.NewSink(e.js, e.store, outcome.SinkConfig{
 			WorkspaceKey: []byte(e.servers.WorkspaceKey), Logger: e.logger.With(slog.String("role", "sink")),
-			AckWait: sinkAckWait,
+			AckWait: sinkAckWait, Meters: e.metrics.sinkMeters(),
 		})
 	}
 	logger := e.logger.With(slog.String("role", "api"))
@@ -228,7 +243,7 @@ func (e *engine) assemble(context.Context) error {
 		e.mirror = api.NewMirror(e.js, logger)
 	}
 	if e.listen != nil {
-		cfg := api.Config{Addr: e.servers.APIAddr, WorkspaceKey: []byte(e.servers.WorkspaceKey), Links: e.links, Version: version()}
+		cfg := api.Config{Addr: e.servers.APIAddr, WorkspaceKey: []byte(e.servers.WorkspaceKey), Links: e.links, Version: version(), Answered: e.metrics.answered()}
 		if e.roles.api && e.store != nil {
 			cfg.Experiments = &shelf{reader: &reader{store: e.store, book: e.playbook}, held: make(map[string]*held)}
 		}
@@ -272,10 +287,12 @@ func (e *engine) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		deps := worker.Deps{
+			Books: e.library, Delivery: activities.NewDelivery(e.js, webhooks, time.Now), Record: activities.NewRecord(e.js, time.Now),
+		}
+		deps.Delivery.Meters, deps.Record.Meters = e.metrics.workerMeters(), e.metrics.workerMeters()
 		group.Go(func() error {
-			return worker.Run(ctx, e.temporal, worker.Config{}, worker.Deps{
-				Books: e.library, Delivery: activities.NewDelivery(e.js, webhooks, time.Now), Record: activities.NewRecord(e.js, time.Now),
-			}, e.logger.With(slog.String("role", "worker")))
+			return worker.Run(ctx, e.temporal, worker.Config{}, deps, e.logger.With(slog.String("role", "worker")))
 		})
 	}
 	if e.sink != nil {
@@ -284,6 +301,9 @@ func (e *engine) run(ctx context.Context) error {
 	if e.mirror != nil {
 		group.Go(func() error { return e.mirror.Run(ctx) })
 	}
+	if e.admin != nil {
+		group.Go(func() error { return e.serveAdmin(ctx) })
+	}
 	if e.server != nil {
 		group.Go(func() error { return e.server.Serve(ctx, e.listen) })
 	}
@@ -291,8 +311,11 @@ func (e *engine) run(ctx context.Context) error {
 }
 
 func (e *engine) close() {
-	if e.listen != nil {
-		if err := e.listen.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	for _, listener := range []net.Listener{e.listen, e.admin} {
+		if listener == nil {
+			continue
+		}
+		if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			e.logger.Warn("listener not closed", slog.Any("error", err))
 		}
 	}

@@ -174,7 +174,7 @@ func (c *explainCommand) versions(ctx context.Context, e *engine, token string) 
 	if err := e.connectNATS(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.openLibrary(ctx); err != nil {
+	if err := e.readLibrary(ctx); err != nil {
 		return nil, err
 	}
 	named, err := e.store.Playbooks(ctx, token)

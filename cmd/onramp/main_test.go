@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -61,7 +62,7 @@ func startDev(t *testing.T, dir string, more ...string) *process {
 	t.Helper()
 	args := append([]string{
 		asOnramp, "dev", "--data", dir, "--json", "--nats-port", "0", "--temporal-port", "0", "--ui-port", "0",
-		"--clickhouse-port", "0", "--clickhouse-http-port", "0", "--api-addr", "127.0.0.1:0",
+		"--clickhouse-port", "0", "--clickhouse-http-port", "0", "--api-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0",
 	}, more...)
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...)
 	cmd.Stderr = os.Stderr
@@ -171,6 +172,9 @@ func TestEventBecomesRow(t *testing.T) {
 	t.Run("bad input ends in the dead letters, once, and the next event goes on", func(t *testing.T) { //nolint:paralleltest // in order
 		badInput(t, js, store)
 	})
+	t.Run("operators have a port of their own", func(t *testing.T) { //nolint:paralleltest // in order
+		adminPort(t, p)
+	})
 	t.Run("it ends cleanly", func(t *testing.T) { //nolint:paralleltest // last
 		require.NoError(t, p.cmd.Process.Signal(os.Interrupt))
 		ended := make(chan error, 1)
@@ -216,6 +220,36 @@ func explained(t *testing.T, p *process, store *outcome.Store, token string) {
 	unknown := onramp(t.Context(), "explain", "nobody", "--temporal-address", p.addrs["temporal"])
 	require.Equal(t, exitFailed, unknown.code)
 	require.Contains(t, unknown.err, "no event that the playbook reads has come")
+}
+
+// adminPort finds in the metrics what the test has done so far, and on the API's port no metrics and no profiles.
+func adminPort(t *testing.T, p *process) {
+	t.Helper()
+	code, body := get(t, p.addrs["admin"]+"/metrics")
+	require.Equal(t, 200, code)
+	text := string(body)
+	for series, value := range map[string]string{
+		`onramp_outcomes_total{kind="action_delivered"}`:                          "[1-9]",
+		`onramp_action_attempts_total{action="send_tutorial",result="delivered"}`: "[1-9]",
+		`onramp_decision_latency_seconds_count`:                                   "[1-9]",
+		`onramp_ingest_events_total{result="signaled"}`:                           "2",
+		`onramp_ingest_dead_letters_total{reason="too_large"}`:                    "1",
+		`onramp_sink_batch_rows_sum{consumer="archive"}`:                          "2",
+		`onramp_profiles`:     "2",
+		`onramp_jetstream_up`: "1",
+		`onramp_http_request_duration_seconds_count{code="200",route="/v1/users/{id}"}`: "1",
+	} {
+		require.Regexp(t, "(?m)^"+regexp.QuoteMeta(series)+" "+value, text)
+	}
+	require.Regexp(t, `temporal_workflow_task_execution_latency_seconds_count\{.*workflow_type="Journey"\} [1-9]`, text)
+	require.NotContains(t, text, "example.com")
+	require.NotContains(t, text, schema.UserToken([]byte(embeddedKey), "first@example.com"))
+	code, _ = get(t, p.addrs["admin"]+"/debug/pprof/heap?debug=1")
+	require.Equal(t, 200, code)
+	for _, path := range []string{"/metrics", "/debug/pprof/"} {
+		code, _ = get(t, p.addrs["api"]+path)
+		require.Equal(t, 404, code)
+	}
 }
 
 func badInput(t *testing.T, js jetstream.JetStream, store *outcome.Store) {

@@ -9,11 +9,15 @@ import (
 
 // printAddresses tells where everything listens.
 func printAddresses(io stdio, l *local, current worker.Current, asJSON bool) {
-	apiURL := "http://" + l.listen.Addr().String()
+	apiURL, admin, metricsURL := "http://"+l.listen.Addr().String(), "", "off"
+	if l.admin != nil {
+		admin = "http://" + l.admin.Addr().String()
+		metricsURL = admin + "/metrics"
+	}
 	if asJSON {
 		if err := json.NewEncoder(io.out).Encode(map[string]string{
 			"nats": l.stack.NATSURL, "temporal": l.stack.TemporalAddress, "ui": l.stack.UIURL, "clickhouse": l.stack.ClickHouseAddr,
-			"clickhouse_http": l.stack.ClickHouseHTTPURL, "api": apiURL, "data": l.stack.Dir, "playbook": current.Hash,
+			"clickhouse_http": l.stack.ClickHouseHTTPURL, "api": apiURL, "admin": admin, "data": l.stack.Dir, "playbook": current.Hash,
 		}); err != nil {
 			l.logger.Warn("addresses not printed")
 		}
@@ -27,6 +31,7 @@ func printAddresses(io stdio, l *local, current worker.Current, asJSON bool) {
 		{"ClickHouse", l.stack.ClickHouseAddr + "  database onramp"},
 		{"ClickHouse HTTP", l.stack.ClickHouseHTTPURL + "/play"},
 		{"API", apiURL},
+		{"Metrics", metricsURL},
 		{"Playbook", current.Name + "  version " + current.Hash},
 		{"Data", l.stack.Dir},
 	} {

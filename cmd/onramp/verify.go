@@ -13,7 +13,6 @@ import (
 	"github.com/onramphq/onramp/internal/verify"
 	"github.com/onramphq/onramp/outcome"
 	"github.com/onramphq/onramp/schema"
-	"github.com/onramphq/onramp/worker"
 )
 
 type verifyCommand struct {
@@ -96,16 +95,16 @@ func (c *verifyCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) 
 
 // verifyEngine judges every user of a running engine, or only the one of a token.
 func verifyEngine(ctx context.Context, e *engine, key []byte, only string, io stdio) (*verified, error) {
-	library, err := worker.ReadLibrary(ctx, e.js, e.logger)
-	if err != nil {
+	if err := e.readLibrary(ctx); err != nil {
 		return nil, err
 	}
 	v := &verifier{
 		engine: e, key: key, only: only, io: io, letters: verify.Letters{},
 		result: &verified{Found: []verify.Difference{}, Unjudged: []unjudged{}},
 	}
-	v.inputs = verify.Inputs{Books: library, Letters: v.letters}
-	if v.inputs.Stored, err = library.Stored(ctx); err != nil {
+	v.inputs = verify.Inputs{Books: e.library, Letters: v.letters}
+	var err error
+	if v.inputs.Stored, err = e.library.Stored(ctx); err != nil {
 		return nil, err
 	}
 	if err := v.begin(ctx); err != nil {

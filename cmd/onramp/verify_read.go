@@ -315,11 +315,14 @@ func (v *verifier) ask(ctx context.Context, one *part) error {
 }
 
 func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
-	for range askTries {
+	for n := 0; n < askTries && u.Silent == ""; n++ {
 		if err := v.askState(ctx, u); err != nil {
 			return err
 		}
 		if u.Busy { // a busy engine may need longer
+			if err := v.askTask(ctx, u); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := v.askProfile(ctx, u); err != nil {
@@ -328,9 +331,6 @@ func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
 		if u.State == nil || u.Profile == nil || u.Profile.Sequence <= u.State.Sequence {
 			return nil
 		}
-	}
-	if u.Busy {
-		return v.askTask(ctx, u)
 	}
 	return nil
 }

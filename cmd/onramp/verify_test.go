@@ -138,6 +138,10 @@ func TestVerify(t *testing.T) {
 	harm(12, "workflow", "closed", func() {
 		require.NoError(t, p.temporal(t).TerminateWorkflow(t.Context(), schema.WorkflowID(token(12)), "", "a test"))
 	})
+	harm(14, "workflow", "silent", func() { // its task fails for ever
+		signal := schema.EventBatch{Playbook: "no such playbook", Revision: 99}
+		require.NoError(t, p.temporal(t).SignalWorkflow(t.Context(), schema.WorkflowID(token(14)), "", schema.EventsReceived.Name, signal))
+	})
 	harm(-1, "archive", "missing", func() {
 		exec("ALTER TABLE dead_letters DELETE WHERE sequence = ?"+remove, refused)
 		require.NoError(t, stream(schema.DeadLettersStream).DeleteMsg(t.Context(), 1))
@@ -161,7 +165,7 @@ func TestVerify(t *testing.T) {
 		require.True(t, told[one], "not found: %s", one)
 	}
 	for n := range users {
-		require.Equal(t, n >= 1 && n <= 13, harmed[token(n)], "user %d: %v", n, guilty.Found)
+		require.Equal(t, n >= 1 && n <= 14, harmed[token(n)], "user %d: %v", n, guilty.Found)
 	}
 	i := slices.IndexFunc(guilty.Found, func(d verify.Difference) bool { return d.User == token(1) && d.Field == "archive" })
 	require.Equal(t, sequences["v-1"], guilty.Found[i].Sequence)
