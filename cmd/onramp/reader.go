@@ -37,7 +37,7 @@ func (r *reader) read(ctx context.Context, key string, since time.Time) (*result
 	if err != nil {
 		return nil, err
 	}
-	result := &results.Results{Engine: version(), Analysis: analysis, Journeys: journeysOf(analysis, funnel)}
+	result := &results.Results{Engine: version(), Analysis: analysis, Journeys: journeysOf(analysis, funnel), Pooled: results.PooledOf(analysis)}
 	if result.AnalysisID, err = r.store.Keep(ctx, analysis, result.Engine); err != nil {
 		return nil, err
 	}
