@@ -99,6 +99,13 @@ func TestAnalyst(t *testing.T) {
 		require.Contains(t, string(page), `id="verdict"`)
 		require.Contains(t, string(page), "WITH exposed AS", "the query that can be asked again")
 	})
+	t.Run("a reading that was kept", func(t *testing.T) {
+		kept := a.results(t, "--snapshot", got.AnalysisID)
+		require.Equal(t, got.Analysis, kept.Analysis)
+		again := a.results(t, demoExperiment)
+		require.Equal(t, got.AnalysisID, again.AnalysisID, "the same reading is kept once")
+		require.Equal(t, exitFailed, a.tries(t, "results", "--snapshot", "nonsense").code)
+	})
 	t.Run("over HTTP", func(t *testing.T) { a.overHTTP(t, got) })
 	t.Run("nobody knows it", func(t *testing.T) {
 		missing := a.tries(t, "results", "nonsense")
