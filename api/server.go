@@ -24,6 +24,10 @@ const (
 	routeLive  = "/livez"
 	routeReady = "/readyz"
 	routeUser  = "/v1/users/{id}"
+
+	routeExperiments = "/v1/experiments"
+	routeResults     = "/v1/experiments/{key}/results"
+	routePage        = "/experiments/{key}"
 )
 
 // Limits of a request.
@@ -50,6 +54,8 @@ type Config struct {
 	Links map[string]string
 	// Version of the program, for the page. Defaults to nothing.
 	Version string
+	// Experiments reads results. Defaults to none: there are no such routes then.
+	Experiments Experiments
 }
 
 func (c Config) withDefaults() Config {
@@ -100,6 +106,9 @@ func (s *Server) Handler() http.Handler {
 	routes := map[string]http.HandlerFunc{routeIndex: s.index, routeLive: s.live, routeReady: s.readiness}
 	if s.mirror != nil {
 		routes[routeUser] = s.user
+	}
+	if s.cfg.Experiments != nil {
+		routes[routeExperiments], routes[routeResults], routes[routePage] = s.listExperiments, s.experimentResults, s.experimentPage
 	}
 	mux := http.NewServeMux()
 	for pattern, handle := range routes {

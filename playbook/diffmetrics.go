@@ -82,6 +82,7 @@ func (d *differ) reading(key string, old, now *Experiment) {
 	d.setting(change("n_star changed", Warning, afterTheData), number(old.NStar), number(now.NStar))
 	d.setting(change("correction changed", Warning, afterTheData), string(old.Correction), string(now.Correction))
 	d.setting(change("planned size changed", Info, "the always-valid figures hold at any size"), strconv.Itoa(old.Planned), strconv.Itoa(now.Planned))
+	d.setting(change("decide changed", Info, "onramp experiment decide goes by it"), old.Decide.Text(), now.Decide.Text())
 }
 
 func namespaceText(n *Namespace) string {

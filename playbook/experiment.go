@@ -31,7 +31,8 @@ type Experiment struct {
 	Alpha       float64  // 0: the default
 	NStar       float64  // 0: the default
 	Correction  experiment.Correction
-	Planned     int // users of all arms it was planned for; 0: no plan
+	Planned     int    // users of all arms it was planned for; 0: no plan
+	Decide      Decide // what may be decided by the figures
 }
 
 // Namespace is a line from 0 to 1 on which experiments share out the users: each takes a range, and every user stands at one place.
@@ -61,7 +62,7 @@ const MaxForced = 100
 func experimentKeys() []string {
 	return []string{
 		"description", "variants", "coverage", "seed", "hash_version", "holdout", "namespace", "forced", "factors", "control", "primary", "metrics",
-		"segments", "covariates", "alpha", "n_star", "correction", "planned",
+		"segments", "covariates", "alpha", "n_star", "correction", "planned", "decide",
 	}
 }
 
@@ -102,6 +103,7 @@ func (c *compiler) experiments(node *yaml.Node) {
 		c.playbook.Experiments[key] = e
 	}
 	c.exclusive(pairs)
+	c.allocations(pairs)
 }
 
 func (e *Experiment) has(variant string) bool {
@@ -345,6 +347,7 @@ func (c *compiler) settings(f map[string]*yaml.Node, e *Experiment) {
 		c.fail(f["correction"], "correction must be holm, benjamini_hochberg or benjamini_yekutieli")
 	}
 	e.Correction = correction
+	c.decide(f["decide"], e)
 }
 
 // MetricsOf returns the metrics an experiment is read by, the primary one first. Where it names none, these are the goals of the

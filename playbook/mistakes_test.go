@@ -405,6 +405,9 @@ func (s *source) badWeights() []mutant {
 // duplicateIDs gives a step the id of another one of its journey. Either may be the mistake.
 func (s *source) duplicateIDs() []mutant {
 	journeys := valueOf(s.root, "journeys")
+	if journeys == nil { // a playbook that only reads an experiment
+		return nil
+	}
 	var list []mutant
 	ids := s.values("step.id")
 	for i := 0; i < len(journeys.Content); i += 2 {

@@ -80,7 +80,7 @@ func (c *backtestCommand) Run(ctx context.Context, io stdio, logger *slog.Logger
 	if source.log != nil {
 		source.log.printRejects(io)
 	}
-	if err := writeBacktest(io.out, result, isTerminal(io.out)); err != nil {
+	if err := writeBacktest(io.out, result, colored(io.out)); err != nil {
 		return fmt.Errorf("print report: %w", err)
 	}
 	say(io.out, "\n%d events of %d users up to %s, in %.1f s\n", result.New.Events, result.New.Users, c.Until.UTC().Format(time.RFC3339), time.Since(began).Seconds())
@@ -228,7 +228,7 @@ func (c *backtestCommand) tell(book *playbook.Playbook, source *logSource, zone 
 		if c.JSON {
 			return writeJSON(io.out, story)
 		}
-		return writeStory(io.out, story, zone, isTerminal(io.out))
+		return writeStory(io.out, story, zone, colored(io.out))
 	}
 	return fmt.Errorf("user %s has no event in the log", schema.Clean(c.Story))
 }

@@ -77,7 +77,8 @@ func (c *demoCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) er
 		if err := c.print(io, report); err != nil || !c.Keep {
 			return err
 		}
-		say(io.err, "\nEverything keeps running; stop with Ctrl-C.\n  Temporal UI  %s\n  ClickHouse   %s/play\n  NATS         %s\n", l.stack.UIURL, l.stack.ClickHouseHTTPURL, l.stack.NATSURL)
+		say(io.err, "\nEverything keeps running; stop with Ctrl-C.\n  Temporal UI  %s\n  ClickHouse   %s  database onramp; queries at %s/play\n  NATS         %s\n  Results      http://%s/experiments/%s\n  the same     onramp results %s --clickhouse-addr %s\n",
+			l.stack.UIURL, l.stack.ClickHouseAddr, l.stack.ClickHouseHTTPURL, l.stack.NATSURL, l.listen.Addr(), demoExperiment, demoExperiment, l.stack.ClickHouseAddr)
 		<-ctx.Done()
 		return nil
 	})
@@ -182,7 +183,7 @@ func (c *demoCommand) print(io stdio, report *demoReport) error {
 	if c.JSON {
 		return writeJSON(io.out, report)
 	}
-	if err := report.WriteText(io.out, isTerminal(io.out)); err != nil {
+	if err := report.WriteText(io.out, colored(io.out)); err != nil {
 		return fmt.Errorf("print report: %w", err)
 	}
 	say(io.out, "\nUsers worth a look (with --keep)\n  activated  %s\n  dropped    %s\n", report.Links["converted_user"], report.Links["dropped_user"])

@@ -228,7 +228,11 @@ func (e *engine) assemble(context.Context) error {
 		e.mirror = api.NewMirror(e.js, logger)
 	}
 	if e.listen != nil {
-		e.server = api.New(api.Config{Addr: e.servers.APIAddr, WorkspaceKey: []byte(e.servers.WorkspaceKey), Links: e.links}, e.mirror, e.checks(), logger)
+		cfg := api.Config{Addr: e.servers.APIAddr, WorkspaceKey: []byte(e.servers.WorkspaceKey), Links: e.links, Version: version()}
+		if e.roles.api && e.store != nil {
+			cfg.Experiments = &shelf{reader: &reader{store: e.store, book: e.playbook}, held: make(map[string]*held)}
+		}
+		e.server = api.New(cfg, e.mirror, e.checks(), logger)
 	}
 	return nil
 }

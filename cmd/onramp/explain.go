@@ -61,7 +61,7 @@ func (c *explainCommand) Run(ctx context.Context, io stdio, logger *slog.Logger)
 	if c.JSON {
 		return writeJSON(io.out, story)
 	}
-	color := isTerminal(io.out)
+	color := colored(io.out)
 	say(io.out, "%s\n", markdown(journey.Explain(story.Books, &story.State), color))
 	say(io.out, "%s\n", paint(color).bold("What happened"))
 	return writeStory(io.out, story, zone, color)
@@ -94,7 +94,7 @@ func (c *explainCommand) live(ctx context.Context, io stdio, logger *slog.Logger
 	if err != nil {
 		return err
 	}
-	say(io.out, "%s", markdown(page, isTerminal(io.out)))
+	say(io.out, "%s", markdown(page, colored(io.out)))
 	return nil
 }
 

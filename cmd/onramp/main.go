@@ -69,10 +69,14 @@ type cli struct {
 	Apply    applyCommand    `cmd:"" help:"Put a playbook in force and bring it to every running user."`
 	Graph    graphCommand    `cmd:"" help:"Draw the journeys of a playbook, as Mermaid text or SVG."`
 	Letters  lettersCommand  `cmd:"" name:"deadletters" help:"List, show, send in again or drop the messages that were refused for good."`
+	Verify   verifyCommand   `cmd:"" help:"Work out every user again from the log, and say where archive, outcomes, profile or workflow differ."`
 	Schema   schemaCommand   `cmd:"" help:"Print the JSON Schema of playbook files, for editors."`
 	Health   healthCommand   `cmd:"" help:"Ask a running API whether it is ready; for container health checks."`
 	Bench    benchCommand    `cmd:"" help:"Measure the path against bare SDK loops on the same embedded servers."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
+
+	Results    resultsCommand    `cmd:"" help:"Read the results of an experiment: verdict, intervals, segments; as text, JSON or a page."`
+	Experiment experimentCommand `cmd:"" help:"Plan an experiment, load one that ran elsewhere, test its analysis on its own rows, decide it."`
 }
 
 // usageError is a failure of the caller's: exit code 2.

@@ -175,7 +175,7 @@ func (c *replayCommand) print(io stdio, report *replayReport) error {
 	if report.Rejected > 0 {
 		say(io.err, "%d lines are no events; they are kept in %s\n", report.Rejected, c.Rejects)
 	}
-	if err := report.WriteText(io.out, isTerminal(io.out)); err != nil {
+	if err := report.WriteText(io.out, colored(io.out)); err != nil {
 		return fmt.Errorf("print report: %w", err)
 	}
 	say(io.out, "\n%d rows read, %d rejected, %d published, %d of them known already; %d events of %d users archived, in %.0f s\n",

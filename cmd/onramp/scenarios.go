@@ -83,7 +83,7 @@ func (c *testCommand) Run(ctx context.Context, io stdio) error {
 }
 
 func printScenario(io stdio, r *scenario.Report, took time.Duration) {
-	p := paint(isTerminal(io.out))
+	p := paint(colored(io.out))
 	if r.Passed {
 		say(io.out, "%s  %5.1f ms  %s\n", p.green("ok  "), float64(took.Microseconds())/1000, printable(r.Scenario))
 		return

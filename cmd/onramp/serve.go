@@ -108,10 +108,14 @@ type versionCommand struct{}
 
 // Run prints the version that the build recorded.
 func (versionCommand) Run(_ context.Context, io stdio) error { //nolint:unparam // the shape of a command
-	version := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
-	}
-	say(io.out, "onramp %s\n", version)
+	say(io.out, "onramp %s\n", version())
 	return nil
+}
+
+// version is what the build recorded.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "unknown"
 }

@@ -1,0 +1,38 @@
+package outcome_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/onramphq/onramp/outcome"
+)
+
+// Ada met two variants and is left out; bob converted before he met his; what came before the exposure counts for nobody.
+func TestVariantFunnel(t *testing.T) {
+	t.Parallel()
+	store := openStore(t)
+	carryTwice(t, store)
+	got, err := store.VariantFunnel(t.Context(), "checklist_first", time.Time{})
+	require.NoError(t, err)
+	require.Equal(t, []outcome.VariantStep{
+		{"onboarding", "tip", "control", 2}, {"onboarding", "tip", "treatment", 2}, {"onboarding", "converted", "treatment", 2},
+	}, got)
+	got, err = store.VariantFunnel(t.Context(), "checklist_first", handMade().base.Add(13*time.Minute))
+	require.NoError(t, err)
+	require.Equal(t, []outcome.VariantStep{{"onboarding", "tip", "treatment", 2}, {"onboarding", "converted", "treatment", 2}}, got)
+	got, err = store.VariantFunnel(t.Context(), "unknown", time.Time{})
+	require.NoError(t, err)
+	require.Empty(t, got)
+
+	traffic, err := store.Traffic(t.Context(), "checklist_first")
+	require.NoError(t, err)
+	require.EqualValues(t, 5, traffic.Users)
+	require.Equal(t, handMade().base.Add(10*time.Minute), traffic.First.UTC())
+	require.InDelta(t, 5/(4.0/1440), traffic.PerDay(), 1e-9)
+	traffic, err = store.Traffic(t.Context(), "unknown")
+	require.NoError(t, err)
+	require.Equal(t, outcome.Traffic{}, traffic)
+	require.Zero(t, traffic.PerDay())
+}
