@@ -19,7 +19,9 @@ type shelf struct {
 	asked []string
 }
 
-func (s *shelf) List(context.Context) ([]byte, error) { return []byte(`[{"experiment":"flow"}]`), s.err }
+func (s *shelf) List(context.Context) ([]byte, error) {
+	return []byte(`[{"experiment":"flow"}]`), s.err
+}
 
 func (s *shelf) Results(_ context.Context, key string) ([]byte, error) {
 	s.asked = append(s.asked, key)

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -44,48 +45,24 @@ type Allocation struct {
 // did not depend on the estimates before (see Bandit): means of users who were drawn to the better arm are biased.
 func (a Allocator) Allocate(arms []Estimate) (Allocation, error) {
 	n := float64(len(arms))
-	floor, least := a.Floor, a.MinUsers
-	if floor == 0 {
-		floor = DefaultFloor
-	}
-	if least == 0 {
-		least = DefaultMinUsers
-	}
+	a.Floor, a.MinUsers = cmp.Or(a.Floor, DefaultFloor), cmp.Or(a.MinUsers, DefaultMinUsers)
 	switch {
 	case len(arms) < 2:
 		return Allocation{}, fmt.Errorf("%d arms; there must be at least 2", len(arms))
-	case !(floor >= 0 && floor <= 1/n): // written so that NaN is refused too
+	case !(a.Floor >= 0 && a.Floor <= 1/n): // written so that NaN is refused too
 		return Allocation{}, fmt.Errorf("floor is %v; it must lie in [0, 1/%d]", a.Floor, len(arms))
 	}
-	even := make([]float64, len(arms))
-	for i := range even {
-		even[i] = 1 / n
-	}
-	result := Allocation{State: StateOK, Best: even}
+	result := Allocation{State: StateOK, Best: make([]float64, len(arms))}
 	beliefs := make([]belief, len(arms))
 	for i, arm := range arms {
-		state := arm.State
-		switch {
-		case state == "":
-			state = StateInvalid // the zero value
-		case !state.Readable():
-		case arm.Users < least:
-			state = StateFewUsers
-		case !(arm.Variance > 0):
-			state = StateZeroVariance
-		}
-		result.State = result.State.worse(state)
-		value := arm.Value
-		if a.LowerIsBetter {
-			value = -value
-		}
-		beliefs[i] = normalBelief(value, math.Sqrt(arm.Variance/float64(max(arm.Users, 1))))
+		result.State = result.State.worse(a.state(arm))
+		beliefs[i] = a.belief(arm)
+		result.Best[i] = 1 / n
 	}
 	if !result.State.Readable() || result.State == StateFewUsers {
-		result.Shares = inBuckets(even)
+		result.Shares = inBuckets(result.Best)
 		return result, nil
 	}
-	result.Best = make([]float64, len(arms))
 	weights := make([]float64, len(arms))
 	for i, s := range standings(beliefs) {
 		result.Best[i], weights[i] = s.Best, s.Best
@@ -96,10 +73,34 @@ func (a Allocator) Allocate(arms []Estimate) (Allocation, error) {
 		}
 	}
 	for i := range weights {
-		weights[i] = floor + (1-n*floor)*weights[i]
+		weights[i] = a.Floor + (1-n*a.Floor)*weights[i]
 	}
 	result.Shares = inBuckets(weights)
 	return result, nil
+}
+
+// state returns what keeps the shares from moving by this arm, or how good its estimate is.
+func (a Allocator) state(arm Estimate) State {
+	switch {
+	case arm.State == "":
+		return StateInvalid // the zero value
+	case badValue(arm.Value, MaxValue) != "" || badValue(arm.Variance, MaxValue*MaxValue) == StateOverflow:
+		return StateOverflow
+	case arm.State.Readable() && arm.Users < a.MinUsers:
+		return StateFewUsers
+	case arm.State.Readable() && !(arm.Variance > 0): // written so that NaN has none
+		return StateZeroVariance
+	default:
+		return arm.State
+	}
+}
+
+func (a Allocator) belief(arm Estimate) belief {
+	value := arm.Value
+	if a.LowerIsBetter {
+		value = -value
+	}
+	return normalBelief(value, math.Sqrt(arm.Variance/float64(max(arm.Users, 1))))
 }
 
 // secondBest returns the chance of each arm that just one other is above it.

@@ -140,7 +140,7 @@ func (a *analyst) answer(questions []*question) {
 func (a *analyst) effects(m *MetricReading, questions []*question, state State, why string) {
 	m.State = StateMissing
 	if event := a.data.Unseen[m.Key]; event != "" && state == StateOK {
-		state, why = StateUnseenEvent, "the event "+event+" has never come, from anybody: it may be misspelt, or not be published"
+		state, why = StateUnseenEvent, "the event "+event+" has never come, from anybody: it may be misspelled, or not be published"
 	}
 	for _, q := range questions {
 		if q.metric.Key != m.Key {

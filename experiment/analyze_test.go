@@ -163,8 +163,7 @@ func TestAnalysisSpeaksJSON(t *testing.T) {
 			return
 		}
 		seen[typ] = true
-		for i := range typ.NumField() {
-			f := typ.Field(i)
+		for f := range typ.Fields() {
 			if !f.Anonymous {
 				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 				require.Regexp(t, "^[a-z][a-z_]*$", name, "%s.%s", typ, f.Name)

@@ -111,8 +111,10 @@ func betaBelief(a, b float64) belief {
 	}
 }
 
-// normalBelief is a normal distribution, on the line of the metric itself.
+// normalBelief is a normal distribution, on the line of the metric itself. One too narrow for the digits of a float64 is taken
+// for as narrow as they show.
 func normalBelief(mean, sd float64) belief {
+	sd = max(sd, 1e-10*math.Abs(mean))
 	return belief{
 		low: mean - far*sd, high: mean + far*sd, center: mean, sd: sd,
 		density: func(x float64) float64 { return math.Exp(-square((x-mean)/sd)/2) / (sd * math.Sqrt(2*math.Pi)) },

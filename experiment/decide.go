@@ -31,7 +31,7 @@ func (a *analyst) decide(r *Analysis) Decision {
 	switch {
 	case best != nil:
 		d.Code, d.Variant = DecideWinner, best.Treatment
-		d.Headline = fmt.Sprintf("%s wins.", best.Treatment)
+		d.Headline = best.Treatment + " wins."
 	case len(breached) > 0 && len(breached) == len(primary.Effects):
 		d.Code, d.Headline = DecideStop, "Stop: every treatment does harm that was ruled out beforehand."
 	case worse == len(primary.Effects):

@@ -26,7 +26,7 @@ type Effect struct {
 	State   State
 	Value   float64
 	SE      float64  // standard error of Value. Zero where it was not needed: few conversions.
-	Anytime Evidence // holds at every look, however often one looks
+	Anytime Evidence // holds at every look, however often one looks; the whole line where few conversions let nothing be said
 	Fixed   Evidence // holds at one look that was planned beforehand
 }
 
@@ -47,7 +47,7 @@ func (c Contrast) Absolute(opts Options) Effect {
 	z := e.Value / e.SE
 	e.Anytime = Evidence{Interval: around(opts.anytimeMultiple(c.Users)), PValue: opts.anytimeP(z, c.Users)}
 	e.Fixed = Evidence{Interval: around(fixedMultiple(opts.Alpha, c.DF)), PValue: fixedP(z, c.DF)}
-	return e.modest().checked()
+	return e.modest().waiting().checked()
 }
 
 // Relative returns the difference as a share of the baseline: 0.15 says that treatment is 15 % above control.
@@ -81,7 +81,7 @@ func (c Contrast) Relative(opts Options) Effect {
 		return unreadable(StateUnbounded)
 	}
 	e.Fixed.PValue = fixedP(z, c.DF)
-	return e.modest().checked()
+	return e.modest().waiting().checked()
 }
 
 // usable returns the state that keeps the contrast from being read. Empty: none.
@@ -105,6 +105,15 @@ func (e Effect) modest() Effect {
 	e.Anytime.PValue = max(e.Anytime.PValue, e.Fixed.PValue)
 	if !e.Anytime.LowOpen {
 		e.Anytime.Low, e.Anytime.High = min(e.Anytime.Low, e.Fixed.Low), max(e.Anytime.High, e.Fixed.High)
+	}
+	return e
+}
+
+// waiting takes back what the normal approximation would claim at every look of few conversions. Compare has better for two
+// arms; a difference of differences waits until every part has MinConversions.
+func (e Effect) waiting() Effect {
+	if e.State == StateFewConversions {
+		e.Anytime = Evidence{Interval: Interval{LowOpen: true, HighOpen: true}, PValue: 1}
 	}
 	return e
 }

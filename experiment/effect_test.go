@@ -146,6 +146,45 @@ func TestFixedIntervalsOfFewConversions(t *testing.T) {
 	}
 }
 
+// The same at every look. The expected values are from R 4.2.2 by another way: the evidence integrated numerically against the
+// two Beta(½,½) (the last by lbeta, where the integrand is too narrow for that), then as above.
+func TestAnytimeIntervalsOfFewConversions(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		control, treatment [2]int64
+		low, high, p       float64
+	}{
+		{[2]int64{80, 48}, [2]int64{70, 56}, -0.09694992951, 0.4724627613, 1},
+		{[2]int64{100, 3}, [2]int64{100, 30}, 0.07782462861, 0.4757375693, 4.82808694e-05},
+		{[2]int64{1000, 5}, [2]int64{1000, 25}, -0.004188909286, 0.05034892784, 0.990511466442},
+	} {
+		r := experiment.Compare(proportionMetric, experiment.FromCounts(c.control[0], c.control[1]),
+			experiment.FromCounts(c.treatment[0], c.treatment[1]), experiment.Options{})
+		require.InDelta(t, c.low, r.Absolute.Anytime.Low, 1e-9)
+		require.InDelta(t, c.high, r.Absolute.Anytime.High, 1e-9)
+		require.InEpsilon(t, c.p, r.Absolute.Anytime.PValue, 1e-7)
+	}
+}
+
+// The sequences against confseq (test/uniform_boundaries_unittest.cpp, "from a reference implementation in R"): after 100
+// observations of variance one, tuned for 100, the two-sided normal mixture is at 30.35209, and the logarithm of the mixture
+// at a sum of 10 is −0.6510052. The one-sided mixture is at 27.66071; ours is its bound in closed form, a little wider.
+func TestSequencesOfConfseq(t *testing.T) {
+	t.Parallel()
+	c := experiment.Contrast{State: experiment.StateOK, Difference: 10, VarDifference: 100, Users: 100, Baseline: 1000, VarBaseline: 1e-9}
+	e := c.Absolute(experiment.Options{NStar: 100})
+	require.InDelta(t, 30.35209, e.Anytime.High-10, 1e-5)
+	e = experiment.Contrast{State: experiment.StateOK, Difference: 40, VarDifference: 100, Users: 100}.Absolute(experiment.Options{NStar: 100})
+	// p is one over the mixture, whose logarithm is −0.6510052 at 10: the square of the sum is what it grows with.
+	require.InDelta(t, -0.6510052+(1600-100)/(2*(100+12.60056)), -math.Log(e.Anytime.PValue), 1e-5)
+
+	guard := experiment.Metric{Kind: experiment.KindMean}.Guard(experiment.Reading{
+		Relative: experiment.Effect{State: experiment.StateOK, Value: 0, SE: 10}, Contrast: experiment.Contrast{Users: 100},
+	}, experiment.Options{NStar: 100})
+	require.GreaterOrEqual(t, -guard.Worst, 27.66071)
+	require.InDelta(t, 27.66071, -guard.Worst, 0.15)
+}
+
 // Three ways to one relative effect. The Fieller ends are from R 4.2.2: uniroot on (d − r·b)²/Var(d − r·b) = 1.959964².
 func TestRelativeMethods(t *testing.T) {
 	t.Parallel()

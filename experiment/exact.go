@@ -17,7 +17,7 @@ import "math"
 type binomials struct{ yesC, noC, yesT, noT float64 }
 
 func (b binomials) logLikelihood(c, t float64) float64 {
-	return xlogy(b.yesC, c) + xlogy(b.noC, 1-c) + xlogy(b.yesT, t) + xlogy(b.noT, 1-t)
+	return xlogy(b.yesC, c) + xlog1py(b.noC, -c) + xlogy(b.yesT, t) + xlog1py(b.noT, -t)
 }
 
 // peak is the largest log-likelihood, and evidence the logarithm of the average one.
@@ -149,17 +149,18 @@ func xlogy(x, y float64) float64 {
 	return x * math.Log(y)
 }
 
+// xlog1py is x·ln(1+y), and zero where x is.
+func xlog1py(x, y float64) float64 {
+	if x == 0 {
+		return 0
+	}
+	return x * math.Log1p(y)
+}
+
 // over is x/y, and zero where x is.
 func over(x, y float64) float64 {
 	if x == 0 {
 		return 0
 	}
 	return x / y
-}
-
-func logBeta(a, b float64) float64 {
-	la, _ := math.Lgamma(a)
-	lb, _ := math.Lgamma(b)
-	lab, _ := math.Lgamma(a + b)
-	return la + lb - lab
 }

@@ -7,6 +7,7 @@ var (
 	Kolmogorov        = kolmogorov
 	BinomialLimit     = binomialLimit
 	FixedMultiple     = fixedMultiple
+	LogBeta           = logBeta
 )
 
 // Stops returns the chances of stopping at each look, above and below together.

@@ -63,9 +63,9 @@ func GroupBounds(times []float64, spending Spending, alpha float64) ([]float64, 
 }
 
 // maxLooks bounds the work of a plan.
-const maxLooks = 2000
+const maxLooks = 1000
 
-var errTooManyLooks = errors.New("too many looks: at most 2000 can be planned")
+var errTooManyLooks = errors.New("too many looks: at most 1000 can be planned")
 
 // boundFor returns the bound that is left with chance budget.
 func (w walk) boundFor(information, budget float64) float64 {

@@ -104,7 +104,7 @@ func TestGroupBoundsRefuse(t *testing.T) {
 		_, err := experiment.GroupBounds(evenly(2), experiment.SpendPocock, alpha)
 		require.ErrorContains(t, err, "alpha")
 	}
-	_, err := experiment.GroupBounds(evenly(2001), experiment.SpendPocock, 0.05)
+	_, err := experiment.GroupBounds(evenly(1001), experiment.SpendPocock, 0.05)
 	require.ErrorContains(t, err, "too many looks")
 	none, err := experiment.GroupBounds([]float64{1e-4, 1}, experiment.SpendOBrienFleming, 0.05)
 	require.NoError(t, err)

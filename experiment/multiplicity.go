@@ -37,7 +37,7 @@ func (c Correction) Adjust(p []float64) []float64 {
 	}
 	least, penalty := 1.0, c.penalty(len(p))
 	for rank, i := range slices.Backward(order) {
-		least = min(least, p[i]*(penalty*m/float64(rank+1))) // the factor first: it is never below 1, rounded or not
+		least = min(least, p[i]*(penalty*(m/float64(rank+1))))
 		adjusted[i] = least
 	}
 	return adjusted

@@ -108,7 +108,7 @@ func TestFalseClaimsOfSegments(t *testing.T) {
 	claimed, naive := 0, 0
 	for range runs {
 		segments := make([]experiment.Segment, parts)
-		any, uncorrected := false, false
+		something, uncorrected := false, false
 		for range looks {
 			var control, treatment experiment.Moments
 			for i := range segments {
@@ -119,11 +119,11 @@ func TestFalseClaimsOfSegments(t *testing.T) {
 			}
 			report := experiment.CompareSegments(proportionMetric, control, treatment, segments, experiment.CorrectionHolm, experiment.Options{})
 			for _, s := range report.Segments {
-				any = any || s.AdjustedP < 0.05 || s.AdjustedRestP < 0.05
+				something = something || s.AdjustedP < 0.05 || s.AdjustedRestP < 0.05
 				uncorrected = uncorrected || s.Absolute.Fixed.PValue < 0.05
 			}
 		}
-		if any {
+		if something {
 			claimed++
 		}
 		if uncorrected {

@@ -34,7 +34,7 @@ func TestPlannedUsers(t *testing.T) {
 }
 
 // Twenty looks of 500 users at a lift of 15 % on 30 %, and hundred looks of 100: the figures were computed beforehand by
-// another program (docs of the project's research), and simulation agrees.
+// another program, and simulation agrees.
 func TestOutlookOfTheSequentialRule(t *testing.T) {
 	t.Parallel()
 	plan := experiment.Plan{Baseline: 0.3, Lift: 0.15}
@@ -77,7 +77,7 @@ func TestSequentialUsers(t *testing.T) {
 	require.Less(t, o.Stopped[len(looks)-2], 0.8)
 	require.Less(t, o.MeanUsers, float64(most))
 
-	_, err = experiment.Plan{Baseline: 0.3, Lift: 1e-6}.SequentialUsers(100, experiment.Options{})
+	_, err = experiment.Plan{Baseline: 0.3, Lift: 1e-6}.SequentialUsers(1_000_000, experiment.Options{})
 	require.ErrorIs(t, err, experiment.ErrUnreachable)
 	_, err = plan.SequentialUsers(0, experiment.Options{})
 	require.ErrorContains(t, err, "1 or more")
@@ -93,7 +93,7 @@ func TestPlansRefuse(t *testing.T) {
 	require.ErrorContains(t, experiment.Plan{SD: 1, Lift: math.Inf(1)}.Validate(), "baseline is 0")
 	require.ErrorContains(t, experiment.Plan{Baseline: 1.5, Lift: 0.1}.Validate(), "a rate must lie")
 	plan := experiment.Plan{Baseline: 0.3, Lift: 0.15}
-	for _, looks := range [][]int64{nil, {0}, {5, 5}, {5, 4}, make([]int64, 2001), {experiment.MaxUsers + 1}} {
+	for _, looks := range [][]int64{nil, {0}, {5, 5}, {5, 4}, make([]int64, 1001), {experiment.MaxUsers + 1}} {
 		_, err := plan.Outlook(looks, experiment.Options{})
 		require.Error(t, err)
 	}

@@ -106,7 +106,7 @@ func TestFalseAlarmsOfQuantiles(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(21, 22))
 	var a alarms
-	for range 100 {
+	for range 60 {
 		var control, treatment []float64
 		effects := make([]experiment.Effect, 0, aaLooks)
 		for range aaLooks {

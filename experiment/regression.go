@@ -28,7 +28,7 @@ func Regress(metric Metric, control, treatment Moments, opts Options) Effect {
 	e.Fixed = Evidence{Interval: Interval{Low: e.Value - reach, High: e.Value + reach}, PValue: fixedP(e.Value/e.SE, f.df)}
 	// The scale of the mixture: an effect of the size that Compare's sequence is tightest for, in two arms of equal size.
 	e.Anytime = tSequence(e.Value, e.SE, f.df, 1/f.leverage, 1/(4*opts.rho2(2)), opts.Alpha)
-	return e.checked()
+	return e.waiting().checked()
 }
 
 // fit is the treatment's coefficient, its variance as a multiple of that of the errors, that one, and its degrees of freedom.

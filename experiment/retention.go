@@ -1,6 +1,9 @@
 package experiment
 
-import "iter"
+import (
+	"iter"
+	"slices"
+)
 
 // Window is the time after an exposure in which something counts, both ends included. Both are in one unit, days as a rule:
 // day-7 retention is {Delay: 7, Length: 1}.
@@ -34,11 +37,8 @@ func RetentionOf(w Window, users iter.Seq[FollowUp]) Retention {
 			continue
 		}
 		eligible++
-		for _, after := range u.Returns {
-			if w.Contains(after) {
-				retained++
-				break
-			}
+		if slices.ContainsFunc(u.Returns, w.Contains) {
+			retained++
 		}
 	}
 	return Retention{Eligible: FromCounts(eligible, retained), Exposed: exposed}

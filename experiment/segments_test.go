@@ -18,9 +18,19 @@ func TestHeterogeneityOfTheBCGTrials(t *testing.T) {
 	t.Parallel()
 	contrasts := make([]experiment.Contrast, 0, 13)
 	for _, trial := range [][4]int64{ // vaccinated: ill, well; not vaccinated: ill, well
-		{4, 119, 11, 128}, {6, 300, 29, 274}, {3, 228, 11, 209}, {62, 13536, 248, 12619}, {33, 5036, 47, 5761},
-		{180, 1361, 372, 1079}, {8, 2537, 10, 619}, {505, 87886, 499, 87892}, {29, 7470, 45, 7232}, {17, 1699, 65, 1600},
-		{186, 50448, 141, 27197}, {5, 2493, 3, 2338}, {27, 16886, 29, 17825},
+		{4, 119, 11, 128},
+		{6, 300, 29, 274},
+		{3, 228, 11, 209},
+		{62, 13536, 248, 12619},
+		{33, 5036, 47, 5761},
+		{180, 1361, 372, 1079},
+		{8, 2537, 10, 619},
+		{505, 87886, 499, 87892},
+		{29, 7470, 45, 7232},
+		{17, 1699, 65, 1600},
+		{186, 50448, 141, 27197},
+		{5, 2493, 3, 2338},
+		{27, 16886, 29, 17825},
 	} {
 		treated, control := trial[0]+trial[1], trial[2]+trial[3]
 		logRisk := func(ill, of int64) experiment.Estimate {
@@ -55,11 +65,13 @@ func TestSegmentsNameSimpsonsParadox(t *testing.T) {
 	require.True(t, report.Simpson)
 	require.Equal(t, experiment.StateFewConversions, report.Spread.State)
 	require.InDelta(t, (55.0/80)/(234.0/270), report.DisparityControl, 1e-12)
+	require.True(t, report.Segments[0].AgainstRest.Anytime.LowOpen, "six of 87 did not: too few to set against the rest at every look")
+	require.InDelta(t, 1, report.Segments[0].AdjustedRestP, 0)
 }
 
 func TestSegmentsAgainstTheRest(t *testing.T) {
 	t.Parallel()
-	arm := func(users, converted int64) experiment.Moments { return experiment.FromCounts(users, converted) }
+	arm := experiment.FromCounts
 	phone := experiment.Segment{Key: "phone", Control: arm(20_000, 6000), Treatment: arm(20_000, 7000)}
 	desktop := experiment.Segment{Key: "desktop", Control: arm(20_000, 6000), Treatment: arm(20_000, 5600)}
 	control, treatment := experiment.Merge(phone.Control, desktop.Control), experiment.Merge(phone.Treatment, desktop.Treatment)

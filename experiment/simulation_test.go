@@ -1,7 +1,9 @@
 package experiment_test
 
 import (
+	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -75,5 +77,36 @@ func TestFalseAlarmsOfProportions(t *testing.T) {
 			t.Logf("%.0f %% of the looks had few conversions", 100*float64(few)/aaRuns/aaLooks)
 			a.check(t, c.name)
 		})
+	}
+}
+
+// Means of a very skewed value, and the same with a handful of users at first.
+func TestFalseAlarmsOfMeans(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(27, 28))
+	skewed := func(n int) experiment.Moments {
+		return experiment.FromValues(func(yield func(float64) bool) {
+			for range n {
+				if !yield(math.Exp(1.2 * random.NormFloat64())) {
+					return
+				}
+			}
+		})
+	}
+	for name, c := range map[string]struct {
+		perLook int
+		nstar   float64
+	}{"50 a look": {50, 1000}, "5 a look": {5, 100}} {
+		var a alarms
+		for range aaRuns / 4 {
+			var control, treatment experiment.Moments
+			effects := make([]experiment.Effect, 0, aaLooks)
+			for range aaLooks {
+				control, treatment = experiment.Merge(control, skewed(c.perLook)), experiment.Merge(treatment, skewed(c.perLook))
+				effects = append(effects, experiment.Compare(meanMetric, control, treatment, experiment.Options{NStar: c.nstar}).Absolute)
+			}
+			a.add(slices.Values(effects))
+		}
+		a.check(t, "skewed means, "+name)
 	}
 }

@@ -77,25 +77,6 @@ func SampleRatioSequential(users []int64, weights []float64) SequentialRatio {
 	return SequentialRatio{LogEvidence: evidence, PValue: p, Mismatch: p < SRMAlarm}
 }
 
-// dirichletEvidence is ln of the likelihood of the counts averaged over a Dirichlet(concentration · shares), over their
-// likelihood at the shares.
-func dirichletEvidence(seen, shares []float64, concentration float64) float64 {
-	var evidence, total float64
-	for i, n := range seen {
-		prior := concentration * shares[i]
-		evidence += logGammaRise(prior, n) - xlogy(n, shares[i])
-		total += n
-	}
-	return evidence - logGammaRise(concentration, total)
-}
-
-// logGammaRise is ln Γ(a+n) − ln Γ(a).
-func logGammaRise(a, n float64) float64 {
-	up, _ := math.Lgamma(a + n)
-	low, _ := math.Lgamma(a)
-	return up - low
-}
-
 // ratioTest says what can be tested about a ratio.
 type ratioTest int
 
@@ -105,17 +86,25 @@ const (
 	ratioImpossible           // an arm of weight 0 has users
 )
 
+// noShare is the share of all weight below which an arm has none: nobody configures one user in a thousand million.
+const noShare = 1e-9
+
 // arrivals returns the users of the arms that have weight, and their shares of it.
 func arrivals(users []int64, weights []float64) (seen, shares []float64, test ratioTest) {
 	if len(users) != len(weights) {
 		return nil, nil, ratioEmpty
 	}
-	var total, weight float64
+	var all, total, weight float64
 	for i, w := range weights {
-		if users[i] < 0 {
+		if users[i] < 0 || math.IsInf(w, 0) {
 			return nil, nil, ratioEmpty
 		}
-		if !(w > 0) || math.IsInf(w, 0) { // written so that NaN counts as no weight
+		if w > 0 {
+			all += w
+		}
+	}
+	for i, w := range weights {
+		if !(w > noShare*all) { // written so that NaN counts as no weight
 			if users[i] > 0 {
 				return nil, nil, ratioImpossible
 			}

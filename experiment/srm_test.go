@@ -130,18 +130,18 @@ func TestSampleRatioByDimension(t *testing.T) {
 	require.False(t, experiment.SampleRatioBy([]experiment.Slice{{Value: "a", Users: []int64{1}}, {Value: "b", Users: []int64{1, 2}}}, half).Mismatch)
 }
 
-// Two thousand healthy experiments, looked at after every hundred users: how often does a ratio test ever fall below a level?
+// Two thousand healthy experiments, looked at after every two hundred users: how often does a ratio test ever fall below a level?
 func TestSampleRatioFalseAlarmsAtEveryLook(t *testing.T) {
 	t.Parallel()
-	const runs, looks = 2000, 100
-	arm := distuv.Binomial{N: 100, P: 0.5, Src: rand.NewPCG(3, 4)}
+	const runs, looks = 2000, 50
+	arm := distuv.Binomial{N: 200, P: 0.5, Src: rand.NewPCG(3, 4)}
 	var sequential, fixed, alarms int
 	for range runs {
 		var users [2]int64
 		least, leastFixed := 1.0, 1.0
 		for range looks {
 			a := int64(arm.Rand())
-			users[0], users[1] = users[0]+a, users[1]+100-a
+			users[0], users[1] = users[0]+a, users[1]+200-a
 			least = min(least, experiment.SampleRatioSequential(users[:], []float64{0.5, 0.5}).PValue)
 			leastFixed = min(leastFixed, experiment.SampleRatioMismatch(users[:], []float64{0.5, 0.5}).PValue)
 		}

@@ -49,7 +49,7 @@ func TestPostStratificationOfGrowthBook(t *testing.T) {
 
 func TestPostStratifyPoolsWhatIsTooSmall(t *testing.T) {
 	t.Parallel()
-	arm := func(users, converted int64) experiment.Moments { return experiment.FromCounts(users, converted) }
+	arm := experiment.FromCounts
 	big := experiment.Segment{Key: "big", Control: arm(500, 200), Treatment: arm(520, 220)}
 	huge := experiment.Segment{Key: "huge", Control: arm(5000, 1000), Treatment: arm(5200, 1100)}
 	small := experiment.Segment{Key: "small", Control: arm(3, 1), Treatment: arm(0, 0)}

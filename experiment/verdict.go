@@ -46,13 +46,13 @@ func (m Metric) Guard(r Reading, opts Options) Guard {
 	if m.LowerIsBetter {
 		sign = -1
 	}
-	gain, best := sign*r.Relative.Value, 0.0
+	gain, best := sign*r.Relative.Value, r.Relative.Anytime.High
 	if r.Relative.SE > 0 {
 		reach := opts.anytimeMultipleOneSided(r.Contrast.Users) * r.Relative.SE
 		g.Worst, best = gain-reach, gain+reach
 		g.PValue = opts.anytimePOneSided((gain+m.Margin)/r.Relative.SE, r.Contrast.Users)
 	} else {
-		g.Worst, best = r.Relative.Anytime.Low, r.Relative.Anytime.High
+		g.Worst = r.Relative.Anytime.Low
 		if m.LowerIsBetter {
 			g.Worst, best = -best, -g.Worst
 		}

@@ -187,7 +187,7 @@ func (t *turn) forgetSends() {
 	for _, limit := range t.book.Limits {
 		longest, most = max(longest, limit.Per), max(most, limit.Actions)
 	}
-	oldest := t.at - longest.Milliseconds()
+	oldest := t.state.Clock - longest.Milliseconds()
 	forget := func(sends []int64) []int64 {
 		sends = slices.DeleteFunc(sends, func(at int64) bool { return at <= oldest })
 		return sends[max(0, len(sends)-most):]

@@ -16,6 +16,7 @@
 //	ended, goal window open ─▶ goal event ─▶ converted
 //
 // Time. Every input has a moment of record: for a live event the time the stream took it, for a historic one its event
-// time, for time alone the due time. State.Clock holds the latest and never goes back. Before an event is applied, all that
-// was due before its moment happens first, at its own moment, so the result does not depend on when a timer really fired.
+// time, for time alone the due time. State.Clock holds the latest at which something happened and never goes back; that a rule
+// was asked again to no effect is nothing. Before an event is applied, all that was due before its moment happens first, at its
+// own moment, so the result does not depend on when a timer really fired.
 package journey

@@ -206,11 +206,11 @@ func (t *turn) entries(event *schema.UserEvent) bool {
 		if !byEvent && !t.went(j.Enter.Segment, true) && !t.went(j.Enter.Left, false) {
 			continue
 		}
-		key, refused := "", ""
+		key := ""
 		if j.Enter.Per != "" {
 			key = keyOf(t.book.Set.Value(event.EventName, j.Enter.Per, t.properties(event)))
 		}
-		if refused = t.refuses(j, key); refused != "" {
+		if refused := t.refuses(j, key); refused != "" {
 			t.refuse(j, key, refused)
 			continue
 		}
@@ -316,7 +316,8 @@ func (t *turn) start(j *playbook.Journey, event *schema.UserEvent, byEvent bool,
 	t.run(e, j, j.First, why)
 }
 
-// remembered keeps the entry event's properties that the journey looks at; one that is too large is as good as missing.
+// remembered keeps the entry event's properties that the journey looks at; one of another type than declared, or too large, is as good
+// as missing.
 func (t *turn) remembered(event *schema.UserEvent, names []string) json.RawMessage {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(event.Properties, &all); err != nil {
@@ -324,8 +325,8 @@ func (t *turn) remembered(event *schema.UserEvent, names []string) json.RawMessa
 	}
 	kept := make(map[string]json.RawMessage, len(names))
 	for _, name := range names {
-		if value, ok := all[name]; ok && len(value) <= SameBytes {
-			kept[name] = value
+		if _, ok := t.book.Set.Value(event.EventName, name, t.properties(event)); ok && len(all[name]) <= SameBytes {
+			kept[name] = all[name]
 		}
 	}
 	raw, err := json.Marshal(kept)

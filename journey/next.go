@@ -36,7 +36,7 @@ type Decision struct {
 const HistoricGrace = time.Minute
 
 // maxRounds bounds how often segments and enrollments may push each other on at one moment; maxDue how many due moments one
-// call works through before it asks to be called again.
+// call works through before it asks to be called again, if it brings nothing but time.
 const (
 	maxRounds = 16
 	maxDue    = 1000
@@ -67,6 +67,16 @@ func Next(books Books, state State, input Input, now int64) (State, Decision) {
 	if newer && books.Playbook(input.Playbook) == nil || !newer && t.book == nil {
 		return state, t.decision
 	}
+	if input.Event != nil && !t.reads(input, newer) {
+		input.Event = nil // all it can mean to this user is the playbook that came with it
+		if !newer {
+			t.decision.WakeAt = WakeAt(&state)
+			return state, t.decision
+		}
+	}
+	if input.Event == nil && state.Playbook == "" {
+		return state, t.decision // nobody is there yet
+	}
 	if input.Event != nil && t.repeats(input.Event) {
 		t.decision.Duplicate = true
 		t.decision.WakeAt = WakeAt(&state)
@@ -74,10 +84,11 @@ func Next(books Books, state State, input Input, now int64) (State, Decision) {
 	}
 	moment := now
 	if input.Event != nil {
+		t.catchUp(input.Event)
 		moment = Moment(&state, input.Event)
 	}
 	if t.book != nil {
-		t.advance(moment)
+		t.advance(moment, newer || input.Event != nil)
 	}
 	if newer {
 		t.renew(input, max(state.Clock, moment))
@@ -85,6 +96,45 @@ func Next(books Books, state State, input Input, now int64) (State, Decision) {
 	if input.Event != nil {
 		t.apply(input.Event, moment)
 	}
+	t.decision.WakeAt = WakeAt(&state)
+	state.Sequence += uint64(len(t.decision.Outcomes))
+	return state, t.decision
+}
+
+// reads reports whether anything in the newest playbook, or in a version that the user is still inside, looks at the event. What
+// nothing looks at changes nothing, whoever passed it on: ingest knows the playbooks, not who is inside which.
+func (t *turn) reads(input Input, newer bool) bool {
+	newest := t.state.Playbook
+	if newer {
+		newest = input.Playbook
+	}
+	by := func(hash string) bool {
+		book := t.books.Playbook(hash)
+		return book != nil && book.Reads(input.Event.EventName, len(input.Event.Traits) > 0)
+	}
+	return by(newest) || slices.ContainsFunc(t.state.Enrollments, func(e *Enrollment) bool {
+		return (e.Ended == "" || !e.Converted && e.awaits(t.state.Clock)) && by(e.Version)
+	})
+}
+
+// catchUp lets everything happen that a user's timers have seen to before an event of the past was received, unless the event belongs
+// to a log that is being replayed at this time: then that log's own times rule.
+func (t *turn) catchUp(event *schema.UserEvent) {
+	replaying := t.state.Clock == 0 ||
+		t.state.HistoricAt != 0 && event.ReceivedAt < t.state.HistoricAt+HistoricGrace.Milliseconds()
+	if event.Lateness == schema.Historic && !replaying && t.book != nil {
+		t.advance(event.ReceivedAt, true)
+	}
+}
+
+// Advance lets what is due by a moment happen, as Next does without an event when the caller's clock has got there; now is that
+// clock, which may be later. A fold of the log does with it what the workflow's timers did.
+func Advance(books Books, state State, until, now int64) (State, Decision) {
+	t := &turn{books: books, state: &state, now: now, book: books.Playbook(state.Playbook)}
+	if t.book == nil {
+		return state, t.decision
+	}
+	t.advance(until, true)
 	t.decision.WakeAt = WakeAt(&state)
 	state.Sequence += uint64(len(t.decision.Outcomes))
 	return state, t.decision
@@ -150,14 +200,17 @@ func (t *turn) repeats(event *schema.UserEvent) bool {
 	return true
 }
 
-// advance lets everything that is due by then happen, each at its own moment.
-func (t *turn) advance(until int64) {
-	for range maxDue {
+// advance lets everything that is due by then happen, each at its own moment: all of it, where something is to be applied after it,
+// else only so much that the caller is not kept for long.
+func (t *turn) advance(until int64, all bool) {
+	last := int64(0)
+	for n := 0; all || n < maxDue; n++ {
 		due := earliest(t.state)
-		if due == 0 || due > until {
+		if due == 0 || due > until || due <= last { // the last: an enrollment that is frozen
 			break
 		}
 		t.pass(due)
+		last = due
 	}
 }
 
@@ -211,10 +264,11 @@ func (t *turn) settle() {
 	t.tidy()
 }
 
-// tidy drops ended enrollments whose goal can no longer be met, and sends that no limit can count any more.
+// tidy drops ended enrollments whose goal can no longer be met, and sends that no limit can count any more. The clock says so, not the
+// moment: an event of the past can still come between the two.
 func (t *turn) tidy() {
 	t.state.Enrollments = slices.DeleteFunc(t.state.Enrollments, func(e *Enrollment) bool {
-		return e.Ended != "" && (e.Converted || !e.awaits(t.at))
+		return e.Ended != "" && (e.Converted || !e.awaits(t.state.Clock))
 	})
 	t.forgetSends()
 }

@@ -307,6 +307,7 @@ func TestTimingOfWakesDoesNotMatter(t *testing.T) {
 		prompt.until(at + 30*day)
 		lazy.next(journey.Input{}, at+30*day)
 		require.Equal(t, prompt.log, lazy.log)
+		prompt.state.Lived, lazy.state.Lived = nil, nil // who asks before anything came brings the playbook
 		require.Equal(t, prompt.state, lazy.state)
 	})
 }
@@ -413,4 +414,39 @@ func publicLog(t *testing.T) map[string][]logged {
 		slices.SortStableFunc(log, func(a, b logged) int { return cmp.Compare(a.at, b.at) })
 	}
 	return logs
+}
+
+// TestLivedSaysWhatAFoldMustKnow: which playbook came when, with which event or after which.
+func TestLivedSaysWhatAFoldMustKnow(t *testing.T) {
+	t.Parallel()
+	b := books{}
+	hash := make([]string, 40)
+	for i := range hash {
+		p, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": fmt.Sprintf("name: v%d\nevents: {signed_up: {}}\nsegments: {s: {when: did(\"signed_up\")}}\n", i)}})
+		require.NoError(t, err)
+		b[p.Hash], hash[i] = p, p.Hash
+	}
+	state := journey.State{Token: "u_test"}
+	take := func(i int, event *schema.UserEvent, now int64) {
+		state, _ = journey.Next(b, state, journey.Input{Event: event, Playbook: hash[i], Revision: uint64(i + 1)}, now)
+	}
+	event := func(seq uint64, at int64) *schema.UserEvent {
+		return &schema.UserEvent{EventID: fmt.Sprint("e", seq), EventName: "signed_up", Sequence: seq, OccurredAt: at, ReceivedAt: at}
+	}
+	take(0, event(7, t0), t0+5)
+	take(0, event(9, t0+10), t0+15)
+	take(1, nil, t0+20)
+	take(2, event(9, t0+10), t0+30) // a repetition brings nothing
+	take(2, event(12, t0+25), t0+30)
+	require.Equal(t, []journey.Version{
+		{Playbook: hash[0], Revision: 1, At: t0, Sequence: 7},
+		{Playbook: hash[1], Revision: 2, At: t0 + 20, Sequence: 9, Alone: true},
+		{Playbook: hash[2], Revision: 3, At: t0 + 25, Sequence: 12},
+	}, state.Lived)
+	for i := 3; i < 40; i++ {
+		take(i, nil, t0+int64(i))
+	}
+	require.Len(t, state.Lived, 32)
+	require.Equal(t, 8, state.Older)
+	require.Equal(t, hash[39], state.Lived[31].Playbook)
 }

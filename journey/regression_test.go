@@ -1,6 +1,7 @@
 package journey_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -49,7 +50,7 @@ journeys: {j: {enter: {on: a}, goal: {on: b, within: 2h}, steps: [{action: act}]
 // time had some rule asked again to no effect.
 func TestBackfillDoesNotDependOnWhenRulesWereAsked(t *testing.T) {
 	t.Parallel()
-	for _, rule := range []string{"false", `events("a").within("2h").count() >= 9`} {
+	for _, rule := range []string{`did("a") && false`, `events("a").within("2h").count() >= 9`} {
 		b, hash := compile(t, `
 name: x
 events: {a: {}, b: {}}
@@ -145,4 +146,95 @@ journeys: {j: {enter: {on: cart, per: order_id}, steps: [{delay: 50h}]}}
 	u.put(strings.Replace(per, ", per: order_id", "", 1), t0+hour)
 	u.with("cart", t0+2*hour, `{"order_id": "y"}`)
 	require.Len(t, u.story(schema.EnrollmentStarted), 1)
+}
+
+// TestBackfillOfALiveUser: what timers did before an event of the past was received is the same where a log is folded without them.
+func TestBackfillOfALiveUser(t *testing.T) {
+	t.Parallel()
+	b, hash := compile(t, `
+name: x
+events: {a: {}, b: {}}
+actions: {act: {}}
+segments: {busy: {when: did("b")}}
+journeys: {j: {enter: {on: a}, steps: [{delay: 1h}, {branch: [{segment: busy, steps: [{exit: busy}]}, {else: [{exit: free}]}]}]}}
+`)
+	past := schema.UserEvent{EventID: "b", EventName: "b", Sequence: 9, OccurredAt: t0 - 100*hour, ReceivedAt: t0 + 2*hour, Lateness: schema.Historic}
+	live := newUser(t, b, hash)
+	live.event("a", t0)
+	live.until(t0 + 2*hour)
+	live.next(journey.Input{Event: &past}, t0+2*hour)
+	folded := newUser(t, b, hash)
+	folded.event("a", t0)
+	folded.next(journey.Input{Event: &past}, t0+2*hour)
+	require.Equal(t, []string{"+1.0h enrollment_ended j/s2_2_1 free"}, live.story(schema.EnrollmentEnded))
+	require.Equal(t, live.story(), folded.story())
+	require.Equal(t, live.state, folded.state)
+}
+
+// TestWhatNothingReadsChangesNothing: ingest passes on what any version reads; a user is touched by what their own versions read.
+func TestWhatNothingReadsChangesNothing(t *testing.T) {
+	t.Parallel()
+	version := func(steps string) string {
+		return "name: x\nevents: {a: {}, b: {}, c: {}}\nactions: {act: {}}\njourneys: {j: {enter: {on: a}, steps: [" + steps + "]}}\n"
+	}
+	b, hash := compile(t, version("{wait: {on: b, up_to: 9d, timeout: [{exit: late}]}}, {exit: seen}"))
+	u := newUser(t, b, hash)
+	u.event("a", t0)
+	before := u.state
+	u.event("c", t0+hour)
+	require.Equal(t, before, u.state)
+	more, next := compile(t, version("{delay: 1h}"))
+	b[next] = more[next]
+	u.hash, u.revision = next, 2
+	u.event("b", t0+2*hour) // the new version does not read it; the one the user is inside does
+	require.Equal(t, []string{"+2.0h enrollment_ended j/s2 seen"}, u.story(schema.EnrollmentEnded))
+	u.event("b", t0+3*hour)
+	require.EqualValues(t, 2, u.state.Counts.Applied)
+}
+
+// TestYearsBetweenTwoEvents: whatever was due in between happens first, each at its own moment, however much it is.
+func TestYearsBetweenTwoEvents(t *testing.T) {
+	t.Parallel()
+	u := shopper(t, `
+  daytime: {when: 'local_time("09:00", "17:00")'}
+  reads: {when: 'did("cart") && false'}
+`)
+	const years = 1100 // days
+	for i, at := range []int64{t0, t0 + years*day} {
+		event := schema.UserEvent{
+			EventID: strconv.Itoa(i), EventName: "cart", Sequence: uint64(i + 1), OccurredAt: at, ReceivedAt: t0 + 2000*day, Lateness: schema.Historic,
+		}
+		u.next(journey.Input{Event: &event}, event.ReceivedAt)
+	}
+	require.Equal(t, 2*years, len(u.log)) //nolint:testifylint // a list of two thousand outcomes says less
+	for i, o := range u.log {
+		require.Equal(t, t0+int64(i/2)*day+(9+int64(i%2)*8)*hour, o.At)
+	}
+}
+
+// TestMistypedEntryPropertyIsNotFilledIn: what counts as absent in filters is not sent to a receiver either.
+func TestMistypedEntryPropertyIsNotFilledIn(t *testing.T) {
+	t.Parallel()
+	u := shopper(t, `
+actions: {act: {}}
+journeys: {j: {enter: {on: cart}, reentry: after_exit, steps: [{action: act, with: {order: "${same.order_id}"}}]}}
+`)
+	u.with("cart", t0, `{"order_id": 7}`)
+	u.with("cart", t0+1, `{"order_id": "7"}`)
+	require.Nil(t, u.actions[0].Properties["order"])
+	require.Equal(t, "7", u.actions[1].Properties["order"])
+}
+
+// TestAnEditElsewhereEndsNobody: migrate: exit is about the journey, not about every comment in the playbook.
+func TestAnEditElsewhereEndsNobody(t *testing.T) {
+	t.Parallel()
+	text := func(tip, journey string) string {
+		return "actions: {tip: {description: " + tip + "}}\njourneys:\n  j: {enter: {on: signed_up}, migrate: exit, " + journey + "}\n"
+	}
+	u := shopper(t, text("a tip", "steps: [{id: d, delay: 4d}, {id: e, action: tip}]"))
+	u.event("signed_up", t0)
+	u.put(text("a hint", "priority: 3, steps: [{id: d, delay: 4d}, {id: e, action: tip}]"), t0+day)
+	require.Empty(t, u.story(schema.EnrollmentEnded))
+	u.put(text("a hint", "priority: 3, steps: [{id: d, delay: 5d}, {id: e, action: tip}]"), t0+2*day)
+	require.Equal(t, []string{"+48.0h enrollment_ended j/d version_ended"}, u.story(schema.EnrollmentEnded))
 }

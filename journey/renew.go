@@ -16,6 +16,7 @@ const (
 // renew puts a newer playbook in force at a moment: what was due before it has happened under the old one.
 func (t *turn) renew(input Input, at int64) {
 	t.state.Playbook, t.state.Revision = input.Playbook, input.Revision
+	t.state.lives(Version{Playbook: input.Playbook, Revision: input.Revision, At: at, Sequence: t.state.Seen.Newest(), Alone: input.Event == nil})
 	t.book = t.books.Playbook(input.Playbook)
 	if t.state.Clock == 0 {
 		return // nobody is there yet; the first event asks every rule
@@ -42,7 +43,9 @@ func (t *turn) migrate(e *Enrollment) {
 	}
 	switch j.Migrate.Policy {
 	case playbook.MigrateExit:
-		t.end(e, EndedVersion)
+		if old := t.journey(e); old == nil || old.Digest != j.Digest { // an edit elsewhere in the playbook ends nobody
+			t.end(e, EndedVersion)
+		}
 	case playbook.MigrateMove:
 		if !e.Paused { // the version that ends the pause says where they go on
 			t.move(e, j)
@@ -62,15 +65,18 @@ func (t *turn) move(e *Enrollment, j *playbook.Journey) {
 	}
 	why := "moved from " + e.Step + " of version " + e.Version
 	held := e.Owed != 0 && e.Met == ""
-	e.Version = j.Version
+	e.Version, e.GoalUntil = j.Version, 0
 	if j.Goal != nil {
 		e.GoalUntil = e.StartedAt + j.Goal.Within.Milliseconds()
 	}
+	if held && step.Kind == playbook.StepAction && key == e.Step {
+		return // until quiet hours end, in the new version as in the old
+	}
+	if held {
+		e.Owed = 0
+	}
 	began := e.StepAt
 	if step.Kind != playbook.StepWait && step.Kind != playbook.StepDelay {
-		if step.Kind == playbook.StepAction && key == e.Step && held {
-			return // held back until quiet hours end, in the new version as in the old
-		}
 		t.run(e, j, key, why)
 		return
 	}

@@ -31,8 +31,31 @@ type State struct {
 	SentIn      map[string][]int64    `json:"sent_in,omitempty"`     // likewise by category
 	Seen        Seen                  `json:"seen"`
 	Counts      Counts                `json:"counts"`
+	Lived       []Version             `json:"lived,omitempty"` // the latest playbooks the user has lived under, oldest first
+	Older       int                   `json:"older,omitempty"` // how many more there were
 
 	agenda *agenda // when segments are to be asked again; made from Members where it is missing
+}
+
+// Version is a playbook that came into force for the user, and where in the user's log: with an event, or without one between two.
+// It is what a fold of the log must know beside the log.
+type Version struct {
+	Playbook string `json:"playbook"`
+	Revision uint64 `json:"revision"`
+	At       int64  `json:"at"`              // moment of record
+	Sequence uint64 `json:"seq"`             // the newest event by then: the one it came with, or where Alone the one it came after
+	Alone    bool   `json:"alone,omitempty"` // it came without an event
+}
+
+// versionsKept bounds Lived.
+const versionsKept = 32
+
+// lives notes that a playbook came into force.
+func (s *State) lives(v Version) {
+	s.Lived = append(s.Lived, v)
+	if over := len(s.Lived) - versionsKept; over > 0 {
+		s.Lived, s.Older = slices.Delete(s.Lived, 0, over), s.Older+over
+	}
 }
 
 // Counts tells what became of the events the user's workflow was handed.
@@ -143,6 +166,20 @@ func hashID(id string) uint64 {
 // add remembers the event and says whether it was there before.
 func (s *Seen) add(seq uint64, eventID string) repetition {
 	id := hashID(eventID)
+	if r := s.look(seq, id); r != fresh {
+		return r
+	}
+	s.entries = append(s.entries, seenEntry{seq, id})
+	if over := len(s.entries) - SeenCapacity; over > 0 {
+		for _, e := range s.entries[:over] {
+			s.Floor = max(s.Floor, e.seq)
+		}
+		s.entries = slices.Delete(s.entries, 0, over)
+	}
+	return fresh
+}
+
+func (s *Seen) look(seq, id uint64) repetition {
 	for _, e := range slices.Backward(s.entries) {
 		switch {
 		case e.seq == seq:
@@ -154,14 +191,24 @@ func (s *Seen) add(seq uint64, eventID string) repetition {
 	if seq <= s.Floor {
 		return redelivered
 	}
-	s.entries = append(s.entries, seenEntry{seq, id})
-	if over := len(s.entries) - SeenCapacity; over > 0 {
-		for _, e := range s.entries[:over] {
-			s.Floor = max(s.Floor, e.seq)
-		}
-		s.entries = slices.Delete(s.entries, 0, over)
-	}
 	return fresh
+}
+
+// Repeats reports whether an event would change nothing, because it was taken before.
+func (s *Seen) Repeats(seq uint64, eventID string) bool { return s.look(seq, hashID(eventID)) != fresh }
+
+// Newest is the highest stream position that was ever seen; 0 where none was.
+func (s *Seen) Newest() uint64 {
+	newest := s.Floor
+	for _, e := range s.entries {
+		newest = max(newest, e.seq)
+	}
+	return newest
+}
+
+// Has reports whether the event at a stream position was taken as new. Only positions above Floor are remembered.
+func (s *Seen) Has(seq uint64) bool {
+	return slices.ContainsFunc(s.entries, func(e seenEntry) bool { return e.seq == seq })
 }
 
 // MarshalJSON packs 16 bytes an event: the ring is the largest part of most states.

@@ -16,9 +16,14 @@ import (
 // sections are the top-level keys, in the order in which they depend on each other. Each may stand in one file only, so
 // that a reader finds a thing in one place.
 func sections() []string {
-	return []string{"name", "events", "traits", "scores", "zone", "segments", "metrics", "experiments", "consent", "limit", "quiet", "expire",
-		"holdout", "actions", "journeys"}
+	return []string{
+		"name", "events", "traits", "scores", "zone", "segments", "metrics", "experiments", "consent", "limit", "quiet", "expire",
+		"holdout", "actions", "journeys",
+	}
 }
+
+// maxSegmentDepth bounds how many segments may stand one behind the other, each asking about the next.
+const maxSegmentDepth = 32
 
 // section is a top-level key with the file it stands in.
 type section struct {
@@ -170,12 +175,19 @@ func (c *compiler) sortSegments(order []string, byKey map[string]Segment, rules 
 	const visiting, done = 1, 2
 	state := make(map[string]int)
 	sorted := make([]Segment, 0, len(order))
+	deep := false
 	var visit func(key string, path []string)
 	visit = func(key string, path []string) {
-		switch state[key] {
-		case done:
+		switch {
+		case state[key] == done:
 			return
-		case visiting:
+		case len(path) > maxSegmentDepth:
+			if !deep {
+				c.fail(rules[key], "too_deep: segments ask about segments at most %d deep", maxSegmentDepth)
+			}
+			deep = true
+			return
+		case state[key] == visiting:
 			c.circle(append(path, key), rules)
 			return
 		}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -564,36 +563,6 @@ func TestFill(t *testing.T) {
 	require.Equal(t, "${traits.size}", with["alone"], "the playbook is shared: nothing is filled in place")
 	require.Empty(t, playbook.References(nil, "traits"))
 	require.Empty(t, playbook.Fill(nil, nil, nil))
-}
-
-func FuzzCompile(f *testing.F) {
-	for _, name := range []string{"saas-onboarding", "app-onboarding", "everything"} {
-		f.Add(example(f, name))
-	}
-	for _, text := range []string{
-		nested, "", "---\n", "--- a\n...\n", "{}", "[]", "*a", "&a [*a]", "? {a: b}\n: c\n", "name: &x\n  <<: *x\n", "\xff\xfe", "events: {a: null}\nname: x\njourneys: {j: {enter: {on: a}, steps: [{wait: null}, {branch: null}, {exit: null}, {action: null}, {delay: null}]}}\n",
-		head + "segments: {s: {when: |\n}}", head + "segments:\n  s:\n    when: \"\\U0011ffff && did('c')\"\n",
-	} {
-		f.Add(text)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		p, err := playbook.Compile(bundle(text))
-		if err == nil {
-			require.NotNil(t, p)
-			return
-		}
-		var problems playbook.Problems
-		require.ErrorAs(t, err, &problems)
-		require.NotEmpty(t, problems)
-		lines := strings.Count(text, "\n") + strings.Count(text, "\r") + strings.Count(text, "\u2028") + strings.Count(text, "\u2029") + strings.Count(text, "\u0085") + 1
-		for _, p := range problems {
-			require.Positive(t, p.Line)
-			require.Positive(t, p.Column)
-			if utf8.ValidString(text) {
-				require.LessOrEqual(t, p.Line, lines+1, p)
-			}
-		}
-	})
 }
 
 func ExampleCompile() {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -113,9 +114,6 @@ func (d *differ) plan() {
 		}
 		d.described("event", name, old.Docs[name].Description, now.Docs[name].Description)
 		d.properties(name)
-		if old.Events[name] != nil && d.before.Reads(name, false) && !d.after.Reads(name, false) {
-			d.unread(name)
-		}
 	}
 	for _, name := range union(old.Traits, now.Traits) {
 		d.trait(name)
@@ -153,24 +151,17 @@ func (d *differ) stays(key string) bool {
 	return j == nil || j.Migrate.Policy == MigrateStay
 }
 
-const untilThrough = "keep it until those inside are through, or take them along with migrate: move"
+// stillRead hints at what those who stay in the old version go on reading.
+func stillRead(places []string) string {
+	return "have it sent until those who stay in the old version are through: " + some(places)
+}
 
 func (d *differ) removedEvent(name string) Change {
 	c := Change{Kind: "event", Key: name, Severity: Warning, Hint: "services that still send it: it goes to the archive alone"}
 	if held := d.staying(func(u *use) bool { return u.readsEvent(name) }); len(held) > 0 {
-		c.Severity, c.Hint = Breaking, "those who stay in the old version wait for it in vain ("+some(held)+"): "+untilThrough
+		c.Hint = stillRead(held)
 	}
 	return c
-}
-
-// unread tells of an event that is still declared and that the new playbook does not read: the engine is not shown it any more.
-func (d *differ) unread(name string) {
-	if held := d.staying(func(u *use) bool { return slices.Contains(u.events, name) }); len(held) > 0 {
-		d.add(Change{
-			Kind: "event", Key: name, What: "no longer read", Severity: Breaking,
-			Hint: "those who stay in the old version wait for it in vain (" + some(held) + "): " + untilThrough,
-		})
-	}
 }
 
 func (d *differ) properties(event string) {
@@ -186,7 +177,7 @@ func (d *differ) properties(event string) {
 		reads := func(u *use) bool { return u.readsProperty(event, name) }
 		removed := Change{Kind: "property", Key: key, Old: string(old[name]), Severity: Info}
 		if held := d.staying(reads); len(held) > 0 {
-			removed.Severity, removed.Hint = Warning, "the old version reads it: "+some(held)
+			removed.Severity, removed.Hint = Warning, stillRead(held)
 		}
 		if !presence(d, old, now, name, added, removed) {
 			continue
@@ -235,7 +226,7 @@ func (d *differ) trait(name string) {
 	reads := func(u *use) bool { return u.readsTrait(name) }
 	removed := Change{Kind: "trait", Key: name, Old: string(old[name]), Severity: Info}
 	if held := d.staying(reads); len(held) > 0 {
-		removed.Severity, removed.Hint = Breaking, "the old version reads it, and finds it missing ("+some(held)+"): "+untilThrough
+		removed.Severity, removed.Hint = Warning, stillRead(held)
 	}
 	if presence(d, old, now, name, Change{Kind: "trait", Key: name, New: string(now[name]), Severity: Info}, removed) {
 		d.retyped("trait", name, old[name], now[name], readers(d.newUses, reads))
@@ -275,7 +266,7 @@ func (d *differ) segments() {
 		}
 		if held := d.staying(func(u *use) bool { return u.readsSegment(key) }); len(held) > 0 {
 			removed.Severity = Breaking
-			removed.Hint = "for those who stay in the old version nobody is in it any more (" + some(held) + "): " + untilThrough
+			removed.Hint = "for those who stay in the old version nobody is in it any more, so keep it until they are through, or migrate them: " + some(held)
 		}
 		if !presence(d, old, now, key, added, removed) {
 			continue
@@ -383,7 +374,7 @@ func (d *differ) experiment(key string, old, now *Experiment) {
 	d.setting(change("variants or weights changed", Breaking, midFlight+
 		"; the sample ratio check of this one will fail"), weightsText(old), weightsText(now))
 	d.setting(change("seed changed", Breaking, midFlight), old.Seed, now.Seed)
-	d.setting(change("hash version changed", Breaking, midFlight), fmt.Sprint(old.HashVersion), fmt.Sprint(now.HashVersion))
+	d.setting(change("hash version changed", Breaking, midFlight), strconv.Itoa(old.HashVersion), strconv.Itoa(now.HashVersion))
 	switch {
 	case now.Coverage > old.Coverage:
 		d.setting(change("coverage raised", Info, "more users take part; nobody changes the variant"), percent(old.Coverage), percent(now.Coverage))
@@ -471,7 +462,7 @@ func (d *differ) actions() {
 		}
 		d.setting(change("delivery changed", "the new receiver must know the action before this is applied"), deliverText(old), deliverText(now))
 		d.setting(change("category changed", "another consent is asked for, and other limits count"), old.Category, now.Category)
-		d.setting(change("uncapped changed", "counts against the limit, or not"), fmt.Sprint(old.Uncapped), fmt.Sprint(now.Uncapped))
+		d.setting(change("uncapped changed", "counts against the limit, or not"), strconv.FormatBool(old.Uncapped), strconv.FormatBool(now.Uncapped))
 		d.setting(change("quiet changed", ""), string(old.Quiet), string(now.Quiet))
 		d.described("action", key, old.Description, now.Description)
 	}

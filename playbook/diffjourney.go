@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,20 +32,19 @@ func (d *differ) journey(old, now *Journey) {
 		return Change{Kind: "journey", Key: now.Key, What: what, Severity: severity, Hint: hint}
 	}
 	d.described("journey", now.Key, old.Description, now.Description)
-	d.setting(change("priority changed", Info, "who gets a user's budget first, for every version at once"), fmt.Sprint(old.Priority), fmt.Sprint(now.Priority))
+	d.setting(change("priority changed", Info, "who gets a user's budget first, for every version at once"), strconv.Itoa(old.Priority), strconv.Itoa(now.Priority))
 	switch {
 	case now.Paused && !old.Paused:
 		d.add(change("paused", Warning, "stops at once, for those inside as well, whichever version they are in"))
 	case old.Paused && !now.Paused:
 		d.add(change("resumed", Warning, "what fell due in the meantime happens at once, in order; expire keeps stale actions from going out"))
 	}
-	described := len(d.changes)
 	d.setting(change("entry changed", Warning, "other users enter from here on"), plainCaptions(old.Enter.texts()), plainCaptions(now.Enter.texts()))
 	d.setting(change("reentry changed", Info, ""), reentryText(old), reentryText(now))
 	d.setting(change("goal changed", Warning, "conversions before and after do not compare"), goalText(old), goalText(now))
 	d.exits(old, now)
 	d.steps(old, now)
-	reworked := len(d.changes) > described
+	reworked := old.Digest != now.Digest
 	d.setting(change("migrate changed", Info, ""), migrateText(old.Migrate), migrateText(now.Migrate))
 	if len(d.changes) > from || now.Migrate.Policy != MigrateStay {
 		d.inside(old, now, reworked)
@@ -74,11 +74,11 @@ func goalText(j *Journey) string {
 }
 
 func migrateText(m Migration) string {
-	text := string(m.Policy)
+	parts := []string{string(m.Policy)}
 	for _, from := range slices.Sorted(maps.Keys(m.Steps)) {
-		text += " " + from + " → " + m.Steps[from]
+		parts = append(parts, from+" → "+m.Steps[from])
 	}
-	return text
+	return strings.Join(parts, " ")
 }
 
 func (d *differ) exits(old, now *Journey) {
@@ -304,9 +304,9 @@ func (d *differ) inside(old, now *Journey, reworked bool) {
 			d.add(c)
 		}
 	case MigrateExit:
-		c.What, c.Severity, c.Hint = "those inside end, with reason version_ended", Warning, "onramp apply says how many they are"
-		if !reworked {
-			c.Hint = "the journey itself is unchanged, but migrate: exit ends them with every change of the playbook; " + c.Hint
+		c.What = "those inside stay: migrate: exit ends them only where the journey itself is another one"
+		if reworked {
+			c.What, c.Severity, c.Hint = "those inside end, with reason version_ended", Warning, "onramp apply says how many they are"
 		}
 		d.add(c)
 	case MigrateMove:

@@ -162,12 +162,12 @@ func (p *Playbook) texts(s *Step) []caption {
 		if s.Reason != s.Key {
 			return []caption{{text: s.Reason}}
 		}
-	case StepBranch: // its conditions stand on its edges
+	default: // the conditions of a branch stand on its edges
 	}
 	return nil
 }
 
-// delayed says how long a delay is: `1d, then 09:00 on mon, tue`.
+// delayed says how long a delay is: `1d, then until 09:00 on mon, tue`.
 func (s *Step) delayed() string {
 	var parts []string
 	if s.Duration > 0 {
@@ -175,7 +175,7 @@ func (s *Step) delayed() string {
 	}
 	local := ""
 	if s.At != nil {
-		local = s.At.String()
+		local = "until " + s.At.String()
 	}
 	if len(s.Days) > 0 {
 		days := make([]string, len(s.Days))

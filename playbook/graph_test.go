@@ -362,8 +362,8 @@ journeys:
 	if err != nil {
 		panic(err)
 	}
-	text := p.Mermaid(p.Journey("welcome"))
-	fmt.Println(text[:strings.Index(text, "  classDef")])
+	text, _, _ := strings.Cut(p.Mermaid(p.Journey("welcome")), "  classDef")
+	fmt.Println(text)
 	// Output:
 	// flowchart TD
 	//   subgraph journey1 ["welcome, priority 0 · reentry never"]

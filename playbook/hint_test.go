@@ -20,7 +20,7 @@ func TestHints(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ text, hint string }{
 		"key of a playbook":  {plan + "segmnts: {}\n", `"segments"`},
-		"key of a segment":   {plan + "segments: {s: {when: did(\"signed_up\"), descripton: x}}\n", `"description"`},
+		"key of a segment":   {plan + "segments: {s: {when: did(\"signed_up\"), dscription: x}}\n", `"description"`},
 		"short key, swapped": {more + "journeys: {j: {enter: {no: signed_up}, steps: []}}\n", `"on"`},
 		"kind of step":       {in("      - {id: x, acton: send_mail}\n"), `"action"`},
 		"event":              {in("      - wait: {on: sign_up, up_to: 1d}\n"), `"signed_up"`},

@@ -1,6 +1,9 @@
 package playbook
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -46,11 +49,34 @@ func (c *compiler) allJourneys(node *yaml.Node) {
 		if len(j.Steps) > MaxSteps {
 			c.fail(p.key, "journey %s has %d steps; at most %d are taken", key, len(j.Steps), MaxSteps)
 		}
+		j.Digest = digest(p.value, c.playbook.Scale)
 		slices.Sort(j.Same)
 		j.Same = slices.Compact(j.Same)
 		c.playbook.Journeys = append(c.playbook.Journeys, j)
 		c.playbook.journeys[key] = j
 	}
+}
+
+// digest names what a journey does to those inside: its text, but for what is said of it (description), of its place among others
+// (priority), and of versions (paused, migrate). Comments, and how the YAML is laid out, are no part of it.
+func digest(journey *yaml.Node, scale float64) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%g", scale) // hash.Hash never returns an error
+	var add func(node *yaml.Node)
+	add = func(node *yaml.Node) {
+		fmt.Fprintf(h, "(%d %s %d:%s", node.Kind, node.ShortTag(), len(node.Value), node.Value)
+		for _, child := range node.Content {
+			add(child)
+		}
+		fmt.Fprint(h, ")")
+	}
+	for i := 0; i+1 < len(journey.Content); i += 2 {
+		if !slices.Contains([]string{"description", "priority", "paused", "migrate"}, journey.Content[i].Value) {
+			add(journey.Content[i])
+			add(journey.Content[i+1])
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))[:12]
 }
 
 // note remembers that the engine must see these events.

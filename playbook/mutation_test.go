@@ -39,8 +39,8 @@ func TestMutants(t *testing.T) {
 		raw, err := os.ReadFile(file)
 		require.NoError(t, err)
 		s := newSource(t, string(raw))
-		for kind, make := range mistakes() {
-			byKind[kind] = append(byKind[kind], make(s)...)
+		for kind, made := range mistakes() {
+			byKind[kind] = append(byKind[kind], made(s)...)
 		}
 	}
 	random := rand.New(rand.NewPCG(1, 2))
@@ -257,6 +257,7 @@ func (s *source) values(places ...string) []*yaml.Node {
 			list = append(list, e.value)
 		case yaml.SequenceNode:
 			list = append(list, e.value.Content...)
+		default: // no values, but keys of their own
 		}
 	}
 	return slices.DeleteFunc(list, func(n *yaml.Node) bool { return n.Kind != yaml.ScalarNode || n.Tag == "!!null" })

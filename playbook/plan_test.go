@@ -1,6 +1,8 @@
 package playbook_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -63,6 +65,61 @@ func TestPlanMistakes(t *testing.T) {
 			_, err := playbook.Compile(bundle(text))
 			require.ErrorContains(t, err, c.want)
 			require.ErrorContains(t, err, places[0])
+		})
+	}
+}
+
+// #96 of the list of bad input: segments that ask about segments.
+func TestSegmentsInCircles(t *testing.T) {
+	t.Parallel()
+	var chain strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&chain, "  s%d: {when: 'in_segment(\"s%d\")'}\n", i, i+1)
+	}
+	for _, c := range []struct{ name, segments, want string }{
+		{"itself", "  s: {when: 'in_segment(\"s\")'}\n", "cycle: segment s asks about itself: s → s"},
+		{"itself, for a time", "  s: {when: 'in_segment_for(\"s\", \"1d\")'}\n", "cycle: segment s asks about itself: s → s"},
+		{"three", "  r: {when: 'in_segment(\"s\")'}\n  s: {when: 'in_segment(\"t\")'}\n  t: {when: 'in_segment(\"r\")'}\n", "cycle: segment r asks about itself: r → s → t → r"},
+		{"a thousand deep", chain.String() + "  s1000: {when: did(\"a\")}\n", "too_deep: segments ask about segments at most 32 deep"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := playbook.Compile(bundle(head + "segments:\n" + c.segments))
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+// What the new functions read reaches the engine.
+func TestReadsOfRules(t *testing.T) {
+	t.Parallel()
+	const events = "name: x\nevents: {a: {}, b: {}, idle: {}}\ntraits: {t: string, ends: timestamp}\nscores: {s: {}}\n"
+	for _, c := range []struct {
+		rule string
+		want string // the events that must be read
+	}{
+		{`events("a").followed_by(events("b"), "1d")`, "a b"},
+		{`events("a").not_followed_by(events("b"), "1d")`, "a b"},
+		{`events("a").sum(e.p) > 1.0 || did("b")`, ""}, // refused: a has no p
+		{`events().count() > 3`, "a b idle"},
+		{`events().sessions("1h") > 3`, "a b idle"},
+		{`events("a").since_last() > duration("1d")`, "a"},
+		{`changes(traits.t).count() > 1 && score("s") > 0.5 && time_since(traits.ends) > duration("1d")`, ""}, // traits reach it anyway
+	} {
+		t.Run(c.rule, func(t *testing.T) {
+			t.Parallel()
+			for _, where := range []string{"segments: {r: {when: '%s'}}\n", "journeys: {j: {enter: {on: a, when: '%s'}, steps: [{delay: 1d}]}}\n"} {
+				p, err := playbook.Compile(bundle(events + fmt.Sprintf(where, c.rule)))
+				if strings.Contains(c.rule, "e.p") {
+					require.ErrorContains(t, err, "e.p")
+					continue
+				}
+				require.NoError(t, err)
+				for _, event := range []string{"b", "idle"} {
+					require.Equal(t, strings.Contains(c.want, event), p.Reads(event, false), event)
+				}
+				require.True(t, p.Reads("idle", true))
+			}
 		})
 	}
 }

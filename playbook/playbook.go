@@ -88,6 +88,7 @@ type Journey struct {
 	Key         string
 	Description string
 	Version     string // hash of the playbook that holds it
+	Digest      string // the same for versions that do the same to those inside
 	Priority    int
 	Paused      bool
 	Enter       Trigger

@@ -181,6 +181,7 @@ func mappingPaths(tb testing.TB, text string) (paths map[mappingPlace][]any, nod
 			for i, item := range n.Content {
 				visit(item, append(slices.Clone(path), i))
 			}
+		default: // nothing is within
 		}
 	}
 	visit(document.Content[0], nil)

@@ -102,7 +102,7 @@ func (s *stepper) step(item *yaml.Node, key, next string) {
 		s.branch(step, f["branch"], next)
 	case StepExperiment:
 		s.experiment(step, f, next)
-	case StepExit:
+	default:
 		step.Reason = s.key(f["exit"], "exit reason")
 	}
 }

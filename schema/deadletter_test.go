@@ -52,15 +52,26 @@ func TestReadDeadLetter(t *testing.T) {
 		header              header
 		want                schema.DeadLetter
 	}{
-		{"an advisory", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.ONRAMP_ACTIONS.mailer",
+		{
+			"an advisory", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.ONRAMP_ACTIONS.mailer",
 			`{"type":"io.nats.jetstream.advisory.v1.max_deliver","stream":"ONRAMP_ACTIONS","consumer":"mailer","stream_seq":9,"deliveries":5}`, nil,
-			schema.DeadLetter{Stream: "ONRAMP_ACTIONS", Sequence: 9, Consumer: "mailer", Attempts: 5, Reason: schema.ReasonMaxDeliveries,
-				Message: "consumer mailer was handed it 5 times and never acknowledged it"}},
-		{"an advisory that is none", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.a.b", "?", nil,
-			schema.DeadLetter{Reason: schema.ReasonMaxDeliveries, Message: "an advisory that cannot be read"}},
-		{"a stranger's message", "onramp.deadletters.future", "x", header{schema.HeaderSequence: "-1", schema.HeaderReceived: "noon"},
-			schema.DeadLetter{Reason: schema.ReasonFuture, Payload: []byte("x"),
-				SHA256: "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"}},
+			schema.DeadLetter{
+				Stream: "ONRAMP_ACTIONS", Sequence: 9, Consumer: "mailer", Attempts: 5, Reason: schema.ReasonMaxDeliveries,
+				Message: "consumer mailer was handed it 5 times and never acknowledged it",
+			},
+		},
+		{
+			"an advisory that is none", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.a.b", "?", nil,
+			schema.DeadLetter{Reason: schema.ReasonMaxDeliveries, Message: "an advisory that cannot be read"},
+		},
+		{
+			"a stranger's message", "onramp.deadletters.future", "x",
+			header{schema.HeaderSequence: "-1", schema.HeaderReceived: "noon"},
+			schema.DeadLetter{
+				Reason: schema.ReasonFuture, Payload: []byte("x"),
+				SHA256: "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
+			},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -91,8 +102,10 @@ func TestReceiveAgain(t *testing.T) {
 		{"without a time of its own", ``, again(), time.Hour, "m1", 0, schema.Late, ""},
 		{"days later", ``, again(), 73 * time.Hour, "m1", 0, schema.Historic, ""},
 		{"with an id of its own", `,"event_id":"e1"`, again(), time.Hour, "e1", 0, schema.Late, ""},
-		{"a clock that went wrong is set right by the first receipt", `,"occurred_at":"` + at(-90*time.Minute) + `","sent_at":"` + at(-time.Hour) + `"`,
-			again(), 48 * time.Hour, "m1", -30 * time.Minute, schema.Late, ""},
+		{
+			"a clock that went wrong is set right by the first receipt", `,"occurred_at":"` + at(-90*time.Minute) + `","sent_at":"` + at(-time.Hour) + `"`,
+			again(), 48 * time.Hour, "m1", -30 * time.Minute, schema.Late, "",
+		},
 		{"what lay in the future may have come", `,"occurred_at":"` + at(30*time.Hour) + `"`, again(), 40 * time.Hour, "m1", 30 * time.Hour, schema.Late, ""},
 		{"and may not", `,"occurred_at":"` + at(30*time.Hour) + `"`, again(), time.Hour, "", 0, "", schema.ReasonFuture},
 		{"a first receipt after this one is a lie", ``, again().with(schema.HeaderFirstReceived, at(9*time.Hour)), time.Hour, "m1", time.Hour, schema.OnTime, ""},

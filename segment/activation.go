@@ -14,11 +14,13 @@ import (
 type evaluation struct {
 	rule   *Rule
 	scope  Scope
-	until  int64 // when the first of the terms that were asked changes by time alone
+	until  int64  // when the first of the terms that were asked changes by time alone
+	cost   uint64 // what the answer took, where that is counted
+	keeps  bool   // the traits it asks for, for it asks more than once
 	traits []resolved
 }
 
-// resolved is a trait that has been asked for, for rules that ask more than once.
+// resolved is a trait that has been asked for.
 type resolved struct {
 	name  string
 	value any
@@ -28,16 +30,15 @@ type resolved struct {
 // ResolveName implements interpreter.Activation. A variable without a value is an error to CEL, which && and || absorb
 // where the other side decides: exactly the three-valued logic that rules promise.
 func (e *evaluation) ResolveName(name string) (any, bool) {
+	if t := termNamed(e.rule.terms, name); t != nil {
+		r := t.read(e)
+		e.wake(r.until)
+		return r.value, r.value != nil
+	}
 	if trait, ok := strings.CutPrefix(name, "traits."); ok {
 		return e.trait(trait)
 	}
-	t := termNamed(e.rule.terms, name)
-	if t == nil {
-		return nil, false
-	}
-	r := t.read(e)
-	e.wake(r.until)
-	return r.value, r.value != nil
+	return nil, false
 }
 
 // wake notes a moment at which the answer may change.
@@ -59,7 +60,7 @@ func (e *evaluation) trait(name string) (any, bool) {
 		return nil, false
 	}
 	value, ok := e.rule.set.plan.Traits[name].coerceJSON(trait.Value)
-	if e.rule.repeats {
+	if e.keeps {
 		e.traits = append(e.traits, resolved{name, value, ok})
 	}
 	return value, ok

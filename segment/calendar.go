@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	_ "time/tzdata" // the same zones on machines that have none of their own
 )
@@ -38,22 +39,31 @@ func ParseWeekday(text string) (time.Weekday, error) {
 	return 0, fmt.Errorf("%q is not a weekday; they are mon, tue, wed, thu, fri, sat, sun", text)
 }
 
-// locations remembers the zones that were asked for: loading one reads a table, and the answer never changes.
-var locations sync.Map //nolint:gochecknoglobals // see above
+// locations remembers the names that were asked for, those of no zone as nil: loading one reads a table, and the answer never
+// changes. Names come from users, and there is no end of wrong ones, so only the first wrongNamesKept of them are remembered.
+var (
+	locations  sync.Map     //nolint:gochecknoglobals // see above
+	wrongNames atomic.Int64 //nolint:gochecknoglobals // see above
+)
+
+const wrongNamesKept = 1000
 
 // Location returns the zone of an IANA name, false where there is none of that name. `Local` is none: it would mean another zone
 // on every machine.
 func Location(name string) (*time.Location, bool) {
 	if known, ok := locations.Load(name); ok {
-		zone, isZone := known.(*time.Location)
-		return zone, isZone
+		zone, _ := known.(*time.Location) //nolint:errcheck // nothing else is stored
+		return zone, zone != nil
 	}
 	if name == "" || name == "Local" || len(name) > 64 {
 		return nil, false
 	}
 	zone, err := time.LoadLocation(name)
 	if err != nil {
-		return nil, false // not remembered: names come from users, and there is no end of wrong ones
+		if wrongNames.Add(1) <= wrongNamesKept {
+			locations.Store(name, (*time.Location)(nil))
+		}
+		return nil, false
 	}
 	locations.Store(name, zone)
 	return zone, true
@@ -106,7 +116,7 @@ func NextDay(at int64, days []time.Weekday, zone *time.Location) int64 {
 	if onDay(day, days) {
 		return at
 	}
-	for day++; !onDay(day, days); day++ { //nolint:revive // the loop is the search
+	for day++; !onDay(day, days); day++ {
 	}
 	return StartOfDay(day, zone)
 }

@@ -1,6 +1,7 @@
 package segment_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -135,4 +136,16 @@ func TestSpanProperties(t *testing.T) {
 		}
 		require.Equal(t, plain, in)
 	})
+}
+
+func TestLocation(t *testing.T) {
+	t.Parallel()
+	for range 2 { // what is remembered answers as what was looked up
+		for _, name := range []string{"", "Local", "Mars/Base", "../etc/passwd", strings.Repeat("x", 65)} {
+			z, ok := segment.Location(name)
+			require.False(t, ok, name)
+			require.Nil(t, z)
+		}
+		require.Equal(t, "Asia/Tokyo", zone(t, "Asia/Tokyo").String())
+	}
 }

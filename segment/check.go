@@ -168,7 +168,7 @@ func (b *builder) termOf(e ast.Expr) *term {
 	return termNamed(b.terms, e.AsIdent())
 }
 
-// children returns the expressions directly within an expression.
+// children returns the expressions directly within an expression that is no comprehension.
 func children(e ast.Expr) []ast.Expr {
 	switch e.Kind() {
 	case ast.CallKind:
@@ -193,9 +193,6 @@ func children(e ast.Expr) []ast.Expr {
 			list = append(list, field.AsStructField().Value())
 		}
 		return list
-	case ast.ComprehensionKind:
-		c := e.AsComprehension()
-		return []ast.Expr{c.IterRange(), c.AccuInit(), c.LoopCondition(), c.LoopStep(), c.Result()}
 	default:
 		return nil
 	}

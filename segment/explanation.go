@@ -34,6 +34,7 @@ func (r *Rule) Explanation(scope Scope) Explanation {
 	x := &explainer{rule: r, scope: scope}
 	root := r.tree()
 	explained := x.explain(root)
+	explained.Truth = r.Eval(scope).Truth
 	if explained.Truth != True {
 		for _, n := range x.needs(root, &explained, True) {
 			explained.Needs = append(explained.Needs, n.text)
@@ -118,18 +119,25 @@ func (r *Rule) leaf(n *node) {
 
 // explainer explains one answer.
 type explainer struct {
-	rule  *Rule
-	scope Scope
+	rule   *Rule
+	scope  Scope
+	traits []resolved // those that were read so far: every leaf is asked on its own
+	spent  uint64     // on the leaves so far: together they have the budget of one answer
 }
 
 // ask asks a leaf at a moment.
 func (x *explainer) ask(n *node, at int64) Result {
-	if n.program == nil {
+	switch {
+	case n.program == nil:
 		return Result{Why: "this part cannot be asked on its own"}
+	case x.spent > evaluationCost:
+		return Result{Why: "the rule takes too long to be explained to its end"}
 	}
-	scope := x.scope
-	scope.Now = at
-	return x.rule.eval(n.program, scope)
+	e := &evaluation{rule: x.rule, scope: x.scope, keeps: true, traits: x.traits}
+	e.scope.Now = at
+	result := e.eval(n.program)
+	x.traits, x.spent = e.traits, x.spent+e.cost
+	return result
 }
 
 func (x *explainer) explain(n *node) Explanation {
@@ -157,10 +165,10 @@ func joined(op operator, parts []Explanation) Truth {
 		decides, truth = True, False
 	}
 	for _, part := range parts {
-		switch part.Truth {
-		case decides:
+		if part.Truth == decides {
 			return decides
-		case Unknown:
+		}
+		if part.Truth == Unknown {
 			truth = Unknown
 		}
 	}

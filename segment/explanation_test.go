@@ -2,6 +2,7 @@ package segment_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -66,24 +67,25 @@ func encoded(t *testing.T, e *segment.Explanation) {
 }
 
 // outline writes an explanation as an indented list.
-func outline(e *segment.Explanation, indent string) string {
-	line := indent + e.Truth.String() + " " + e.Text
+func outline(b *strings.Builder, e *segment.Explanation, indent string) {
+	text := e.Text
 	if e.Op != "" {
-		line = indent + e.Truth.String() + " " + e.Op
+		text = e.Op
 	}
+	fmt.Fprintf(b, "%s%s %s", indent, e.Truth, text)
 	for _, v := range e.Reads {
-		line += "; " + v.Text + " = " + v.Value
+		fmt.Fprintf(b, "; %s = %s", v.Text, v.Value)
 	}
 	if e.Until != 0 {
-		line += "; until " + time.UnixMilli(e.Until).UTC().Format("02 15:04")
+		b.WriteString("; until " + time.UnixMilli(e.Until).UTC().Format("02 15:04"))
 	}
 	if e.Why != "" {
-		line += "; " + e.Why
+		b.WriteString("; " + e.Why)
 	}
+	b.WriteString("\n")
 	for i := range e.Parts {
-		line += "\n" + outline(&e.Parts[i], indent+"\t")
+		outline(b, &e.Parts[i], indent+"\t")
 	}
-	return line
 }
 
 func TestExplanationTree(t *testing.T) {
@@ -97,7 +99,9 @@ func TestExplanationTree(t *testing.T) {
 		u.apply(e)
 	}
 	got := r.Explanation(u.scope(epoch + 3*hour))
-	require.Equal(t, strings.TrimSpace(`
+	var b strings.Builder
+	outline(&b, &got, "")
+	require.Equal(t, strings.TrimLeft(`
 true or
 	true and
 		true did("a"); events("a").count() = 1
@@ -107,8 +111,39 @@ true or
 		unknown traits.plan == 'a || "b"'; traits.plan = missing; traits.plan is missing or not of its declared type
 		false inactive_for("2h"); inactive_for("2h") = false; until 02 04:00
 		false true ? did('b') : did("a"); events("b").count() = 0; events("a").count() = 1
-`), outline(&got, ""))
+`, "\n"), b.String())
 	require.Empty(t, got.Needs)
+}
+
+// A text in a rule can hold all that takes a rule apart.
+func TestExplanationOfTexts(t *testing.T) {
+	t.Parallel()
+	book := exampleBook(t)
+	parts := []string{
+		`traits.plan == r'a\'`, `traits.plan == """x"|| (y"""`, `traits.plan == 'it\'s && that'`, `traits.plan.matches("^\\(a||b$")`,
+		`!(traits.plan in ["a)", "(b"])`, "[1, 2][0] == 2 // or || so\n", `traits.plan != "é" + "ü"`, `!(!did("a"))`, `-1 + 2 != 1`,
+	}
+	r, problems := book.Set.Compile(strings.Join(parts, " || "))
+	require.Empty(t, problems)
+	got := r.Explanation(newUser(book).scope(epoch))
+	require.Len(t, got.Parts, len(parts))
+	for i, part := range parts {
+		want, _, _ := strings.Cut(part, " //")
+		require.Equal(t, want, got.Parts[i].Text)
+	}
+}
+
+// Moments are written as short as they can be.
+func TestNeedsNameMoments(t *testing.T) {
+	t.Parallel()
+	book := exampleBook(t)
+	r, problems := book.Set.Compile(`inactive_for("1d")`)
+	require.Empty(t, problems)
+	for after, want := range map[int64]string{0: "2026-03-03 00:00 UTC", 5000: "2026-03-03 00:00:05 UTC", 5001: "2026-03-03 00:00:05.001 UTC"} {
+		u := newUser(book)
+		u.apply(event("a", epoch+after))
+		require.Equal(t, []string{"no event until " + want}, r.Explanation(u.scope(epoch+after)).Needs)
+	}
 }
 
 // What would have to happen, for every function and the shapes in which rules ask for it.

@@ -96,7 +96,7 @@ func (set *Set) applyChange(in *intake, trait string, before, after json.RawMess
 	}
 	change := intake{
 		set: in.set, facts: in.facts, done: in.done, at: in.at, trait: trait,
-		values: map[string]any{"from": decodeJSON(before), "to": decodeJSON(after)}, decoded: true,
+		scope: filterScope{event: map[string]any{"from": decodeJSON(before), "to": decodeJSON(after)}}, decoded: true,
 	}
 	for _, i := range set.byTrait[trait] {
 		change.fold(&set.slots[i])
@@ -125,7 +125,7 @@ type intake struct {
 	at    int64
 
 	raw     json.RawMessage
-	values  map[string]any // raw decoded, once a slot asks for it
+	scope   filterScope // whose event is raw decoded, once a slot asks for it
 	decoded bool
 	zone    *time.Location // the user's, once a slot asks for it
 }
@@ -135,17 +135,18 @@ func (in *intake) carried() map[string]any {
 	if !in.decoded {
 		in.decoded = true
 		if values, err := schema.DecodeProperties(in.raw); err == nil {
-			in.values = values // else as with traits: an event without properties
+			in.scope.event = values // else as with traits: an event without properties
 		}
 	}
-	return in.values
+	return in.scope.event
 }
 
 // fold folds the event into a slot, if the slot takes it and has not yet.
 func (in *intake) fold(slot *Slot) {
 	mark := slot.mark(in.trait)
-	if _, twice := in.done[mark]; twice {
-		in.facts.Series[slot.Key].widen(slot.Window.Milliseconds())
+	series := in.facts.Series[slot.Key]
+	_, twice := in.done[mark]
+	if twice && slot.Window.Milliseconds() <= series.Window {
 		return
 	}
 	first := slot.first.takes(in)
@@ -155,13 +156,16 @@ func (in *intake) fold(slot *Slot) {
 	}
 	var value any
 	if slot.Property != "" {
-		carried, had := in.carried()[slot.Property]
-		if value, had = slot.declared.coerce(carried); !had {
+		var had bool
+		if value, had = slot.declared.coerce(in.carried()[slot.Property]); !had {
 			return
 		}
 	}
+	if twice {
+		in.again(series, slot, value)
+		return
+	}
 	in.done[mark] = nil
-	series := in.facts.Series[slot.Key]
 	if series == nil {
 		if in.facts.Series == nil {
 			in.facts.Series = make(map[string]*Series)
@@ -174,31 +178,48 @@ func (in *intake) fold(slot *Slot) {
 	in.add(series, slot, value, first, second)
 }
 
+// again lets a set look further back than the one that has counted the event before it.
+func (in *intake) again(series *Series, slot *Slot, value any) {
+	window, before := slot.Window.Milliseconds(), series.Window
+	if series.Count == 1 { // the event itself: nothing is lost
+		series.Window = window
+	}
+	series.widen(window)
+	if before > 0 && in.at > series.Last-before {
+		return // remembered already
+	}
+	if slot.fold == foldAmounts {
+		series.remember(in.at, millionths(value), true)
+	} else {
+		series.remember(in.at, 0, false)
+	}
+}
+
 func (in *intake) add(series *Series, slot *Slot, value any, first, second bool) {
 	switch slot.fold {
 	case foldTimes:
 		if series.Window > 0 {
-			series.remember(in.at, 0, false, KeepRecent)
+			series.remember(in.at, 0, false)
 		}
 	case foldAmounts:
 		amount := millionths(value)
 		series.amount(amount)
 		if series.Window > 0 {
-			series.remember(in.at, amount, true, KeepRecent)
+			series.remember(in.at, amount, true)
 		}
 	case foldDistinct:
-		series.value(in.at, hashOf(value), KeepDistinct)
+		series.value(in.at, hashOf(value))
 	case foldDays:
 		if in.zone == nil {
 			in.zone = in.set.Zone(in.facts)
 		}
-		series.day(DayOf(in.at, in.zone), KeepRecent)
+		series.day(DayOf(in.at, in.zone))
 	case foldSessions:
-		series.session(in.at, slot.gap, KeepSessions)
+		series.session(in.at, slot.gap)
 	case foldPair:
-		series.pair(in.at, slot.gap, first, second, KeepRecent)
+		series.pair(in.at, slot.gap, first, second)
 	case foldOpen:
-		series.open(in.at, first, second, KeepRecent)
+		series.open(in.at, first, second)
 	}
 }
 

@@ -22,7 +22,13 @@ type Filter struct {
 // Match reports whether an event with these properties passes; same holds those of the entry. Values are as
 // schema.DecodeProperties gives them. A condition that cannot be answered, because a property is missing or mistyped, does not pass.
 func (f *Filter) Match(properties, same map[string]any) bool {
-	out, _, err := f.program.Eval(&filterScope{filter: f, event: properties, entry: same})
+	return f.match(&filterScope{event: properties, entry: same})
+}
+
+// match is Match with a scope that the caller can use again for the next filter.
+func (f *Filter) match(scope *filterScope) bool {
+	scope.filter = f
+	out, _, err := f.program.Eval(scope)
 	if err != nil {
 		return false
 	}

@@ -103,10 +103,10 @@ func (s *Series) narrow(window int64) {
 	s.Window = min(s.Window, window)
 }
 
-// remember puts an event among those of the window. keep bounds them; what the widest window no longer reaches is let go.
-func (s *Series) remember(at, value int64, valued bool, keep int) {
+// remember puts an event among those of the window. What the widest window no longer reaches is let go.
+func (s *Series) remember(at, value int64, valued bool) {
 	i := s.place(at, value, valued)
-	if len(s.Recent) < keep {
+	if len(s.Recent) < KeepRecent {
 		s.Recent = slices.Insert(s.Recent, i, at)
 		if valued {
 			s.Values = slices.Insert(s.Values, i, value)
@@ -208,7 +208,7 @@ func millionths(v any) int64 {
 }
 
 // value takes a value in among the distinct ones: each stands once, with the newest of its times.
-func (s *Series) value(at, hash int64, keep int) {
+func (s *Series) value(at, hash int64) {
 	if i := slices.Index(s.Values, hash); i >= 0 {
 		if s.Recent[i] >= at {
 			return
@@ -217,7 +217,7 @@ func (s *Series) value(at, hash int64, keep int) {
 		s.Values = slices.Delete(s.Values, i, i+1)
 	}
 	i := s.place(at, hash, true)
-	if len(s.Recent) < keep {
+	if len(s.Recent) < KeepDistinct {
 		s.Recent = slices.Insert(s.Recent, i, at)
 		s.Values = slices.Insert(s.Values, i, hash)
 		return
@@ -248,11 +248,11 @@ func hashOf(v any) int64 {
 }
 
 // day takes a calendar day in.
-func (s *Series) day(day int64, keep int) {
+func (s *Series) day(day int64) {
 	i, known := slices.BinarySearch(s.Days, day)
 	switch {
 	case known:
-	case len(s.Days) < keep:
+	case len(s.Days) < KeepRecent:
 		s.Days = slices.Insert(s.Days, i, day)
 	case i == 0:
 		s.Lost = max(s.Lost, day)
@@ -265,7 +265,7 @@ func (s *Series) day(day int64, keep int) {
 
 // session takes an event into the session that it belongs to, joining two that it brings within the gap of each other. An event
 // before all that are kept, once some were forgotten, belongs to a past that is no longer known.
-func (s *Series) session(at, gap int64, keep int) {
+func (s *Series) session(at, gap int64) {
 	i := len(s.Sessions) // of the first session that ends less than the gap before the event, or later
 	for i > 0 && s.Sessions[i-1][1]+gap > at {
 		i--
@@ -281,14 +281,14 @@ func (s *Series) session(at, gap int64, keep int) {
 	}
 	s.Sessions = slices.Replace(s.Sessions, i, j, [2]int64{from, to})
 	s.Longest = max(s.Longest, to-from)
-	if over := len(s.Sessions) - keep; over > 0 {
+	if over := len(s.Sessions) - KeepSessions; over > 0 {
 		s.Dropped += int64(over)
 		s.Sessions = slices.Delete(s.Sessions, 0, over)
 	}
 }
 
 // pair takes an event into a pair slot. One that both picks take does not follow itself, but others at its time.
-func (s *Series) pair(at, within int64, first, second bool, keep int) {
+func (s *Series) pair(at, within int64, first, second bool) {
 	if s.Met {
 		return
 	}
@@ -305,20 +305,20 @@ func (s *Series) pair(at, within int64, first, second bool, keep int) {
 		return
 	}
 	if first {
-		s.Recent = newest(s.Recent, at, keep)
+		s.Recent = newest(s.Recent, at)
 	}
 	if second {
-		s.Others = newest(s.Others, at, keep)
+		s.Others = newest(s.Others, at)
 	}
 }
 
 // newest puts a time among those that are kept, unless it stands there already.
-func newest(times []int64, at int64, keep int) []int64 {
+func newest(times []int64, at int64) []int64 {
 	i, known := slices.BinarySearch(times, at)
 	switch {
 	case known:
 		return times
-	case len(times) < keep:
+	case len(times) < KeepRecent:
 		return slices.Insert(times, i, at)
 	case i > 0:
 		copy(times, times[1:i])
@@ -329,7 +329,7 @@ func newest(times []int64, at int64, keep int) []int64 {
 
 // open takes an event into an open slot: one of the second pick closes all of the first up to its time, but not itself. Where too
 // many stand open, the oldest is kept, for it decides, and the newest.
-func (s *Series) open(at int64, first, second bool, keep int) {
+func (s *Series) open(at int64, first, second bool) {
 	closed := s.Closed
 	if second && at > s.Closed {
 		s.Closed = at
@@ -346,7 +346,7 @@ func (s *Series) open(at int64, first, second bool, keep int) {
 		return
 	}
 	s.Recent = slices.Insert(s.Recent, i, at)
-	if len(s.Recent) > keep {
+	if len(s.Recent) > KeepRecent {
 		s.Recent = slices.Delete(s.Recent, 1, 2)
 	}
 }

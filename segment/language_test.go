@@ -2,17 +2,18 @@ package segment_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
+	"pgregory.net/rapid"
 
 	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
@@ -94,7 +95,7 @@ func parseExample(tb testing.TB, row []string) example {
 		after, err := time.ParseDuration(m[3])
 		require.NoError(tb, err)
 		at := epoch + after.Milliseconds()
-		e := schema.UserEvent{EventID: fmt.Sprint(i), EventName: m[1], Sequence: uint64(i + 1), OccurredAt: at, ReceivedAt: at}
+		e := schema.UserEvent{EventID: strconv.Itoa(i), EventName: m[1], Sequence: uint64(i + 1), OccurredAt: at, ReceivedAt: at}
 		if m[2] != "" {
 			var carried map[string]any
 			require.NoError(tb, yaml.Unmarshal([]byte(m[2]), &carried))
@@ -171,8 +172,7 @@ func (x *example) answer(book *playbook.Playbook, rule *segment.Rule, at int64) 
 }
 
 // follow asks the rule only at events and when it said that it wants to be asked again, and returns when it was true.
-func (x *example) follow(tb testing.TB, book *playbook.Playbook, rule *segment.Rule, from int64) []interval {
-	tb.Helper()
+func (x *example) follow(tb require.TestingT, book *playbook.Playbook, rule *segment.Rule, from int64) []interval {
 	u := newUser(book)
 	events := slices.Clone(x.events)
 	var truth []interval
@@ -271,4 +271,43 @@ func TestLanguageIsComplete(t *testing.T) {
 	}
 	slices.Sort(list)
 	require.Equal(t, list, segment.Functions())
+}
+
+// Rules joined at random, over logs at random: who asks only at events and at wake-ups misses nothing.
+func TestWakeUpsOfJoinedRules(t *testing.T) {
+	t.Parallel()
+	leaves := languageRules(t)
+	book := exampleBook(t)
+	rapid.Check(t, func(t *rapid.T) {
+		rule := drawRule(t, leaves, 3)
+		compiled, problems := book.Set.Compile(rule)
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		x := example{rule: rule, events: drawLog(t, 8, 20), horizon: epoch + 40*hour}
+		slices.SortStableFunc(x.events, func(a, b schema.UserEvent) int { return int(a.OccurredAt - b.OccurredAt) })
+		x.truth = x.follow(t, book, compiled, epoch)
+		for at := epoch; at < x.horizon; at += hour / 4 {
+			for _, now := range []int64{at, at + 1, at + hour/4 - 1} {
+				if got := x.answer(book, compiled, now).Truth == segment.True; got != x.isTrue(now) {
+					t.Fatalf("%s is %t %s after the beginning, and nobody asked", rule, got, time.Duration(now-epoch)*time.Millisecond)
+				}
+			}
+		}
+	})
+}
+
+func drawRule(t *rapid.T, leaves []string, depth int) string {
+	kind := rapid.IntRange(0, 4).Draw(t, "kind")
+	switch {
+	case depth == 0 || kind == 0:
+		return "(" + rapid.SampledFrom(leaves).Draw(t, "leaf") + ")"
+	case kind == 1:
+		return "!" + drawRule(t, leaves, depth-1)
+	case kind == 2:
+		return "(" + drawRule(t, leaves, depth-1) + " ? " + drawRule(t, leaves, depth-1) + " : " + drawRule(t, leaves, depth-1) + ")"
+	case kind == 3:
+		return "(" + drawRule(t, leaves, depth-1) + " || " + drawRule(t, leaves, depth-1) + ")"
+	}
+	return "(" + drawRule(t, leaves, depth-1) + " && " + drawRule(t, leaves, depth-1) + ")"
 }

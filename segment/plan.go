@@ -1,7 +1,6 @@
 package segment
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -34,7 +33,7 @@ func Types() []Type { return []Type{String, Int, Number, Bool, Timestamp, List} 
 type Plan struct {
 	Events map[string]Properties
 	Traits Properties
-	Scores map[string]string   // description by key; a score lives in the trait that ScoreTrait names
+	Scores map[string]string   // description by key; a score lives in the trait that ScoreTrait names, a Number among Traits
 	Docs   map[string]EventDoc // by event; what is not there is neither described nor required
 	Zone   Zone
 
@@ -134,7 +133,7 @@ func decodeJSON(raw json.RawMessage) any {
 			return n
 		}
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec := json.NewDecoder(strings.NewReader(string(raw)))
 	dec.UseNumber()
 	var v any
 	if err := dec.Decode(&v); err != nil {

@@ -17,7 +17,7 @@ const (
 	MaxRuleBytes   = 4096
 	maxNesting     = 32
 	maxPattern     = 128
-	evaluationCost = 100_000
+	evaluationCost = 50_000
 )
 
 // Rule is a compiled rule. Immutable and safe for concurrent use.
@@ -186,6 +186,8 @@ func plain(message string) string {
 		return message + ": declare the trait under traits in the playbook"
 	case strings.Contains(message, "recursion"):
 		return fmt.Sprintf("too_deep: a rule nests at most %d deep", maxNesting)
+	case message == "undeclared reference to 'e'":
+		return "e is known within where(…) alone"
 	case strings.Contains(message, "undeclared reference to 'changes'"):
 		return "changes(…) needs an ending such as .count()"
 	case strings.Contains(message, "undeclared reference to 'now"):
@@ -240,16 +242,20 @@ type Result struct {
 }
 
 // Eval answers the rule.
-func (r *Rule) Eval(scope Scope) Result { return r.eval(r.program, scope) }
+func (r *Rule) Eval(scope Scope) Result {
+	return (&evaluation{rule: r, scope: scope, keeps: r.repeats}).eval(r.program)
+}
 
 // eval asks the rule's program, or that of a part of it.
-func (r *Rule) eval(program cel.Program, scope Scope) Result {
-	evaluation := evaluation{rule: r, scope: scope}
-	out, _, err := program.Eval(&evaluation)
+func (e *evaluation) eval(program cel.Program) Result {
+	out, details, err := program.Eval(e)
+	if cost := details.ActualCost(); cost != nil {
+		e.cost = *cost
+	}
 	// What a short circuit skipped cannot change the answer while the terms that were asked stay as they are.
-	result := Result{Until: evaluation.until}
+	result := Result{Until: e.until}
 	if err != nil {
-		result.Why = plainEval(err.Error(), r, &evaluation)
+		result.Why = plainEval(err.Error(), e)
 		return result
 	}
 	switch answer, ok := out.Value().(bool); {
@@ -264,10 +270,13 @@ func (r *Rule) eval(program cel.Program, scope Scope) Result {
 }
 
 // plainEval says which input is missing in the writer's own words.
-func plainEval(message string, r *Rule, e *evaluation) string {
+func plainEval(message string, e *evaluation) string {
+	if strings.Contains(message, "cost limit exceeded") {
+		return "the rule takes too long to be answered"
+	}
 	_, name, _ := strings.Cut(message, "no such attribute(s): ")
 	name, _, _ = strings.Cut(name, ",")
-	if t := r.term(strings.TrimSpace(name)); t != nil {
+	if t := e.rule.term(strings.TrimSpace(name)); t != nil {
 		return t.text + t.read(e).why
 	}
 	if trait, ok := strings.CutPrefix(strings.TrimSpace(name), "traits."); ok {

@@ -45,7 +45,11 @@ func (p *pick) takes(in *intake) bool {
 	if p.trait != in.trait || (p.event != "" && p.event != in.name) {
 		return false
 	}
-	return p.filter == nil || p.filter.Match(in.carried(), nil)
+	if p.filter == nil {
+		return true
+	}
+	in.carried()
+	return p.filter.match(&in.scope)
 }
 
 // text writes the pick as a rule does.

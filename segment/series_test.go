@@ -3,6 +3,7 @@ package segment_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,6 +116,33 @@ func TestOverflowingWindows(t *testing.T) {
 	require.Equal(t, segment.Unknown, days.Eval(scope(fold(set, events), epoch)).Truth)
 }
 
+// Of more that stand open than are kept, the oldest decides; of more days than are kept, the newest count, however late one comes.
+func TestWhatIsForgottenFirst(t *testing.T) {
+	t.Parallel()
+	set := segment.NewSet(shop(), 1)
+	open := compile(t, set, `events("order").not_followed_by(events("refund"), "1h")`)
+	days := compile(t, set, `events("order").days() == 100`)
+	events := burst(200)
+	require.Equal(t, segment.Result{Truth: segment.False, Until: epoch + hour}, open.Eval(scope(fold(set, events), epoch+1)))
+	events = append(events, event("refund", epoch+100_000)) // late: closes half of them
+	require.Equal(t, segment.Result{Truth: segment.False, Until: epoch + 101_000 + hour}, open.Eval(scope(fold(set, events), epoch+1)))
+	var daily []schema.UserEvent
+	for i := range int64(100) {
+		daily = append(daily, event("order", epoch+(99-i)*day))
+	}
+	require.Equal(t, segment.True, days.Eval(scope(fold(set, daily), epoch)).Truth)
+	for i := range int64(60) {
+		daily = append(daily, event("order", epoch-i*day))
+	}
+	for _, s := range fold(set, daily).Series {
+		if len(s.Days) > 0 {
+			require.Len(t, s.Days, segment.KeepRecent)
+			require.Equal(t, (epoch+99*day)/day, s.Days[segment.KeepRecent-1])
+			require.Equal(t, s.Days[0]-1, s.Lost)
+		}
+	}
+}
+
 func TestSessionsAreKeptInOrder(t *testing.T) {
 	t.Parallel()
 	set := segment.NewSet(shop(), 1)
@@ -152,7 +180,8 @@ func TestTwoVersions(t *testing.T) {
 		for _, rule := range newest {
 			compile(t, after, rule)
 		}
-		for _, rule := range rules {
+		for i, rule := range slices.Concat(rules, rules) {
+			fromTheStart := i >= len(rules)
 			asked := compile(t, before, rule)
 			var alone, shared segment.Facts
 			for i, e := range []schema.UserEvent{
@@ -161,7 +190,7 @@ func TestTwoVersions(t *testing.T) {
 				e.Sequence = uint64(i + 1)
 				before.Apply(&alone, &e, segment.Done{})
 				done := segment.Done{}
-				if i > 0 {
+				if i > 0 || fromTheStart {
 					after.Apply(&shared, &e, done) // the newest comes first, as soon as there is one
 				}
 				before.Apply(&shared, &e, done)
@@ -172,6 +201,56 @@ func TestTwoVersions(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestChanges(t *testing.T) {
+	t.Parallel()
+	plan := shop()
+	plan.Traits = segment.Properties{"plan": segment.String, "seats": segment.Number, "tags": segment.List, "since": segment.Timestamp}
+	cases := []struct {
+		name, rule string
+		traits     []string
+		want       int
+	}{
+		{"the first value is none", `plan`, []string{`{"plan":"a"}`}, 0},
+		{"another value", `plan`, []string{`{"plan":"a"}`, `{"plan":"b"}`}, 1},
+		{"the same value", `plan`, []string{`{"plan":"a"}`, `{"plan":"a"}`, `{"plan":"b"}`, `{"plan":"b"}`}, 1},
+		{"there and back", `plan`, []string{`{"plan":"a"}`, `{"plan":"b"}`, `{"plan":"a"}`}, 2},
+		{"numbers by value", `seats`, []string{`{"seats":1}`, `{"seats":1.0}`, `{"seats":2}`}, 1},
+		{"times by moment", `since`, []string{`{"since":"2026-03-02T00:00:00Z"}`, `{"since":"2026-03-02T01:00:00+01:00"}`}, 0},
+		{"lists by their items", `tags`, []string{`{"tags":["a","b"]}`, `{"tags":["a", "b"]}`, `{"tags":["b","a"]}`}, 1},
+		{"a value of another type is none", `plan`, []string{`{"plan":"a"}`, `{"plan":5}`, `{"plan":"b"}`}, 0},
+		{"null is none", `plan`, []string{`{"plan":"a"}`, `{"plan":null}`, `{"plan":"a"}`}, 0},
+		{"other traits are none", `plan`, []string{`{"plan":"a","seats":1}`, `{"seats":2}`}, 0},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			set := segment.NewSet(plan, 1)
+			rule := compile(t, set, fmt.Sprintf(`changes(traits.%s).count() == %d`, c.rule, c.want))
+			var events []schema.UserEvent
+			for i, traits := range c.traits {
+				e := event("login", epoch+int64(i), "", traits)
+				e.Sequence = uint64(i + 1)
+				events = append(events, e)
+			}
+			got := rule.Explain(scope(fold(set, events), epoch))
+			require.Equal(t, fmt.Sprintf("changes(traits.%s).count() = %d", c.rule, c.want), got)
+			require.Equal(t, segment.True, rule.Eval(scope(fold(set, events), epoch)).Truth)
+		})
+	}
+}
+
+// A pair may take an event and the change that the event makes.
+func TestAChangeFollowedByItsEvent(t *testing.T) {
+	t.Parallel()
+	plan := shop()
+	plan.Traits["plan"] = segment.String
+	set := segment.NewSet(plan, 1)
+	rule := compile(t, set, `changes(traits.plan).followed_by(events("login"), "1h") && changes(traits.plan).where(e.from == "a" && e.to != "c").count() == 1`)
+	events := []schema.UserEvent{event("order", epoch, "", `{"plan":"a"}`), event("login", epoch+1, "", `{"plan":"b"}`)}
+	events[0].Sequence, events[1].Sequence = 1, 2
+	require.Equal(t, segment.True, rule.Eval(scope(fold(set, events), epoch+2)).Truth)
 }
 
 // A rule that looks further back than what was kept so far: a sum is unknown until the window lies behind, not wrong.

@@ -129,8 +129,8 @@ func (s *Slot) mark(trait string) string {
 // Zone returns the zone in which the user lives: that of the plan's trait, else the plan's default, else UTC.
 func (set *Set) Zone(f *Facts) *time.Location {
 	if trait, ok := f.Traits[set.plan.Zone.Trait]; ok {
-		if name, isText := String.coerceJSON(trait.Value); isText {
-			if zone, known := Location(name.(string)); known { //nolint:forcetypeassert // what String coerces is a string
+		if name, isText := decodeJSON(trait.Value).(string); isText {
+			if zone, known := Location(name); known {
 				return zone
 			}
 		}

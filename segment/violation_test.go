@@ -36,7 +36,7 @@ func TestViolations(t *testing.T) {
 			"property total should be number, not string",
 			"trait seats should be int, not string",
 		}},
-		{"undeclared", "order", `{"order_id":"x","total":1,"colour":"red"}`, `{"plam":"pro"}`, []string{"property colour is not declared", "trait plam is not declared"}},
+		{"undeclared", "order", `{"order_id":"x","total":1,"size":"red"}`, `{"plam":"pro"}`, []string{"property size is not declared", "trait plam is not declared"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,11 +30,35 @@ type Current struct {
 	*playbook.Playbook
 
 	Revision uint64
+	Before   []*playbook.Playbook // the versions before it that somebody may still be inside, newest first
 }
 
+// Reads reports whether an event is read by the playbook in force or by one before it: who is inside an older version waits for what
+// that version waits for.
+func (c Current) Reads(event string, hasTraits bool) bool {
+	return c.Playbook.Reads(event, hasTraits) ||
+		slices.ContainsFunc(c.Before, func(p *playbook.Playbook) bool { return p.Reads(event, hasTraits) })
+}
+
+// pointer is the object that says which playbook is in force.
 type pointer struct {
-	Hash     string `json:"hash"`
-	Revision uint64 `json:"revision"`
+	Hash     string   `json:"hash"`
+	Revision uint64   `json:"revision"`
+	Before   []string `json:"before,omitempty"` // hashes, newest first
+}
+
+// versionsRead bounds how many older versions' events are still passed on.
+const versionsRead = 16
+
+// followedBy is the pointer to the playbook that comes after p's.
+func (p pointer) followedBy(hash string) pointer {
+	next := pointer{Hash: hash, Revision: p.Revision + 1}
+	for _, older := range slices.Concat([]string{p.Hash}, p.Before) {
+		if older != "" && older != hash && len(next.Before) < versionsRead {
+			next.Before = append(next.Before, older)
+		}
+	}
+	return next
 }
 
 // Library gives compiled playbooks by hash and follows which one is current. Safe for concurrent use.
@@ -58,6 +83,46 @@ func OpenLibrary(ctx context.Context, js jetstream.JetStream, replicas int, logg
 		return nil, err
 	}
 	return l, nil
+}
+
+// ReadLibrary opens the object store as it is, for one who only reads: it makes and changes nothing. Where nothing was ever published
+// the library is empty.
+func ReadLibrary(ctx context.Context, js jetstream.JetStream, logger *slog.Logger) (*Library, error) {
+	store, err := js.ObjectStore(ctx, schema.PlaybooksBucket)
+	if err != nil && !errors.Is(err, jetstream.ErrBucketNotFound) {
+		return nil, &schema.Error{Code: schema.CodeUnavailable, Message: "open object store " + schema.PlaybooksBucket, Err: err}
+	}
+	l := &Library{store: store, logger: logger, books: make(map[string]*playbook.Playbook)}
+	if err != nil {
+		return l, nil
+	}
+	if err := l.refresh(ctx); err != nil && !errors.Is(err, ErrNoPlaybook) {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Stored loads every version that was ever published, in no order.
+func (l *Library) Stored(ctx context.Context) ([]*playbook.Playbook, error) {
+	if l.store == nil {
+		return nil, nil
+	}
+	objects, err := l.store.List(ctx)
+	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+		return nil, &schema.Error{Code: schema.CodeUnavailable, Message: "list playbooks", Err: err}
+	}
+	var stored []*playbook.Playbook
+	for _, object := range objects {
+		if object.Name == currentName {
+			continue
+		}
+		book, err := l.load(ctx, object.Name)
+		if err != nil {
+			return nil, err
+		}
+		stored = append(stored, book)
+	}
+	return stored, nil
 }
 
 // Publish stores the bundle under its hash and makes it current. Publishing what is current already changes nothing.
@@ -85,7 +150,7 @@ func (l *Library) Publish(ctx context.Context, bundle playbook.Bundle) (Current,
 		if _, err := l.store.PutBytes(ctx, compiled.Hash, encoded); err != nil {
 			return Current{}, fmt.Errorf("store playbook %s: %w", compiled.Hash, err)
 		}
-		raw, err := json.Marshal(pointer{compiled.Hash, before.Revision + 1})
+		raw, err := json.Marshal(before.followedBy(compiled.Hash))
 		if err != nil {
 			return Current{}, fmt.Errorf("encode current playbook: %w", err)
 		}
@@ -112,7 +177,7 @@ func (l *Library) Playbook(hash string) *playbook.Playbook {
 	l.mu.RLock()
 	book := l.books[hash]
 	l.mu.RUnlock()
-	if book != nil {
+	if book != nil || hash == "" || l.store == nil { // a user of whom nothing is known yet is under no playbook
 		return book
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
@@ -166,7 +231,13 @@ func (l *Library) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.current.Store(&Current{Playbook: book, Revision: p.Revision})
+	current := &Current{Playbook: book, Revision: p.Revision}
+	for _, hash := range p.Before {
+		if older := l.Playbook(hash); older != nil { //nolint:contextcheck // it has a deadline of its own. Where it is lost, which is logged, so are those inside
+			current.Before = append(current.Before, older)
+		}
+	}
+	l.current.Store(current)
 	return nil
 }
 

@@ -230,3 +230,47 @@ func TestFollow(t *testing.T) {
 		require.Equal(t, "first", inForce(follower))
 	})
 }
+
+func TestReadLibrary(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewBroker(t).Connect(t)
+	reader := func() *worker.Library {
+		library, err := worker.ReadLibrary(t.Context(), js, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		return library
+	}
+	_, err := reader().Current()
+	require.ErrorIs(t, err, worker.ErrNoPlaybook)
+	stored, err := reader().Stored(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, stored)
+	require.Nil(t, reader().Playbook("abc"))
+	_, err = js.ObjectStore(t.Context(), schema.PlaybooksBucket)
+	require.ErrorIs(t, err, jetstream.ErrBucketNotFound, "who only reads makes nothing")
+
+	library := open(t, js)
+	publish(t, library, bundle("a"))
+	publish(t, library, bundle("b"))
+	current, err := reader().Current()
+	require.NoError(t, err)
+	require.Equal(t, bundle("b").Hash(), current.Hash)
+	stored, err = reader().Stored(t.Context())
+	require.NoError(t, err)
+	var hashes []string
+	for _, book := range stored {
+		hashes = append(hashes, book.Hash)
+	}
+	require.ElementsMatch(t, []string{bundle("a").Hash(), bundle("b").Hash()}, hashes)
+	require.NotNil(t, reader().Playbook(bundle("a").Hash()))
+}
+
+// TestNoPlaybookOfNobody: who is new is under no playbook, and that is no error to log.
+func TestNoPlaybookOfNobody(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	js := testenv.NewBroker(t).Connect(t)
+	library, err := worker.OpenLibrary(t.Context(), js, 1, slog.New(slog.NewTextHandler(&log, nil)))
+	require.NoError(t, err)
+	require.Nil(t, library.Playbook(""))
+	require.Empty(t, log.String())
+}

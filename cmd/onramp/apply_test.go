@@ -46,7 +46,7 @@ func TestApply(t *testing.T) {
 	}
 	first := trial("stay", "{id: rest, delay: 5d}")
 	require.Equal(t, applied{After: first.Hash(), Revision: 1, Inside: []fate{}}, apply(applyCommand{Yes: true}, first))
-	go l.run(t.Context()) //nolint:errcheck // ends with the test
+	go l.run(t.Context())
 	require.Eventually(t, func() bool {
 		_, _, err := atRest(t.Context(), l.js)
 		return err == nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -201,7 +202,7 @@ func (c *deadlettersShow) Run(ctx context.Context, io stdio, logger *slog.Logger
 func (s *shownLetter) print(io stdio) error {
 	table := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
-		{"Letter", fmt.Sprint(s.Sequence)},
+		{"Letter", strconv.FormatUint(s.Sequence, 10)},
 		{"Written off", stampOf(s.At)},
 		{"Reason", line(string(s.Reason))},
 		{"", s.Message},
@@ -210,7 +211,7 @@ func (s *shownLetter) print(io stdio) error {
 		{"Message id", s.MessageID},
 		{"Received", stampOf(s.ReceivedAt)},
 		{"Consumer", s.Consumer},
-		{"Tries", fmt.Sprint(s.Attempts)},
+		{"Tries", strconv.FormatUint(s.Attempts, 10)},
 		{"User", s.UserToken},
 		{"Event id", s.EventID},
 		{"First received", stampOf(s.FirstReceived)},

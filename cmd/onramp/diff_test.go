@@ -29,8 +29,9 @@ func TestDiff(t *testing.T) {
 	require.Equal(t, exitFailed, got.code)
 	require.Contains(t, got.err, "the playbooks differ")
 	var document struct {
-		Old, New string
-		Changes  []playbook.Change
+		Old     string            `json:"old"`
+		New     string            `json:"new"`
+		Changes []playbook.Change `json:"changes"`
 	}
 	require.NoError(t, json.Unmarshal([]byte(got.out), &document))
 	require.Len(t, document.Changes, 1)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -12,18 +11,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"github.com/onramphq/onramp/journey"
-	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
-	"github.com/onramphq/onramp/workflows"
 )
 
-type bookOf struct{ book *playbook.Playbook }
-
-func (b bookOf) Playbook(string) *playbook.Playbook { return b.book }
-
 // TestKill kills the program in mid-stream, starts it again on the same folder, and holds it to the first three guarantees:
-// every acknowledged event is counted once, and every user's state is the fold of the user's log.
+// every acknowledged event is counted once, and archive, outcomes, profiles and workflows are what follows from the log.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -70,7 +62,6 @@ func TestKill(t *testing.T) {
 	require.NoError(t, drain(ctx, js))
 	t.Logf("%d acknowledged events; at rest %s after the last restart", len(acked), time.Since(restarted).Round(time.Millisecond))
 
-	logs := readLog(t, js)
 	store := p.store(t)
 	stored := map[string]bool{}
 	rows, err := store.Conn().Query(ctx, `SELECT event_id, count() FROM events_unique GROUP BY event_id`)
@@ -87,55 +78,7 @@ func TestKill(t *testing.T) {
 	for id := range acked {
 		require.True(t, stored[id], "acknowledged and lost: %s", id)
 	}
-	compareStates(t, p, logs)
-}
-
-// readLog reads the event stream in order, by user.
-func readLog(t *testing.T, js jetstream.JetStream) map[string][]schema.UserEvent {
-	t.Helper()
-	stream, err := js.Stream(t.Context(), schema.EventsStream)
-	require.NoError(t, err)
-	last := stream.CachedInfo().State.LastSeq
-	logs := map[string][]schema.UserEvent{}
-	for seq := uint64(1); seq <= last; seq++ {
-		message, err := stream.GetMsg(t.Context(), seq)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
-		}
-		require.NoError(t, err)
-		event, err := schema.Receive(message.Data, message.Header, seq, message.Time)
-		require.NoError(t, err)
-		logs[event.UserID] = append(logs[event.UserID], event.UserEvent())
-	}
-	return logs
-}
-
-// compareStates holds every running workflow against the pure fold of its user's log.
-func compareStates(t *testing.T, p *process, logs map[string][]schema.UserEvent) {
-	t.Helper()
-	bundle, err := example(1)
-	require.NoError(t, err)
-	compiled, err := playbook.Compile(bundle)
-	require.NoError(t, err)
-	books := bookOf{compiled}
-	c := p.temporal(t)
-	for user, log := range logs {
-		token := schema.UserToken([]byte(embeddedKey), user)
-		fold := journey.State{Token: token}
-		for i := range log {
-			fold, _ = journey.Next(books, fold, journey.Input{Event: &log[i], Playbook: compiled.Hash, Revision: 1}, log[i].ReceivedAt)
-		}
-		answer, err := c.QueryWorkflow(t.Context(), schema.WorkflowID(token), "", workflows.StateQueryName)
-		require.NoError(t, err)
-		var live journey.State
-		require.NoError(t, answer.Get(&live))
-		require.Equal(t, int64(len(log)), live.Counts.Applied, "events of %s", user)
-		live.Counts, fold.Counts = journey.Counts{}, journey.Counts{}
-		want, err := json.Marshal(fold)
-		require.NoError(t, err)
-		got, err := json.Marshal(live)
-		require.NoError(t, err)
-		require.JSONEq(t, string(want), string(got), "state of %s", user)
-	}
-	t.Logf("%d users: every state equals the fold of the log", len(logs))
+	verdict := p.innocent(t)
+	require.GreaterOrEqual(t, verdict.Events, len(acked))
+	t.Logf("%d users, %d events: no differences", verdict.Users, verdict.Events)
 }

@@ -69,6 +69,7 @@ type cli struct {
 	Apply    applyCommand    `cmd:"" help:"Put a playbook in force and bring it to every running user."`
 	Graph    graphCommand    `cmd:"" help:"Draw the journeys of a playbook, as Mermaid text or SVG."`
 	Letters  lettersCommand  `cmd:"" name:"deadletters" help:"List, show, send in again or drop the messages that were refused for good."`
+	Verify   verifyCommand   `cmd:"" help:"Work out every user again from the log, and say where archive, outcomes, profile or workflow differ."`
 	Schema   schemaCommand   `cmd:"" help:"Print the JSON Schema of playbook files, for editors."`
 	Health   healthCommand   `cmd:"" help:"Ask a running API whether it is ready; for container health checks."`
 	Bench    benchCommand    `cmd:"" help:"Measure the path against bare SDK loops on the same embedded servers."`

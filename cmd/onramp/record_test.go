@@ -151,7 +151,7 @@ func startRecorder(t *testing.T, bundle playbook.Bundle) *recorder {
 	t.Cleanup(l.close)
 	_, err = l.library.Publish(t.Context(), bundle)
 	require.NoError(t, err)
-	go l.run(t.Context()) //nolint:errcheck // ends with the test
+	go l.run(t.Context())
 	r := &recorder{local: l, t: t}
 	r.save(bundle)
 	return r

@@ -3,6 +3,7 @@ package results
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/onramphq/onramp/experiment"
@@ -257,8 +258,8 @@ func newTimeline(id, title string, looks []experiment.Look) *timeline {
 		line = append(line, point(l.Lift))
 		t.Dots = append(t.Dots, dot{at, y.near(l.Lift)})
 	}
-	for i := len(back) - 1; i >= 0; i-- {
-		band = append(band, back[i])
+	for _, p := range slices.Backward(back) {
+		band = append(band, p)
 	}
 	t.Band, t.FixedLow, t.FixedHigh, t.Line = strings.Join(band, " "), strings.Join(low, " "), strings.Join(high, " "), strings.Join(line, " ")
 	return t

@@ -3,7 +3,7 @@ package selftest
 import (
 	"cmp"
 	"fmt"
-	"slices"
+	"strconv"
 
 	"gonum.org/v1/gonum/stat/distuv"
 
@@ -151,7 +151,7 @@ func (in *Input) independent() []Check {
 		for i, row := range o.Table {
 			for j, n := range row {
 				for j >= len(slices) {
-					slices = append(slices, experiment.Slice{Value: fmt.Sprint(j), Users: make([]int64, len(o.Table))})
+					slices = append(slices, experiment.Slice{Value: strconv.Itoa(j), Users: make([]int64, len(o.Table))})
 				}
 				slices[j].Users[i] = n
 			}

@@ -38,7 +38,7 @@ func TestRead(t *testing.T) {
 	require.NoError(t, err)
 	third = message.Time
 	require.NoError(t, stream.DeleteMsg(t.Context(), 2))
-	for _, c := range []struct {
+	for _, c := range []struct { //nolint:paralleltest // they share the stream, which changes below
 		name string
 		opts streamread.Options
 		want []string
@@ -51,7 +51,7 @@ func TestRead(t *testing.T) {
 		{"a subject nobody uses", streamread.Options{Filter: "s.x"}, nil},
 		{"the newest of each subject", streamread.Options{Filter: "s.*", Last: true}, []string{"4:m4", "5:m5"}},
 	} {
-		t.Run(c.name, func(t *testing.T) { //nolint:paralleltest // they share the stream
+		t.Run(c.name, func(t *testing.T) {
 			require.Equal(t, c.want, read(c.opts))
 		})
 	}

@@ -21,91 +21,111 @@ type Book struct {
 	Zone        string  // of users without one
 }
 
-// The parts of a book, as in docs/language.md.
-type (
-	Segment struct {
-		Key  string
-		When Expr
-	}
-	Action struct {
-		Key, Category string
-		Uncapped      bool
-		Quiet         string // hold, drop, ignore; empty is hold
-	}
-	Experiment struct {
-		Key      string
-		Variants []string // of equal weight
-		Holdout  string
-	}
-	Limit struct {
-		Actions  int
-		Hours    int // 0: a calendar day
-		Category string
-	}
-	Quiet   struct{ From, To int } // hours of the day
-	Journey struct {
-		Key      string
-		Priority int
-		Paused   bool
-		Enter    Trigger
-		Reentry  string // never, after_exit; with After, that many hours later
-		After    int
-		Goal     *Goal
-		Exits    []Exit
-		Migrate  string // stay, exit, move
-		Move     map[string]string
-		Steps    []*Step
-	}
-	Trigger struct {
-		On            []string
-		Where         Expr
-		Segment, Left string
-		When          Expr
-		Per           string
-	}
-	Goal struct {
-		On    string
-		Where Expr
-		Hours int
-	}
-	Exit struct {
-		On            []string
-		Where         Expr
-		Left, Entered string
-		When          Expr
-		Reason        string
-	}
-	Step struct {
-		ID, Kind string
+// Segment is a named set of users.
+type Segment struct {
+	Key  string
+	When Expr
+}
 
-		Action string
-		With   string // a text
-		Expire int    // 0: the book's
+// Action says what may be sent. Quiet is hold, drop or ignore; empty is hold.
+type Action struct {
+	Key, Category string
+	Uncapped      bool
+	Quiet         string
+}
 
-		Hours int
-		Clock int // delay until the clock shows this hour; −1: none
-		Days  []string
+// Experiment has variants of equal weight.
+type Experiment struct {
+	Key      string
+	Variants []string
+	Holdout  string // the variant that needs no steps
+}
 
-		On      []string
-		Where   Expr
-		When    Expr
-		Timeout []*Step // nil: on as if it had come
+// Limit is a cap; Hours 0 is a calendar day.
+type Limit struct {
+	Actions  int
+	Hours    int
+	Category string
+}
 
-		Branches   []Branch
-		Experiment string
-		Variants   []Variant
-		Reason     string
-	}
-	Branch struct {
-		When    Expr
-		Segment string // When and Segment empty: else
-		Steps   []*Step
-	}
-	Variant struct {
-		Key   string
-		Steps []*Step
-	}
-)
+// Quiet is from one hour of the day to another.
+type Quiet struct{ From, To int }
+
+// Journey is the plan for a user.
+type Journey struct {
+	Key      string
+	Priority int
+	Paused   bool
+	Enter    Trigger
+	Reentry  string // never, after_exit; with After, that many hours later
+	After    int
+	Goal     *Goal
+	Exits    []Exit
+	Migrate  string // stay, exit, move
+	Move     map[string]string
+	Steps    []*Step
+}
+
+// Trigger lets a user in.
+type Trigger struct {
+	On            []string
+	Where         Expr
+	Segment, Left string
+	When          Expr
+	Per           string
+}
+
+// Goal is the event that counts as success.
+type Goal struct {
+	On    string
+	Where Expr
+	Hours int
+}
+
+// Exit takes a user out.
+type Exit struct {
+	On            []string
+	Where         Expr
+	Left, Entered string
+	When          Expr
+	Reason        string
+}
+
+// Step is one node, of the kind that Kind names.
+type Step struct {
+	ID, Kind string
+
+	Action string
+	With   string // a text
+	Expire int    // 0: the book's
+
+	Hours int
+	Clock int // delay until the clock shows this hour; −1: none
+	Days  []string
+
+	On      []string
+	Where   Expr
+	When    Expr
+	Timeout []*Step // nil: on as if it had come
+
+	Branches   []Branch
+	Experiment string
+	Variants   []Variant
+	Reason     string
+}
+
+// Branch is a way that is taken when When holds or the user is in Segment; with neither it is else.
+type Branch struct {
+	When    Expr
+	Segment string
+	Steps   []*Step
+}
+
+// Variant is the way of one variant.
+type Variant struct {
+	Key   string
+	Steps []*Step
+}
 
 // YAML writes the book for the engine.
 func (b *Book) YAML() string {
@@ -116,6 +136,7 @@ func (b *Book) YAML() string {
 		w.line("  %s: {properties: {n: int, x: string, f: number}}", name)
 	}
 	w.line("traits: {plan: string, level: int, ok: bool, ends: timestamp, zone: string}")
+	w.line("scores: {churn: {}}")
 	b.restraint(w)
 	if len(b.Segments) > 0 {
 		w.line("segments:")
@@ -196,7 +217,7 @@ func (j *Journey) write(w *writer) {
 		w.line("    paused: true")
 	}
 	f := fields{}
-	f.list("on", j.Enter.On)
+	f.list(j.Enter.On)
 	f.rule("where", j.Enter.Where)
 	f.add("segment: %s", j.Enter.Segment)
 	f.add("left: %s", j.Enter.Left)
@@ -219,7 +240,7 @@ func (j *Journey) write(w *writer) {
 	}
 	for _, x := range j.Exits {
 		f = fields{}
-		f.list("on", x.On)
+		f.list(x.On)
 		f.rule("where", x.Where)
 		f.add("left: %s", x.Left)
 		f.add("entered: %s", x.Entered)
@@ -237,6 +258,28 @@ func (j *Journey) write(w *writer) {
 	}
 	w.line("    steps:")
 	writeSteps(w, "      ", j.Steps)
+}
+
+// alike reports whether two versions do the same to those inside.
+func (j *Journey) alike(other *Journey) bool {
+	bare := func(j Journey) string {
+		j.Priority, j.Paused, j.Migrate, j.Move = 0, false, "", nil
+		return j.text()
+	}
+	return bare(*j) == bare(*other)
+}
+
+func (j *Journey) text() string {
+	w := &writer{}
+	j.write(w)
+	return w.String()
+}
+
+// deeds is the text of what a journey does to those inside; its place among others, its pause and its migration are no part of it.
+func (j *Journey) deeds() string {
+	bare := *j
+	bare.Priority, bare.Paused, bare.Migrate = 0, false, ""
+	return bare.text()
 }
 
 func writeSteps(w *writer, indent string, steps []*Step) {
@@ -260,36 +303,11 @@ func (s *Step) write(w *writer, indent string) {
 	case "delay":
 		s.writeDelay(line)
 	case "wait":
-		f := fields{}
-		f.list("on", s.On)
-		f.rule("where", s.Where)
-		f.rule("when", s.When)
-		f.add("up_to: %s", hours(s.Hours))
-		if s.Timeout == nil {
-			line("wait: {%s}", f)
-			return
-		}
-		line("wait:")
-		for _, entry := range f {
-			line("  %s", entry)
-		}
-		line("  timeout:%s", none(s.Timeout))
-		writeSteps(w, indent+"    ", s.Timeout)
+		s.writeWait(w, indent)
 	case "branch":
 		line("branch:")
 		for _, b := range s.Branches {
-			switch {
-			case b.Segment != "":
-				line("  - segment: %s", b.Segment)
-			case b.When != nil:
-				line("  - when: %s", quoted(b.When))
-			default:
-				line("  - else:%s", none(b.Steps))
-				writeSteps(w, indent+"      ", b.Steps)
-				continue
-			}
-			line("    steps:%s", none(b.Steps))
-			writeSteps(w, indent+"      ", b.Steps)
+			b.write(w, indent+"  ")
 		}
 	case "experiment":
 		line("experiment: %s", s.Experiment)
@@ -301,6 +319,39 @@ func (s *Step) write(w *writer, indent string) {
 	case "exit":
 		line("exit: %s", s.Reason)
 	}
+}
+
+func (s *Step) writeWait(w *writer, indent string) {
+	f := fields{}
+	f.list(s.On)
+	f.rule("where", s.Where)
+	f.rule("when", s.When)
+	f.add("up_to: %s", hours(s.Hours))
+	if s.Timeout == nil {
+		w.line("%swait: {%s}", indent, f)
+		return
+	}
+	w.line("%swait:", indent)
+	for _, entry := range f {
+		w.line("%s  %s", indent, entry)
+	}
+	w.line("%s  timeout:%s", indent, none(s.Timeout))
+	writeSteps(w, indent+"    ", s.Timeout)
+}
+
+func (b Branch) write(w *writer, indent string) {
+	switch {
+	case b.Segment != "":
+		w.line("%s- segment: %s", indent, b.Segment)
+	case b.When != nil:
+		w.line("%s- when: %s", indent, quoted(b.When))
+	default:
+		w.line("%s- else:%s", indent, none(b.Steps))
+		writeSteps(w, indent+"    ", b.Steps)
+		return
+	}
+	w.line("%s  steps:%s", indent, none(b.Steps))
+	writeSteps(w, indent+"    ", b.Steps)
 }
 
 func (s *Step) writeDelay(line func(string, ...any)) {
@@ -315,7 +366,7 @@ func (s *Step) writeDelay(line func(string, ...any)) {
 	if s.Clock >= 0 {
 		f.add(`at: "%s"`, fmt.Sprintf("%02d:00", s.Clock))
 	}
-	f.list("on", s.Days)
+	f.list(s.Days)
 	line("delay: {%s}", f)
 }
 
@@ -348,7 +399,7 @@ func categories() []string { return []string{"news", "tips"} }
 type writer struct{ strings.Builder }
 
 func (w *writer) line(format string, args ...any) {
-	fmt.Fprintf(w, format+"\n", args...)
+	w.WriteString(fmt.Sprintf(format+"\n", args...)) //nolint:perfsprint,staticcheck // a builder's write cannot fail, and errcheck knows it
 }
 
 // fields are the entries of a mapping on one line.
@@ -363,9 +414,9 @@ func (f *fields) add(format, value string) {
 	}
 }
 
-func (f *fields) list(key string, values []string) {
-	if len(values) > 0 {
-		*f = append(*f, fmt.Sprintf("%s: [%s]", key, strings.Join(values, ", ")))
+func (f *fields) list(on []string) {
+	if len(on) > 0 {
+		*f = append(*f, fmt.Sprintf("on: [%s]", strings.Join(on, ", ")))
 	}
 }
 

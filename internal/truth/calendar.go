@@ -1,6 +1,9 @@
 package truth
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // zoneNames are the zones of a case. Their offsets are whole hours, before and after the clocks change.
 func zoneNames() []string { return []string{"UTC", "Europe/Berlin", "America/New_York", "Asia/Tokyo"} }
@@ -41,11 +44,4 @@ func shows(at int64, clock int, days []string, zone *time.Location) int64 {
 }
 
 // among reports whether a list that is empty for all holds a weekday.
-func among(name string, days []string) bool {
-	for _, d := range days {
-		if d == name {
-			return true
-		}
-	}
-	return len(days) == 0
-}
+func among(name string, days []string) bool { return len(days) == 0 || slices.Contains(days, name) }

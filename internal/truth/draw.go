@@ -2,6 +2,7 @@ package truth
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"pgregory.net/rapid"
@@ -13,8 +14,10 @@ type drawer struct {
 	book     *Book
 	segments []string // that a rule may ask about
 
+	lengths   []int
 	orderless bool // nothing that depends on the order of record
-	step      int
+	step      int  // the last of the journey
+	added     int  // journeys, by newer versions
 }
 
 func one[T any](d *drawer, what string, options ...T) T {
@@ -37,8 +40,8 @@ func (d *drawer) events() []string {
 	return []string{d.event()}
 }
 
-// window is a length of time in hours.
-func (d *drawer) window() int { return one(d, "hours", 1, 2, 3, 5, 8, 24, 30, 48, 73) }
+// window is a length of time in hours. A case has three of them, so that things happen when others end.
+func (d *drawer) window() int { return one(d, "hours", d.lengths...) }
 
 // Cases draws playbooks with logs.
 func Cases() *rapid.Generator[*Case] {
@@ -81,6 +84,9 @@ func Versions() *rapid.Generator[*Case] {
 func newDrawer(t *rapid.T) *drawer {
 	d := &drawer{t: t}
 	d.book = &Book{Zone: one(d, "zone", zoneNames()...)}
+	for range 3 {
+		d.lengths = append(d.lengths, one(d, "length", 1, 2, 3, 5, 8, 24, 30, 48, 73))
+	}
 	return d
 }
 
@@ -122,7 +128,7 @@ func (d *drawer) drawRestraint() {
 		b.Actions = append(b.Actions, Action{Key: "newsy", Category: "news"})
 	}
 	for range d.number("limits", 0, 2) {
-		l := Limit{Actions: d.number("most", 1, 2), Hours: one(d, "per", 24, 8, 48, 0)}
+		l := Limit{Actions: d.number("most", 1, 2), Hours: one(d, "per", d.lengths[0], 24, 0)}
 		if b.Consent != nil && d.chance("limit of a category", 3) {
 			l.Category = "news"
 		}
@@ -208,8 +214,30 @@ func (d *drawer) steps(most, depth int, byEvent bool) []*Step {
 	list := []*Step{}
 	for range d.number("steps", 1, most) {
 		list = append(list, d.drawStep(depth, byEvent))
+		if ends(list) {
+			break // what follows is never reached, and a playbook must not say it
+		}
 	}
 	return list
+}
+
+// ends reports whether whoever takes these steps goes no further.
+func ends(steps []*Step) bool {
+	if len(steps) == 0 {
+		return false
+	}
+	last := steps[len(steps)-1]
+	switch last.Kind {
+	case "exit":
+		return true
+	case "branch":
+		other := last.Branches[len(last.Branches)-1]
+		return other.When == nil && other.Segment == "" && !slices.ContainsFunc(last.Branches, func(b Branch) bool { return !ends(b.Steps) })
+	case "experiment":
+		return !slices.ContainsFunc(last.Variants, func(v Variant) bool { return !ends(v.Steps) }) && len(last.Variants) > 1
+	default:
+		return false
+	}
 }
 
 func (d *drawer) some(depth int, byEvent bool) []*Step {
@@ -239,6 +267,12 @@ func (d *drawer) drawStep(depth int, byEvent bool) *Step {
 		s.Action = one(d, "action", keys...)
 		if d.chance("expire", 4) {
 			s.Expire = d.window()
+		}
+		if d.chance("with", 2) {
+			s.With = one(d, "text", "hello", "${traits.plan}", "on ${traits.plan}, ${traits.level}", "${traits.level}")
+			if byEvent && d.chance("same", 2) {
+				s.With = one(d, "text", "${same.x}", "about ${same.x} on ${traits.plan}")
+			}
 		}
 	case "delay":
 		d.delay(s)
@@ -326,27 +360,102 @@ func (d *drawer) operator() string { return one(d, "operator", ">=", "<", "==", 
 
 // leaf draws a condition without conditions in it.
 func (d *drawer) leaf() Expr {
-	ways := []func() Expr{
-		func() Expr { return Did{Event: d.event()} },
-		func() Expr { return Compare{d.operator(), d.count(), Const{int64(d.number("n", 0, 3))}} },
-		func() Expr { return Compare{d.operator(), d.count(), Const{int64(d.number("n", 0, 3))}} },
-		func() Expr { return Inactive{Hours: d.window()} },
-		func() Expr { return Inactive{Hours: d.window(), Seen: true} },
-		func() Expr { return Compare{d.operator(), TimeTo{d.event()}, Const{span(d.window()) * hour}} },
-		func() Expr {
-			return Compare{d.operator(), Over{Selection: d.selection(false), Function: one(d, "end", "first", "last")}, Const{d.date()}}
-		},
-		d.traitRule,
-		d.traitRule,
-		func() Expr { return Compare{"==", Plus{d.count(), d.count()}, Const{int64(d.number("n", 0, 4))}} },
-	}
-	if len(d.segments) > 0 {
-		ways = append(ways, func() Expr { return In{Segment: one(d, "segment", d.segments...)} })
-	}
-	if len(d.book.Experiments) > 0 {
-		ways = append(ways, func() Expr { return Compare{"==", Met{"x"}, Const{one(d, "variant", "other", "control", "")}} })
-	}
+	ways := []func() Expr{d.behavior, d.amount, d.behavior, d.moving, d.traitRule, d.sequence, d.clock, d.elsewhere}
 	return one(d, "leaf", ways...)()
+}
+
+// behavior asks how often, or whether at all.
+func (d *drawer) behavior() Expr {
+	switch d.number("behavior", 1, 6) {
+	case 1:
+		return Did{Event: d.event()}
+	case 2:
+		return Did{Event: d.event(), Hours: d.window(), Never: d.chance("never", 2)}
+	case 3:
+		return Compare{"==", Plus{d.count(), d.count()}, Const{int64(d.number("n", 0, 4))}}
+	case 4:
+		if d.orderless {
+			return Did{Event: d.event(), Never: true}
+		}
+		s := d.selection(false)
+		s.Days = one(d, "days", 0, 1, 2, 3)
+		return Compare{d.operator(), Over{Selection: s, Function: "days"}, Const{int64(d.number("n", 0, 3))}}
+	default:
+		return Compare{d.operator(), d.count(), Const{int64(d.number("n", 0, 3))}}
+	}
+}
+
+// amount asks about a property of the events.
+func (d *drawer) amount() Expr {
+	x := Over{Selection: d.picked(true), Function: one(d, "of a property", "distinct", "sum", "min", "max", "avg")}
+	if x.Function == "distinct" {
+		x.Property = one(d, "property", "x", "n", "f")
+		return Compare{d.operator(), x, Const{int64(d.number("n", 0, 3))}}
+	}
+	x.Property = one(d, "property", "n", "f")
+	if x.Property == "n" && x.Function != "avg" {
+		return Compare{d.operator(), x, Const{int64(d.number("n", 0, 4))}}
+	}
+	return Compare{d.operator(), x, Const{one(d, "f", 0.5, 1.5, 2.0, 0.3, 3.5)}}
+}
+
+// moving asks how long something is ago, or when it was.
+func (d *drawer) moving() Expr {
+	length := Const{span(d.window()) * hour}
+	switch d.number("moving", 1, 6) {
+	case 1:
+		return Inactive{Hours: d.window()}
+	case 2:
+		return Inactive{Hours: d.window(), Seen: true}
+	case 3:
+		return Compare{d.operator(), TimeTo{d.event()}, length}
+	case 4:
+		return Compare{d.operator(), Over{Selection: d.selection(false), Function: one(d, "end", "first", "last")}, Const{d.date()}}
+	case 5:
+		return Compare{d.operator(), Since{"ends", d.chance("until", 2)}, length}
+	default:
+		return Compare{d.operator(), Over{Selection: d.selection(false), Function: one(d, "since", "since_last", "since_first")}, length}
+	}
+}
+
+// sequence asks what came after what, and how close together.
+func (d *drawer) sequence() Expr {
+	switch d.number("sequence", 1, 4) {
+	case 1, 4:
+		return Followed{A: d.selection(false), B: d.selection(false), Hours: d.window(), Not: d.chance("not", 2)}
+	case 2:
+		return Compare{d.operator(), d.sessions("sessions"), Const{int64(d.number("n", 0, 3))}}
+	default:
+		return Compare{d.operator(), d.sessions(one(d, "session", "session_length", "longest_session")), Const{span(d.window()) * hour}}
+	}
+}
+
+func (d *drawer) sessions(function string) Expr {
+	return Over{Selection: d.selection(false), Function: function, Gap: one(d, "gap", d.lengths...)}
+}
+
+func (d *drawer) clock() Expr {
+	if d.chance("weekday", 3) {
+		return Weekday{one(d, "days", []string{"mon", "wed"}, []string{"sun"}, []string{"sat", "sun", "mon"})}
+	}
+	from := one(d, "from", 9, 22, 2, 0)
+	return Clock{from, one(d, "to", 17, 6, 3)}
+}
+
+// elsewhere asks about segments, experiments and scores.
+func (d *drawer) elsewhere() Expr {
+	switch way := d.number("elsewhere", 1, 4); {
+	case way <= 2 && len(d.segments) > 0:
+		in := In{Segment: one(d, "segment", d.segments...)}
+		if way == 2 {
+			in.Hours = d.window()
+		}
+		return in
+	case way == 3 && len(d.book.Experiments) > 0:
+		return Compare{"==", Met{"x"}, Const{one(d, "variant", "other", "control", "")}}
+	default:
+		return Compare{one(d, "operator", ">", "<="), Score{"churn"}, Const{0.5}}
+	}
 }
 
 func (d *drawer) traitRule() Expr {
@@ -364,12 +473,32 @@ func (d *drawer) traitRule() Expr {
 
 func (d *drawer) count() Expr { return Over{Selection: d.selection(true), Function: "count"} }
 
+// selection draws events, or changes of a trait.
 func (d *drawer) selection(windows bool) Selection {
-	s := Selection{Event: d.event()}
+	if d.orderless || !d.chance("changes", 6) {
+		return d.picked(windows)
+	}
+	s := Selection{Changes: one(d, "trait", "plan", "level")}
+	if s.Changes == "plan" && d.chance("where", 3) {
+		s.Where = Compare{"==", Property{Name: one(d, "side", "to", "from")}, Const{one(d, "plan", "pro", "free")}}
+	}
+	return d.windowed(s, windows)
+}
+
+func (d *drawer) picked(windows bool) Selection {
+	s := Selection{Event: one(d, "event", "a", "b", "c", "")}
 	if d.chance("where", 4) {
 		s.Where = d.filter(false)
 	}
-	if windows && d.chance("within", 2) {
+	return d.windowed(s, windows)
+}
+
+func (d *drawer) windowed(s Selection, windows bool) Selection {
+	switch way := d.number("window", 1, 4); {
+	case !windows:
+	case way == 2:
+		s.Days = one(d, "days", 1, 2, 3)
+	case way > 2:
 		s.Hours = d.window()
 	}
 	return s
@@ -424,11 +553,11 @@ func (d *drawer) log() []Delivery {
 	at := start(one(d, "start", starts()...)) + 10*hour
 	var log []Delivery
 	for i := range d.number("events", 1, 12) {
-		at += int64(one(d, "gap", 0, 1, 2, 3, 5, 8, 13, 24, 49)) * hour
+		at += int64(one(d, "gap", append([]int{0, 1, 3, 13, 0}, d.lengths...)...)) * hour
 		e := &Event{
 			ID: fmt.Sprintf("e%d", i+1), Name: one(d, "name", "a", "b", "c", "a", "b", "undeclared"), Sequence: uint64(i+1) * 10, Received: at,
 		}
-		e.Claimed = at - int64(one(d, "lag", 0, 0, 0, 0, 1, 2, 5, 24, 72, -2, 73, 150))*hour
+		e.Claimed = at - int64(one(d, "lag", 0, 0, 0, 0, 0, 1, d.lengths[0], d.lengths[1], 72, -2, 73, 150))*hour
 		e.Backfill = d.chance("backfill", 15)
 		e.Properties, e.Traits = d.properties(), d.traits()
 		if len(log) > 0 && d.chance("again", 6) {
@@ -483,6 +612,9 @@ func (d *drawer) traits() map[string]any {
 		if d.chance("has "+name, 3) {
 			values[name] = one(d, name, options[name]...)
 		}
+	}
+	if d.chance("has score", 5) {
+		values["score_churn"] = one[any](d, "score", 0.2, 0.9, "high")
 	}
 	if d.chance("has ends", 5) {
 		values["ends"] = moment(int64(d.date())).Format(time.RFC3339)

@@ -3,6 +3,8 @@ package truth
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // versions draws what becomes of a playbook: up to two newer ones, each made from the one before.
@@ -47,7 +49,8 @@ func (d *drawer) evolve(old *Book) *Book {
 	}
 	if len(b.Journeys) == 0 || d.chance("journey added", 5) {
 		d.step = 0
-		b.Journeys = append(b.Journeys, d.journey(fmt.Sprintf("k%d", d.number("key", 1, 1000))))
+		d.added++
+		b.Journeys = append(b.Journeys, d.journey(fmt.Sprintf("k%d", d.added)))
 	}
 	return d.book
 }
@@ -55,9 +58,12 @@ func (d *drawer) evolve(old *Book) *Book {
 // change draws the next version of a journey.
 func (d *drawer) change(old *Journey) *Journey {
 	j := *old
-	if d.chance("other journey", 3) {
+	switch d.number("other journey", 1, 4) {
+	case 1:
 		d.step = 0
 		j = *d.journey(old.Key)
+	case 2:
+		j.Steps = d.longer(old.Steps)
 	}
 	j.Paused = d.chance("paused", 3)
 	j.Migrate, j.Move = one(d, "migrate", "", "stay", "move", "move", "exit"), nil
@@ -66,6 +72,30 @@ func (d *drawer) change(old *Journey) *Journey {
 		j.Move = map[string]string{one(d, "from", from...): one(d, "to", to...)}
 	}
 	return &j
+}
+
+// longer draws other lengths for the same steps.
+func (d *drawer) longer(steps []*Step) []*Step {
+	if steps == nil {
+		return nil
+	}
+	list := []*Step{}
+	for _, old := range steps {
+		s := *old
+		if s.Hours > 0 {
+			s.Hours = d.window()
+		}
+		s.Timeout = d.longer(s.Timeout)
+		s.Branches, s.Variants = slices.Clone(s.Branches), slices.Clone(s.Variants)
+		for i := range s.Branches {
+			s.Branches[i].Steps = d.longer(s.Branches[i].Steps)
+		}
+		for i := range s.Variants {
+			s.Variants[i].Steps = d.longer(s.Variants[i].Steps)
+		}
+		list = append(list, &s)
+	}
+	return list
 }
 
 // ids are the ids of all steps, in the order of the file.
@@ -102,7 +132,11 @@ func keeper(books []*Book) []Segment {
 	for chunk := range slices.Chunk(order, 8) {
 		var all Expr = Const{true}
 		for _, text := range chunk {
-			all = Both{all, Compare{"==", read[text], read[text]}}
+			same := Compare{"==", read[text], read[text]}
+			if over, ok := read[text].(Over); ok && strings.HasPrefix(over.Function, "since") { // moves: only to be compared with a duration
+				same = Compare{">=", over, Const{span(hour)}}
+			}
+			all = Both{all, same}
 		}
 		segments = append(segments, Segment{Key: fmt.Sprintf("keep%d", len(segments)+1), When: all})
 	}
@@ -173,4 +207,30 @@ func (d *drawer) renewals(log []Delivery, versions int) []Delivery {
 		}
 	}
 	return log
+}
+
+// reads reports whether anything in a book looks at events of a name: by name, or because it looks at all of them.
+func (b *Book) reads(event string) bool {
+	for _, rule := range b.rules() {
+		text := rule.String()
+		for _, all := range []string{"events()", "inactive_for(", "seen_for(", "time_to(", strconv.Quote(event)} {
+			if strings.Contains(text, all) {
+				return true
+			}
+		}
+	}
+	for _, j := range b.Journeys {
+		named := slices.Clone(j.Enter.On)
+		if j.Goal != nil {
+			named = append(named, j.Goal.On)
+		}
+		for _, x := range j.Exits {
+			named = append(named, x.On...)
+		}
+		j.walk(func(s, _ *Step) { named = append(named, s.On...) })
+		if slices.Contains(named, event) {
+			return true
+		}
+	}
+	return false
 }

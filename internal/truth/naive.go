@@ -95,39 +95,56 @@ func (u *user) look(at, wall int64) {
 }
 
 // take applies an event at its moment of record, after everything that was due before it. A newer playbook comes into force before
-// the event that brings it, or with no event at all.
+// the event that brings it, or with no event at all. An event that nothing reads is none.
 func (u *user) take(d Delivery) {
-	if d.Event != nil && (u.messages[d.Sequence] || u.ids[d.ID]) {
+	nobody := u.looked == 0
+	newer := d.Revision > u.revision || nobody
+	event := d.Event
+	if event != nil && !u.reads(event, newer, d.Revision) {
+		event = nil
+	}
+	if event == nil && (nobody || !newer && d.Event != nil) || event != nil && (u.messages[d.Sequence] || u.ids[d.ID]) {
 		return
 	}
 	moment := max(u.clock, d.At)
-	if d.Event != nil {
+	if event != nil {
 		u.messages[d.Sequence], u.ids[d.ID] = true, true
 		moment = max(u.clock, d.Received)
 		if d.Historic {
-			moment = max(u.clock, d.Event.At)
+			moment = max(u.clock, event.At)
 		}
 	}
-	if u.looked != 0 {
-		for at := next(u.looked); at <= moment; at = next(at) {
-			u.look(at, d.At)
-		}
+	for at := next(u.looked); !nobody && at <= moment; at = next(at) {
+		u.look(at, d.At)
 	}
 	u.wall = d.At
-	if d.Revision > u.revision {
+	if newer {
 		u.renew(d.Revision, moment)
 	}
-	if d.Event == nil {
+	if event == nil {
 		return
 	}
 	u.clock, u.looked, u.history = moment, moment, 0
 	if d.Historic {
 		u.history = d.Received
 	}
-	if slices.Contains(declared(), d.Name) {
-		u.seen = append(u.seen, d.Event)
+	u.seen = append(u.seen, event)
+	u.settle(moment, event)
+}
+
+// reads reports whether the newest playbook, or one that the user is inside, looks at an event. One that sets traits is always looked
+// at. Who has left a journey is inside until no goal can come any more.
+func (u *user) reads(event *Event, newer bool, revision int) bool {
+	newest := u.book
+	if newer {
+		newest = u.Books[revision]
 	}
-	u.settle(moment, d.Event)
+	if !slices.Contains(declared(), event.Name) {
+		return false
+	}
+	return len(event.Traits) > 0 || newest.reads(event.Name) || slices.ContainsFunc(u.enrollments, func(e *enrollment) bool {
+		return (e.ended == "" || e.awaits(u.clock)) && e.book.reads(event.Name)
+	})
 }
 
 // renew puts a newer playbook in force for everybody who is there already.

@@ -2,6 +2,7 @@ package truth_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -89,7 +90,19 @@ func (f *fold) next(in journey.Input, now int64) {
 	}
 	state, decision := journey.Next(f.engine.books, f.state, in, now)
 	f.state, f.wake = state, decision.WakeAt
-	f.outcomes = append(f.outcomes, decision.Outcomes...)
+	f.outcomes = append(f.outcomes, lettered(decision.Outcomes, decision.Actions)...)
+}
+
+// lettered puts the text that an action carries where Tell looks for it.
+func lettered(outcomes []schema.Outcome, actions []schema.ActionRequest) []schema.Outcome {
+	for i := range outcomes {
+		for _, a := range actions {
+			if text, ok := a.Properties["text"]; ok && outcomes[i].Kind == schema.ActionDecided && outcomes[i].ActionID == a.ActionID {
+				outcomes[i].Reason = fmt.Sprint(text)
+			}
+		}
+	}
+	return outcomes
 }
 
 func (f *fold) pass(wall int64) {
@@ -114,16 +127,24 @@ func agree(t failer, c *truth.Case, left, right string, a, b []string) {
 	}
 }
 
-func TestRulesAreTrueWhenTheyShouldBe(t *testing.T) { follows(t, truth.Rules()) }
+func TestRulesAreTrueWhenTheyShouldBe(t *testing.T) {
+	t.Parallel()
+	follows(t, truth.Rules())
+}
 
-func TestJourneysGoAsTheyShould(t *testing.T) { follows(t, truth.Cases()) }
+func TestJourneysGoAsTheyShould(t *testing.T) {
+	t.Parallel()
+	follows(t, truth.Cases())
+}
 
-func TestNewVersionsDoAsTheyShould(t *testing.T) { follows(t, truth.Versions()) }
+func TestNewVersionsDoAsTheyShould(t *testing.T) {
+	t.Parallel()
+	follows(t, truth.Versions())
+}
 
 // follows checks that the engine does what the naive evaluator says, though its state goes through JSON now and then.
 func follows(t *testing.T, cases *rapid.Generator[*truth.Case]) {
 	t.Helper()
-	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := cases.Draw(t, "case")
 		continued := rapid.SliceOfN(rapid.Bool(), 5, 5).Draw(t, "through JSON")

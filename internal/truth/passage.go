@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/onramphq/onramp/schema"
 )
@@ -80,11 +81,7 @@ func (u *user) passes(e *enrollment, event *Event, names []string, where Expr) b
 // convert records the goal. The event must be of a time within the window; it may come up to 72 hours later than that.
 func (u *user) convert(e *enrollment, event *Event) bool {
 	goal := e.journey.Goal
-	if goal == nil || e.converted || !u.passes(e, event, []string{goal.On}, goal.Where) {
-		return false
-	}
-	until := e.started + int64(goal.Hours)*hour
-	if event.At > until || u.at > until+72*hour {
+	if goal == nil || !u.passes(e, event, []string{goal.On}, goal.Where) || event.At > e.until() || !e.awaits(u.at) {
 		return false
 	}
 	e.converted = true
@@ -94,6 +91,14 @@ func (u *user) convert(e *enrollment, event *Event) bool {
 		return true
 	}
 	return false
+}
+
+// until is when the time for the goal ends.
+func (e *enrollment) until() int64 { return e.started + int64(e.journey.Goal.Hours)*hour }
+
+// awaits reports whether a goal can still come at a moment.
+func (e *enrollment) awaits(at int64) bool {
+	return e.journey.Goal != nil && !e.converted && at <= e.until()+72*hour
 }
 
 func (u *user) exit(e *enrollment, event *Event) bool {
@@ -192,7 +197,12 @@ func (u *user) start(j *Journey, event *Event, byEvent bool, key string) {
 	e := &enrollment{id: strconv.Itoa(len(u.enrollments) + 1), key: key, started: u.at, historic: u.past()}
 	e.put(u.book, j)
 	if byEvent {
-		e.same = event.Properties
+		e.same = map[string]any{}
+		for name, value := range event.Properties { // a later version that looks at more finds nothing
+			if strings.Contains(j.text(), "same."+name) {
+				e.same[name] = value
+			}
+		}
 	}
 	u.enrollments = append(u.enrollments, e)
 	u.about(e, schema.Outcome{Kind: schema.EnrollmentStarted})
@@ -221,7 +231,9 @@ func (u *user) migrate(e *enrollment) {
 	switch {
 	case e.book.YAML() == u.book.YAML(): // the same again, under another revision
 	case j.Migrate == "exit":
-		u.end(e, "version_ended")
+		if !j.alike(e.journey) {
+			u.end(e, "version_ended")
+		}
 	case j.Migrate == "move" && !e.paused:
 		u.relocate(e, j)
 	}
@@ -408,8 +420,28 @@ func (u *user) decide(w wanted) {
 	}
 	if o.Reason != "" {
 		o.Kind = schema.ActionSuppressed
+	} else {
+		o.Reason = u.fill(e, w.step.With)
 	}
 	u.about(e, o)
+}
+
+// fill puts traits and the entry's properties into a text, as it is printed: one reference alone keeps its value, which may be none.
+func (u *user) fill(e *enrollment, text string) string {
+	v := u.view()
+	v.same = e.same
+	for _, reference := range []Expr{Trait{"plan"}, Trait{"level"}, Property{"x", true}} {
+		written := fmt.Sprintf("${%s}", reference)
+		value := reference.eval(v)
+		if text == written {
+			return fmt.Sprint(value)
+		}
+		if value == nil {
+			value = ""
+		}
+		text = strings.ReplaceAll(text, written, fmt.Sprint(value))
+	}
+	return text
 }
 
 func (b *Book) action(key string) Action {

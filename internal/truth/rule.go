@@ -3,6 +3,7 @@ package truth
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -179,17 +180,20 @@ func (x Over) String() string {
 
 func (x Over) eval(v *view) value {
 	times := x.Selection.times(v)
+	lengths := sessions(times, int64(x.Gap)*hour)
 	switch x.Function {
 	case "count":
 		return int64(len(times))
 	case "days":
-		return count(x.Selection.in(v), func(f found) any { return f.day(v) })
+		return x.Selection.dates(v)
 	case "distinct":
-		return count(x.Selection.values(v, x.Property), func(f value) any { return f })
+		return different(x.Selection.values(v, x.Property))
 	case "sum", "min", "max", "avg":
 		return fold(x.Function, propertyTypes()[x.Property], x.Selection.values(v, x.Property))
 	case "sessions":
-		return int64(len(sessions(times, int64(x.Gap)*hour)))
+		return int64(len(lengths))
+	case "longest_session":
+		return slices.Max(append(lengths, 0))
 	}
 	if len(times) == 0 {
 		return nil
@@ -204,24 +208,17 @@ func (x Over) eval(v *view) value {
 		return span(v.at - first)
 	case "since_last":
 		return span(v.at - last)
-	case "session_length":
-		all := sessions(times, int64(x.Gap)*hour)
-		return all[len(all)-1]
-	default: // longest_session
-		var longest span
-		for _, length := range sessions(times, int64(x.Gap)*hour) {
-			longest = max(longest, length)
-		}
-		return longest
+	default: // session_length
+		return lengths[len(lengths)-1]
 	}
 }
 
-func count[T any](list []T, of func(T) any) int64 {
-	different := map[any]bool{}
+func different[T comparable](list []T) int64 {
+	known := map[T]bool{}
 	for _, x := range list {
-		different[of(x)] = true
+		known[x] = true
 	}
-	return int64(len(different))
+	return int64(len(known))
 }
 
 // fold sums, or finds the least, the greatest or the mean; numbers have six decimals.
@@ -244,7 +241,7 @@ func fold(function, kind string, values []value) value {
 	answer := map[string]int64{"sum": sum, "avg": sum, "min": low, "max": high}[function]
 	switch {
 	case function == "avg":
-		return float64(answer) / 1e6 / float64(len(values))
+		return float64(answer) / float64(len(values)) / 1e6
 	case kind == "int":
 		return answer / 1e6
 	default:
@@ -365,13 +362,16 @@ func (x Followed) String() string {
 
 func (x Followed) eval(v *view) value {
 	within := int64(x.Hours) * hour
-	for _, a := range x.A.times(v) {
+	for _, a := range x.A.in(v) {
 		followed, after := false, false
-		for _, b := range x.B.times(v) {
-			after = after || b >= a
-			followed = followed || b >= a && b < a+within
+		for _, b := range x.B.in(v) {
+			if a.order == b.order && x.A.Changes == x.B.Changes {
+				continue // nothing follows itself
+			}
+			after = after || b.at >= a.at
+			followed = followed || b.at >= a.at && b.at < a.at+within
 		}
-		if !x.Not && followed || x.Not && !after && v.at >= a+within {
+		if !x.Not && followed || x.Not && !after && v.at >= a.at+within {
 			return true
 		}
 	}

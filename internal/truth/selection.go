@@ -89,8 +89,21 @@ func (s Selection) all(v *view) []found {
 	return list
 }
 
-// day is the calendar day on which an event counts: in the zone in force when it was taken in.
-func (f found) day(v *view) int64 { return date(f.at, v.before(f.order+1).place()) }
+// dates is on how many calendar days the selection has events. An event counts on the day it was, in the zone in force when it was
+// taken in, and within_days looks at those days.
+func (s Selection) dates(v *view) int64 {
+	window := s.Days
+	s.Days = 0
+	var list []int64
+	today := date(v.at, v.place())
+	for _, f := range s.in(v) {
+		on := date(f.at, v.before(f.order+1).place())
+		if window == 0 || today-on < int64(window) {
+			list = append(list, on)
+		}
+	}
+	return different(list)
+}
 
 // times are the event times of a selection, ascending.
 func (s Selection) times(v *view) []int64 {

@@ -10,7 +10,7 @@ import (
 )
 
 // Tell writes outcomes as lines that can be compared, whoever decided them: enrollments are numbered in the order in which they
-// started. Deliveries, which nobody decides, are left out.
+// started. Deliveries, which nobody decides, are left out. The reason of a decided action is the text it carries.
 func Tell(outcomes []schema.Outcome) []string {
 	numbers := map[string]int{}
 	var lines []string
@@ -27,7 +27,7 @@ func Tell(outcomes []schema.Outcome) []string {
 			what = fmt.Sprintf("%s#%d/%s", o.Journey, numbers[o.EnrollmentID], o.StepKey)
 		}
 		detail := cmp.Or(o.Action, o.Goal, given(o.Experiment+"=%s", o.Variant))
-		if o.Kind == schema.ActionSuppressed || o.Kind == schema.EnrollmentEnded {
+		if o.Kind == schema.ActionDecided || o.Kind == schema.ActionSuppressed || o.Kind == schema.EnrollmentEnded {
 			detail = strings.TrimSpace(detail + " " + o.Reason)
 		}
 		lines = append(lines, strings.TrimRight(fmt.Sprintf("%s %s %s %s", clock(o.At), o.Kind, what, detail), " "))

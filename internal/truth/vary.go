@@ -26,12 +26,12 @@ func (c *Case) Repeated(t *rapid.T) *Case {
 
 // Punctual is the case with every event once, five hours from one to the next, received as it happens.
 func (c *Case) Punctual() *Case {
-	return c.rewritten(func(e *Event, i int) { e.Received = e.Claimed })
+	return c.rewritten(func(e *Event) { e.Received = e.Claimed })
 }
 
 // Shuffled is Punctual, received at once when the last has happened and in any order.
 func (c *Case) Shuffled(t *rapid.T) *Case {
-	late := c.rewritten(func(e *Event, i int) {})
+	late := c.rewritten(func(*Event) {})
 	order := rapid.Permutation(late.Log).Draw(t, "order")
 	for i := range order {
 		order[i].Sequence = uint64(i + 1)
@@ -42,11 +42,11 @@ func (c *Case) Shuffled(t *rapid.T) *Case {
 
 // Backfilled is Punctual, received in order but long after it happened.
 func (c *Case) Backfilled(after int64) *Case {
-	return c.rewritten(func(e *Event, i int) { e.Received += after })
+	return c.rewritten(func(e *Event) { e.Received += after })
 }
 
 // rewritten makes a log of the first deliveries of all events; Received is the time of the last.
-func (c *Case) rewritten(change func(e *Event, i int)) *Case {
+func (c *Case) rewritten(change func(e *Event)) *Case {
 	other := *c
 	other.Log = nil
 	start := c.Log[0].At
@@ -65,10 +65,18 @@ func (c *Case) rewritten(change func(e *Event, i int)) *Case {
 	for i := range other.Log {
 		e := other.Log[i].Event
 		e.Received = last
-		change(e, i)
+		change(e)
 		e.resolve()
 		other.Log[i].At = e.Received
 	}
 	other.End = last + 400*hour
 	return &other
+}
+
+// NeverExpires takes out when actions become too old to send.
+func (b *Book) NeverExpires() {
+	b.Expire = 0
+	for _, j := range b.Journeys {
+		j.walk(func(s, _ *Step) { s.Expire = 0 })
+	}
 }

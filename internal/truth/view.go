@@ -26,7 +26,7 @@ func propertyTypes() map[string]string {
 }
 
 func traitTypes() map[string]string {
-	return map[string]string{"plan": "string", "level": "int", "ok": "bool", "ends": "timestamp", "zone": "string"}
+	return map[string]string{"plan": "string", "level": "int", "ok": "bool", "ends": "timestamp", "zone": "string", "score_churn": "number"}
 }
 
 // typed returns a value as the declared type, nil where it is of another.
