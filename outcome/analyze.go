@@ -297,7 +297,7 @@ func (a *analysis) seen(ctx context.Context) error {
 	for _, p := range a.data.Phases {
 		exposed += p.Users
 	}
-	err = a.one(ctx, "SELECT count() FROM users", &all)
+	err = a.one(ctx, "SELECT uniqExact(user_token) FROM users", &all)
 	a.everyone = uint64(exposed)*2 >= all //nolint:gosec // a count of users
 	return err
 }
