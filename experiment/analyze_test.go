@@ -323,7 +323,7 @@ func TestDecisions(t *testing.T) {
 // One family, one budget: an experiment of many arms and metrics without any effect claims nothing in 95 of 100 cases.
 func TestOneBudgetForTheFamily(t *testing.T) {
 	t.Parallel()
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // simulated users
+	r := rand.New(rand.NewPCG(1, 2))
 	wrong := 0
 	const runs = 300
 	for range runs {

@@ -3,6 +3,7 @@ package outcome
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/onramphq/onramp/experiment"
 	"github.com/onramphq/onramp/playbook"
@@ -84,13 +85,7 @@ func metricSpecs(metrics []*playbook.Metric) []experiment.MetricSpec {
 }
 
 func stepName(step playbook.MetricStep) string {
-	name := ""
-	for i, event := range step.Events {
-		if i > 0 {
-			name += " or "
-		}
-		name += event
-	}
+	name := strings.Join(step.Events, " or ")
 	if step.Where != nil {
 		name += " where " + step.Where.Source
 	}
