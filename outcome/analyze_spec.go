@@ -85,9 +85,15 @@ func metricSpecs(metrics []*playbook.Metric) []experiment.MetricSpec {
 }
 
 func stepName(step playbook.MetricStep) string {
-	name := strings.Join(step.Events, " or ")
-	if step.Where != nil {
-		name += " where " + step.Where.Source
+	var name strings.Builder
+	for i, event := range step.Events {
+		if i > 0 {
+			name.WriteString(" or ")
+		}
+		name.WriteString(event)
 	}
-	return name
+	if step.Where != nil {
+		name.WriteString(" where " + step.Where.Source)
+	}
+	return name.String()
 }
