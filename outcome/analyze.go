@@ -243,7 +243,7 @@ func (a *analysis) exclusions(ctx context.Context) error {
 		if err := rows.Scan(&e.Reason, &users, &e.Sample); err != nil {
 			return err
 		}
-		e.Users, e.Why = int64(users), exclusionWords()[e.Reason] //nolint:gosec // a count of users
+		e.Users, e.Why = int64(users), exclusionWords()[e.Reason]
 		a.data.Excluded = append(a.data.Excluded, e)
 		return nil
 	})
@@ -297,8 +297,8 @@ func (a *analysis) seen(ctx context.Context) error {
 	for _, p := range a.data.Phases {
 		exposed += p.Users
 	}
-	err = a.one(ctx, "SELECT count() FROM users", &all)
-	a.everyone = uint64(exposed)*2 >= all //nolint:gosec // a count of users
+	err = a.one(ctx, "SELECT uniqExact(user_token) FROM users", &all)
+	a.everyone = uint64(exposed)*2 >= all
 	return err
 }
 

@@ -3,6 +3,7 @@ package outcome
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/onramphq/onramp/experiment"
 	"github.com/onramphq/onramp/playbook"
@@ -84,15 +85,15 @@ func metricSpecs(metrics []*playbook.Metric) []experiment.MetricSpec {
 }
 
 func stepName(step playbook.MetricStep) string {
-	name := ""
+	var name strings.Builder
 	for i, event := range step.Events {
 		if i > 0 {
-			name += " or "
+			name.WriteString(" or ")
 		}
-		name += event
+		name.WriteString(event)
 	}
 	if step.Where != nil {
-		name += " where " + step.Where.Source
+		name.WriteString(" where " + step.Where.Source)
 	}
-	return name
+	return name.String()
 }

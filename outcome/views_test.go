@@ -120,11 +120,15 @@ func TestEveryAssignmentIsProvedAgain(t *testing.T) {
 	// What must be seen: a bucket, a variant and a place that the hash does not give, and rows that do not say enough.
 	for i, spoil := range []func(o *schema.Outcome){
 		func(o *schema.Outcome) { o.Bucket += 0.001 },
-		func(o *schema.Outcome) { o.Variant = map[string]string{"control": "treatment", "treatment": "control"}[o.Variant] },
+		func(o *schema.Outcome) {
+			o.Variant = map[string]string{"control": "treatment", "treatment": "control"}[o.Variant]
+		},
 		func(o *schema.Outcome) {
 			o.Details = []byte(strings.Replace(string(o.Details), `"variants":`, `"namespace":{"name":"n","range":[0,0],"hash_version":2},"variants":`, 1))
 		},
-		func(o *schema.Outcome) { o.Details = []byte(strings.Replace(string(o.Details), `"variants"`, `"variant_list"`, 1)) },
+		func(o *schema.Outcome) {
+			o.Details = []byte(strings.Replace(string(o.Details), `"variants"`, `"variant_list"`, 1))
+		},
 		func(o *schema.Outcome) { o.Details = nil },
 		func(o *schema.Outcome) { o.Details, o.Bucket = []byte(`{"forced":true,"hash_version":2}`), 0 },
 	} {

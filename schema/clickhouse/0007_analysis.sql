@@ -106,7 +106,7 @@ SELECT
     difference - z * se AS difference_fixed_low,
     difference + z * se AS difference_fixed_high,
     erfc(abs(difference / se) / sqrt(2)) AS fixed_p_value,
-    greatest(least(1, sqrt(x + 1) * exp(-pow(difference / se, 2) / 2 * x / (x + 1))), fixed_p_value) AS p_value,
+    if(state = 'ok', greatest(least(1, sqrt(x + 1) * exp(-pow(difference / se, 2) / 2 * x / (x + 1))), fixed_p_value), NULL) AS p_value,
     if(state = 'ok' AND control_rate > z * sqrt(control_rate * (1 - control_rate) / control_users), difference / control_rate, NULL) AS lift,
     sqrt(treatment_rate * (1 - treatment_rate) / treatment_users + pow(treatment_rate / control_rate, 2) * control_rate * (1 - control_rate) / control_users) / control_rate AS lift_se,
     lift - reach * lift_se AS lift_low,
@@ -201,28 +201,28 @@ COMMENT 'Every published reading once';
 CREATE VIEW IF NOT EXISTS analysis_results AS
 SELECT
     experiment, at, published_at, verdict,
-    JSONExtractString(metric, 'key') AS metric,
-    JSONExtractString(metric, 'definition') AS definition,
-    JSONExtractString(metric, 'role') AS role,
-    JSONExtractString(effect, 'treatment') AS treatment,
-    JSONExtractString(effect, 'state') AS state,
-    JSONExtractFloat(effect, 'absolute', 'value') AS difference,
-    JSONExtractFloat(effect, 'absolute', 'anytime', 'low') AS difference_low,
-    JSONExtractFloat(effect, 'absolute', 'anytime', 'high') AS difference_high,
-    JSONExtractFloat(effect, 'relative', 'value') AS lift,
-    JSONExtractFloat(effect, 'relative', 'anytime', 'low') AS lift_low,
-    JSONExtractFloat(effect, 'relative', 'anytime', 'high') AS lift_high,
-    JSONExtractFloat(effect, 'relative', 'fixed', 'low') AS lift_fixed_low,
-    JSONExtractFloat(effect, 'relative', 'fixed', 'high') AS lift_fixed_high,
-    JSONExtractFloat(effect, 'adjusted_p') AS adjusted_p,
-    JSONExtractString(effect, 'verdict') AS effect_verdict,
-    JSONExtractString(effect, 'sentence') AS sentence
+    JSONExtractString(m, 'key') AS metric,
+    JSONExtractString(m, 'definition') AS definition,
+    JSONExtractString(m, 'role') AS role,
+    JSONExtractString(e, 'treatment') AS treatment,
+    JSONExtractString(e, 'state') AS state,
+    JSONExtractFloat(e, 'absolute', 'value') AS difference,
+    JSONExtractFloat(e, 'absolute', 'anytime', 'low') AS difference_low,
+    JSONExtractFloat(e, 'absolute', 'anytime', 'high') AS difference_high,
+    JSONExtractFloat(e, 'relative', 'value') AS lift,
+    JSONExtractFloat(e, 'relative', 'anytime', 'low') AS lift_low,
+    JSONExtractFloat(e, 'relative', 'anytime', 'high') AS lift_high,
+    JSONExtractFloat(e, 'relative', 'fixed', 'low') AS lift_fixed_low,
+    JSONExtractFloat(e, 'relative', 'fixed', 'high') AS lift_fixed_high,
+    JSONExtractFloat(e, 'adjusted_p') AS adjusted_p,
+    JSONExtractString(e, 'verdict') AS effect_verdict,
+    JSONExtractString(e, 'sentence') AS sentence
 FROM
 (
-    SELECT experiment, at, published_at, verdict, arrayJoin(JSONExtractArrayRaw(results, 'metrics')) AS metric
+    SELECT experiment, at, published_at, verdict, arrayJoin(JSONExtractArrayRaw(results, 'metrics')) AS m
     FROM (SELECT * FROM analysis_snapshots_unique ORDER BY at DESC, published_at DESC LIMIT 1 BY experiment)
 )
-ARRAY JOIN JSONExtractArrayRaw(metric, 'effects') AS effect
+ARRAY JOIN JSONExtractArrayRaw(m, 'effects') AS e
 ORDER BY experiment, metric, treatment
 COMMENT 'The newest published reading of every experiment, a row per metric and treatment: what a dashboard shows';
 
