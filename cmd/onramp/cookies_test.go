@@ -19,7 +19,7 @@ func TestCookieCats(t *testing.T) {
 	if _, err := os.Stat(cookieCats); err != nil {
 		t.Skip("the public data is not here: " + err.Error())
 	}
-	a := newAnalyst(t, 0)
+	a := newAnalyst(t, 0, 0)
 	load := []string{
 		"experiment", "import", "gate", cookieCats, "--playbook", "../../examples/cookie-cats", "--mapping", "../../examples/cookie-cats/import/mapping.yaml", "--variant", "version",
 	}

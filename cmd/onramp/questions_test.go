@@ -15,7 +15,7 @@ func TestTenQuestions(t *testing.T) {
 	require.NoError(t, err)
 	queries := regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(string(text), -1)
 	require.Len(t, queries, 10)
-	a := newAnalyst(t, 300)
+	a := newAnalyst(t, 300, plantedLift)
 	a.results(t, demoExperiment) // a reading is kept: two of the questions are about it
 	for _, q := range queries {
 		rows, err := a.store.Conn().Query(t.Context(), q[1])
