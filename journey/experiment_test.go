@@ -34,7 +34,7 @@ journeys:
 
 // exposure is what the record of an exposure says.
 type exposure struct {
-	Variant   string
+	Variant   string             `json:"-"`
 	Forced    bool               `json:"forced"`
 	Levels    map[string]string  `json:"levels"`
 	Variants  []string           `json:"variants"`

@@ -42,12 +42,12 @@ const maxSegments = 60
 // came. playbook.HoldoutKey reads the playbook's own holdout. An experiment that the playbook does not have is no error: its
 // analysis says so. Where ClickHouse is away, the error is CodeUnavailable.
 func (s *Store) Analyze(ctx context.Context, book *playbook.Playbook, key string, opts AnalyzeOptions) (*experiment.Analysis, error) {
-	a := &analysis{store: s, book: book, key: key, opts: opts, unseen: make(map[string]string), caps: make(map[string]experiment.Cap)}
-	result, err := a.run(ctx)
-	if err != nil {
+	a := newAnalysis(s, book, key, opts)
+	if err := a.run(ctx); err != nil {
 		return nil, translate(err, s.addr, "analyze experiment "+schema.Clean(key))
 	}
-	return result, nil
+	result := experiment.Analyze(a.spec, a.data)
+	return &result, nil
 }
 
 // analysis is one call of Analyze.
@@ -67,25 +67,47 @@ type analysis struct {
 	everyone bool // at least half of all users are exposed: filtering events by user would not pay
 }
 
-func (a *analysis) run(ctx context.Context) (*experiment.Analysis, error) {
-	a.opts.Looks = min(max(a.opts.Looks, 0), maxLooks)
-	if a.opts.MaxMemory <= 0 {
-		a.opts.MaxMemory = 1 << 30
+func newAnalysis(s *Store, book *playbook.Playbook, key string, opts AnalyzeOptions) *analysis {
+	opts.Looks = min(max(opts.Looks, 0), maxLooks)
+	if opts.MaxMemory <= 0 {
+		opts.MaxMemory = 1 << 30
 	}
-	a.spec, a.metrics = specOf(a.book, a.key)
-	if err := a.bounds(ctx); err != nil {
-		return nil, err
+	a := &analysis{store: s, book: book, key: key, opts: opts, unseen: make(map[string]string), caps: make(map[string]experiment.Cap)}
+	a.spec, a.metrics = specOf(book, key)
+	return a
+}
+
+func (a *analysis) run(ctx context.Context) error {
+	if err := a.prepare(ctx); err != nil {
+		return err
 	}
-	a.exposed = exposedSQL{key: a.key, since: a.since, until: a.until, segments: a.spec.Segments}
-	for _, step := range []func(context.Context) error{a.phases, a.removed, a.exclusions, a.seen, a.findCaps, a.count} {
-		if err := step(ctx); err != nil {
-			return nil, err
-		}
+	if err := a.count(ctx); err != nil {
+		return err
 	}
 	a.data.Unseen, a.data.Caps, a.data.At, a.data.Since = a.unseen, a.caps, a.until, a.since
-	result := experiment.Analyze(a.spec, a.data)
-	return &result, nil
+	return nil
 }
+
+// prepare finds out who met the experiment, when and under which settings, and what the metrics need to know beforehand.
+func (a *analysis) prepare(ctx context.Context) error {
+	if err := a.bounds(ctx); err != nil {
+		return err
+	}
+	a.exposed = exposedSQL{key: a.key, since: a.since, until: a.until, segments: a.spec.Segments}
+	for _, step := range []func(context.Context) error{a.phases, a.removed, a.exclusions, a.seen, a.findCaps} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// latestMoment is the time of the latest event or outcome. Of two bodies with one id the first counts, merged or not: so the
+// latest few are looked at again, each as what it is once it is merged.
+const latestMoment = `SELECT greatest(
+    (SELECT toUnixTimestamp64Milli(max(occurred_at)) FROM events FINAL
+        WHERE (user_token, event_id) IN (SELECT user_token, event_id FROM events ORDER BY occurred_at DESC LIMIT 1000)),
+    (SELECT toUnixTimestamp64Milli(max(at)) FROM outcomes FINAL))`
 
 // bounds finds the moments between which exposures count.
 func (a *analysis) bounds(ctx context.Context) error {
@@ -96,7 +118,7 @@ func (a *analysis) bounds(ctx context.Context) error {
 		a.until = max(0, a.opts.Until.UnixMilli())
 		return nil
 	}
-	return a.one(ctx, "SELECT greatest((SELECT toUnixTimestamp64Milli(max(occurred_at)) FROM events), (SELECT toUnixTimestamp64Milli(max(at)) FROM outcomes))", &a.until)
+	return a.one(ctx, latestMoment, &a.until)
 }
 
 // settings bound what one query takes; what does not fit goes to disk. Reading in the order of users lets a user's events pass
@@ -221,7 +243,7 @@ func (a *analysis) exclusions(ctx context.Context) error {
 		if err := rows.Scan(&e.Reason, &users, &e.Sample); err != nil {
 			return err
 		}
-		e.Users, e.Why = int64(users), exclusionWords()[e.Reason] //nolint:gosec // a count of users
+		e.Users, e.Why = int64(users), exclusionWords()[e.Reason]
 		a.data.Excluded = append(a.data.Excluded, e)
 		return nil
 	})
@@ -275,8 +297,8 @@ func (a *analysis) seen(ctx context.Context) error {
 	for _, p := range a.data.Phases {
 		exposed += p.Users
 	}
-	err = a.one(ctx, "SELECT count() FROM users", &all)
-	a.everyone = uint64(exposed)*2 >= all //nolint:gosec // a count of users
+	err = a.one(ctx, "SELECT uniqExact(user_token) FROM users", &all)
+	a.everyone = uint64(exposed)*2 >= all
 	return err
 }
 

@@ -64,7 +64,6 @@ type builder struct {
 	picks    []choice
 	anyEvent bool
 	events   map[string]bool
-	traits   []string // columns of the events layer that hold traits
 	users    []string // expressions of the users layer: … AS name
 	sums     []string // aggregates of the cells layer
 	arrays   []string // aggregates that gather samples

@@ -128,11 +128,9 @@ func (b *builder) query() string {
 		cells = append(cells, fmt.Sprintf("%s AS q%d", text, i))
 		samples = append(samples, fmt.Sprintf("arraySort(groupArrayArrayIf(arrayMap(v -> toFloat64(v), q%d), segment = ''))", i))
 	}
-	sampled := "emptyArrayString()"
+	sampled := "CAST([], 'Array(Array(Float64))')"
 	if len(samples) > 0 {
 		sampled = "[" + list(samples, "        ") + "]"
-	} else {
-		sampled = "CAST([], 'Array(Array(Float64))')"
 	}
 	return fmt.Sprintf(`%s,
 cells AS
@@ -163,8 +161,10 @@ func (b *builder) keys() string {
 
 // perUser is the query of one row per user with the value of each metric, in natural units.
 func (b *builder) perUser() string {
-	columns := []string{"user_token", "variant", "fromUnixTimestamp64Milli(t0, 'UTC') AS exposed_at",
-		fmt.Sprintf("arrayFilter((s, i) -> bitTest(segments, i - 1), %s, arrayEnumerate(%[1]s)) AS exposed_in", b.keys())}
+	columns := []string{
+		"user_token", "variant", "fromUnixTimestamp64Milli(t0, 'UTC') AS exposed_at",
+		fmt.Sprintf("arrayFilter((s, i) -> bitTest(segments, i - 1), %s, arrayEnumerate(%[1]s)) AS exposed_in", b.keys()),
+	}
 	seen := make(map[string]bool)
 	natural := func(c valueColumn) {
 		if seen[c.name] {

@@ -101,11 +101,11 @@ func (p *past) expose(token, key, variant string, at int64, details map[string]a
 }
 
 // start is the beginning of every past.
-var start = time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC).UnixMilli() //nolint:gochecknoglobals // a constant but for Go having no constant calls
+var start = time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC).UnixMilli()
 
 // drawPast makes up a past of so many users. Times fall on whole minutes and often on the ends of windows.
 func drawPast(seed uint64, users int) *past {
-	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a made-up past
+	r := rand.New(rand.NewPCG(seed, 1))
 	p := &past{}
 	type planned struct {
 		at   int64

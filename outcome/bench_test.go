@@ -1,6 +1,7 @@
 package outcome_test
 
 import (
+	"flag"
 	"fmt"
 	"testing"
 	"time"
@@ -58,4 +59,90 @@ func insertBatch(b *testing.B, store *outcome.Store, first int) {
 		require.NoError(b, batch.Append(fmt.Sprint("e", first+i), "feature_viewed", fmt.Sprint("user ", i%997), now, now, uint64(first+i), "on_time", `{"feature":"reports"}`))
 	}
 	require.NoError(b, batch.Send())
+}
+
+var benchUsers = flag.Int("analyze-users", 20_000, "users of BenchmarkAnalyze, each with 20 events; 1,000,000 is the size that counts")
+
+// benchBook has ten metrics and ten segments.
+const benchBook = `name: bench
+events:
+  signed_up: {}
+  used: {properties: {seconds: number}}
+  viewed: {}
+  order: {properties: {total: number}}
+  activated: {}
+  ticket: {}
+traits: {size: int}
+segments: {s0: {when: did("used")}, s1: {when: did("used")}, s2: {when: did("used")}, s3: {when: did("used")}, s4: {when: did("used")},
+  s5: {when: did("used")}, s6: {when: did("used")}, s7: {when: did("used")}, s8: {when: did("used")}, s9: {when: did("used")}}
+metrics:
+  activated_14d: {kind: proportion, event: activated, within: 14d}
+  big_order: {kind: proportion, event: order, where: e.total > 900.0, within: 14d}
+  week_2: {kind: retention, event: used, from: 7d, to: 14d}
+  path: {kind: funnel, steps: [viewed, used, activated], within: 14d}
+  revenue: {kind: mean, event: order, value: total, within: 30d, cap: 5000}
+  uses: {kind: mean, event: used, within: 14d}
+  seconds_per_use: {kind: ratio, numerator: {event: used, value: seconds}, denominator: {event: used}, within: 14d}
+  session_length: {kind: ratio, sessions: 30m, within: 14d}
+  time_to: {kind: quantile, event: activated, q: 0.25, within: 14d}
+  tickets: {kind: mean, event: ticket, within: 14d, direction: down, guardrail: {margin: 0.1}}
+experiments:
+  flow:
+    variants: {control: 0.5, treatment: 0.5}
+    metrics: [activated_14d, big_order, week_2, path, revenue, uses, seconds_per_use, session_length, time_to, tickets]
+    segments: [s0, s1, s2, s3, s4, s5, s6, s7, s8, s9]
+    covariates: [size]
+`
+
+// fillBench makes up the users where they are: 20 events each, and an exposure.
+func fillBench(b *testing.B, store *outcome.Store, users int) {
+	b.Helper()
+	for _, sql := range []string{
+		fmt.Sprintf(`INSERT INTO events (event_id, event_name, user_token, occurred_at, received_at, sequence, lateness, clamped, source, properties, traits)
+			SELECT concat('e', toString(number)), if(number %% 20 = 0, 'signed_up', ['used', 'viewed', 'order', 'activated', 'ticket', 'used', 'viewed'][1 + sipHash64(number) %% 7]),
+				concat('u', leftPad(lower(hex(intDiv(number, 20) * 2654435761 %% 4294967296)), 26, 'a')),
+				toDateTime64('2026-03-01 00:00:00', 3, 'UTC') + toIntervalSecond(intDiv(number, 20) %% 2000000 + if(number %% 20 = 0, 0, sipHash64(number, 1) %% (30 * 86400))) AS o,
+				o, number + 1, 'on_time', 0, 'load',
+				if(number %% 20 = 0, '', concat('{"total":', toString((sipHash64(number, 2) %% 100000) / 100), ',"seconds":', toString(sipHash64(number, 3) %% 600), '}')),
+				if(number %% 20 = 0, concat('{"size":', toString(sipHash64(number, 4) %% 500), '}'), '')
+			FROM numbers(%d)`, 20*users),
+		fmt.Sprintf(`INSERT INTO outcomes (outcome_id, kind, user_token, at, recorded_at, sequence, cause_received_at, experiment, variant, bucket, details)
+			SELECT concat('o', toString(number)), 'exposure_recorded', concat('u', leftPad(lower(hex(number * 2654435761 %% 4294967296)), 26, 'a')),
+				toDateTime64('2026-03-01 00:00:00', 3, 'UTC') + toIntervalSecond(number %% 2000000) AS o, o, number + 1, o, 'flow', if(sipHash64(number, 9) %% 2 = 0, 'control', 'treatment'), 0.1,
+				concat('{"coverage":1,"hash_version":2,"seed":"flow","segments":[', arrayStringConcat(arrayMap(i -> concat('"s', toString(i), '"'), arrayFilter(i -> sipHash64(number, i) %% 3 = 0, range(10))), ','),
+					'],"variants":["control","treatment"],"weights":{"control":0.5,"treatment":0.5}}')
+			FROM numbers(%d)`, users),
+		"OPTIMIZE TABLE events FINAL", "OPTIMIZE TABLE outcomes FINAL",
+	} {
+		require.NoError(b, store.Conn().Exec(b.Context(), sql))
+	}
+}
+
+// bareQuery is what nobody can do without: every event read, and per user one number for each metric, with neither windows,
+// duplicates, exposures, segments nor products.
+const bareQuery = `SELECT sum(a), sum(b), sum(c), sum(d), sum(f), sum(g), sum(h), sum(i) FROM (SELECT user_token, countIf(event_name = 'activated') AS a,
+	countIf(event_name = 'order') AS b, countIf(event_name = 'used') AS c, countIf(event_name = 'viewed') AS d, sumIf(JSONExtractFloat(properties, 'total'), event_name = 'order') AS f,
+	sumIf(JSONExtractFloat(properties, 'seconds'), event_name = 'used') AS g, count() AS h, countIf(event_name = 'ticket') AS i FROM events GROUP BY user_token)`
+
+// BenchmarkAnalyze reads an experiment of ten metrics and ten segments, and says how many times as long as the bare aggregation of
+// the same events that takes: go test ./outcome -run '^$' -bench Analyze -benchtime 3x -args -analyze-users 1000000.
+func BenchmarkAnalyze(b *testing.B) {
+	store, book := openStore(b), compileBook(b, benchBook)
+	fillBench(b, store, *benchUsers)
+	var bare time.Duration
+	b.ResetTimer()
+	runs := 0
+	for b.Loop() {
+		b.StopTimer()
+		begin := time.Now()
+		require.NoError(b, store.Conn().Exec(b.Context(), bareQuery))
+		bare += time.Since(begin)
+		b.StartTimer()
+		a, err := store.Analyze(b.Context(), book, "flow", outcome.AnalyzeOptions{})
+		require.NoError(b, err)
+		require.Equal(b, int64(*benchUsers), a.Size.Users)
+		runs++
+	}
+	b.ReportMetric(float64(b.Elapsed())/float64(bare), "x-bare")
+	b.ReportMetric(bare.Seconds()/float64(runs), "bare-s/op")
 }

@@ -16,7 +16,7 @@ type VariantStep struct {
 }
 
 // VariantFunnel counts how far the users of an experiment got in the journeys where they met it, by journey and then by the order
-// in which steps are reached on average. Users who met two variants are left out, and so is who met the experiment before since.
+// in which steps are reached on average. Users who are in no arm are left out, and so is who met the experiment before since.
 // Where ClickHouse is away, the error is CodeUnavailable.
 func (s *Store) VariantFunnel(ctx context.Context, experiment string, since time.Time) ([]VariantStep, error) {
 	q := &query{store: s}
@@ -35,7 +35,7 @@ func (s *Store) VariantFunnel(ctx context.Context, experiment string, since time
 		(
 			SELECT toString(s.journey) AS journey, s.step AS step, toString(e.variant) AS variant, uniqExact(e.user_token) AS users,
 				any(s.rank) AS rank, avg(s.place) AS place
-			FROM (SELECT user_token, variant, journey, exposed_at FROM exposures WHERE experiment = ? AND exposed_at >= `+moment+` AND NOT mixed) AS e
+			FROM (SELECT user_token, variant, journey, exposed_at FROM exposures_first WHERE experiment = ? AND exposed_at >= `+moment+` AND excluded = '') AS e
 			INNER JOIN
 			(
 				SELECT n.user_token AS user_token, n.journey AS journey, toString(s.step_key) AS step, 0 AS rank, s.position AS place, s.entered_at AS at
@@ -71,10 +71,32 @@ func (s *Store) Traffic(ctx context.Context, experiment string) (Traffic, error)
 	var users uint64
 	var first, last int64
 	err := s.conn.QueryRow(ctx, `SELECT count(), toUnixTimestamp64Milli(min(exposed_at)), toUnixTimestamp64Milli(max(exposed_at))
-		FROM exposures WHERE experiment = ?`, experiment).Scan(&users, &first, &last)
+		FROM exposures_first WHERE experiment = ? AND excluded = ''`, experiment).Scan(&users, &first, &last)
 	t := Traffic{Users: int64(users)} //nolint:gosec // a count of users
 	if users > 0 {
 		t.First, t.Last = time.UnixMilli(first), time.UnixMilli(last)
 	}
 	return t, translate(err, s.addr, "count who meets experiment "+experiment)
+}
+
+// Exposed lists the tokens of the users of an experiment who count, in their order. Where ClickHouse is away, the error is
+// CodeUnavailable.
+func (s *Store) Exposed(ctx context.Context, experiment string) ([]string, error) {
+	q := &query{store: s}
+	tokens := []string{}
+	err := q.each(ctx, func(rows driver.Rows) error {
+		var token string
+		err := rows.Scan(&token)
+		tokens = append(tokens, token)
+		return err
+	}, "SELECT user_token FROM exposures_first WHERE experiment = ? AND excluded = '' ORDER BY user_token", experiment)
+	return tokens, translate(err, s.addr, "list who meets experiment "+experiment)
+}
+
+// Misplaced counts the exposures of an experiment that the seed, weights, coverage and namespace on their own row do not give. Those
+// whose row does not say enough are not among them. Where ClickHouse is away, the error is CodeUnavailable.
+func (s *Store) Misplaced(ctx context.Context, experiment string) (int64, error) {
+	var n uint64
+	err := s.conn.QueryRow(ctx, "SELECT countIf(startsWith(verdict, 'wrong_')) FROM assignment_check WHERE experiment = ?", experiment).Scan(&n)
+	return int64(n), translate(err, s.addr, "prove the assignment of experiment "+experiment) //nolint:gosec // a count of rows
 }

@@ -19,6 +19,7 @@ import (
 var views = []string{
 	"events_unique", "users_unique", "outcomes_unique", "dead_letters_unique", "enrollments", "enrollment_steps", "journeys_summary", "funnel",
 	"actions", "actions_summary", "decision_latency", "segment_members", "segment_sizes", "segment_timeline", "exposures", "conversions", "experiment_arms",
+	"exposures_first", "exposures_excluded", "experiment_counts", "experiment_results", "assignment_check", "segment_metrics", "actions_daily",
 }
 
 // snapshot reads every view. Rows come in no order where the view gives none.

@@ -256,7 +256,7 @@ func (w *sqlWriter) in(e ast.Expr, args []ast.Expr) string {
 		either = append(either, "("+value+" = "+w.expr(item)+")")
 	}
 	if len(either) == 0 {
-		return "if(isNull(" + value + "), NULL, false)"
+		return "false" // CEL does not look at the value then
 	}
 	return "(" + strings.Join(either, " OR ") + ")"
 }

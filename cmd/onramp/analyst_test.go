@@ -27,7 +27,7 @@ type analyst struct {
 	all  lived
 }
 
-func newAnalyst(t *testing.T, users int) *analyst {
+func newAnalyst(t *testing.T, users int, lift float64) *analyst {
 	t.Helper()
 	if os.Getenv("ONRAMP_E2E") == "0" {
 		t.Skip("ONRAMP_E2E is 0")
@@ -41,7 +41,7 @@ func newAnalyst(t *testing.T, users int) *analyst {
 	require.NoError(t, err)
 	a := &analyst{local: l, book: current.Playbook}
 	if users > 0 {
-		a.all = population(t, a.book, users, 1)
+		a.all = population(t, a.book, users, lift)
 		require.NoError(t, l.store.Import(t.Context(), "population", a.all.events, a.all.outcomes))
 	}
 	return a
@@ -67,18 +67,19 @@ func (a *analyst) results(t *testing.T, args ...string) results.Results {
 	return r
 }
 
-// TestAnalyst asks everything an analyst asks of a population with a planted lift.
+// TestAnalyst asks everything an analyst asks of a population with a planted lift, large enough to be found in so few.
 func TestAnalyst(t *testing.T) {
 	t.Parallel()
-	a := newAnalyst(t, 2000)
+	const planted = 0.6
+	a := newAnalyst(t, 2000, planted)
 	got := a.results(t, demoExperiment)
 	require.Equal(t, experiment.StateOK, got.State, got.Why)
 	require.EqualValues(t, 2000, got.Size.Users)
 	primary := got.Metrics[0]
 	require.Equal(t, "activated_14d", primary.Key)
 	lift := primary.Effects[0].Relative
-	require.LessOrEqual(t, lift.Anytime.Low, plantedLift)
-	require.GreaterOrEqual(t, lift.Anytime.High, plantedLift)
+	require.LessOrEqual(t, lift.Anytime.Low, planted)
+	require.GreaterOrEqual(t, lift.Anytime.High, planted)
 	require.NotEmpty(t, got.Looks)
 	require.NotEmpty(t, got.AnalysisID)
 	require.NotEmpty(t, got.Journeys)
@@ -98,6 +99,13 @@ func TestAnalyst(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, string(page), `id="verdict"`)
 		require.Contains(t, string(page), "WITH exposed AS", "the query that can be asked again")
+	})
+	t.Run("a reading that was kept", func(t *testing.T) {
+		kept := a.results(t, "--snapshot", got.AnalysisID)
+		require.Equal(t, got.Analysis, kept.Analysis)
+		again := a.results(t, demoExperiment)
+		require.Equal(t, got.AnalysisID, again.AnalysisID, "the same reading is kept once")
+		require.Equal(t, exitFailed, a.tries(t, "results", "--snapshot", "nonsense").code)
 	})
 	t.Run("over HTTP", func(t *testing.T) { a.overHTTP(t, got) })
 	t.Run("nobody knows it", func(t *testing.T) {
@@ -121,13 +129,39 @@ func TestAnalyst(t *testing.T) {
 		require.InDelta(t, 500, report.PerDay, 100, "2,000 sign up in four days")
 		require.Equal(t, "activated_14d", report.Metric)
 	})
-	t.Run("decide", func(t *testing.T) {
-		out := a.asks(t, "experiment", "decide", demoExperiment, "--dry-run")
-		require.Contains(t, out, "rule:")
-		var n uint64
+	t.Run("decide", a.decides)
+}
+
+// decides asks for decisions, which are recorded once however often they are taken.
+func (a *analyst) decides(t *testing.T) {
+	rows := func() (n uint64) {
 		require.NoError(t, a.store.Conn().QueryRow(t.Context(), "SELECT count() FROM experiment_decisions").Scan(&n))
-		require.Zero(t, n)
-	})
+		return n
+	}
+	require.Contains(t, a.asks(t, "experiment", "decide", demoExperiment), "nothing may be decided")
+	dir := t.TempDir()
+	bundle, err := example(1)
+	require.NoError(t, err)
+	for name, text := range bundle.Files {
+		text = strings.Replace(text, "    planned: 10000\n", "    planned: 10000\n    decide: {pause_on_guardrail: true, stop_for_winner: true, at_least: 7d}\n", 1)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	decide := []string{"experiment", "decide", demoExperiment, "--playbook", dir, "--json"}
+	var report decideReport
+	require.NoError(t, json.Unmarshal([]byte(a.asks(t, append(decide, "--dry-run")...)), &report))
+	require.Len(t, report.Decided, 1, report.Waiting)
+	require.Equal(t, actionStop, report.Decided[0].Action)
+	require.Equal(t, []string{demoTreatment}, report.Decided[0].Variants)
+	require.False(t, report.Recorded)
+	require.Zero(t, rows())
+	for range 2 {
+		require.NoError(t, json.Unmarshal([]byte(a.asks(t, decide...)), &report))
+		require.True(t, report.Recorded)
+		require.EqualValues(t, 1, rows())
+	}
+	var id string
+	require.NoError(t, a.store.Conn().QueryRow(t.Context(), "SELECT analysis_id FROM experiment_decisions").Scan(&id))
+	require.Equal(t, demoExperiment, a.results(t, "--snapshot", id).Spec.Experiment, "the reading it was decided by is there")
 }
 
 // overHTTP asks the API that the engine serves.
@@ -169,7 +203,7 @@ func (c *capture) Write(b []byte) (int, error) { return c.body.Write(b) }
 // TestShuffledAndRedelivered: the same rows in another order, twice, in other batches: every figure of the document is the same.
 func TestShuffledAndRedelivered(t *testing.T) {
 	t.Parallel()
-	a := newAnalyst(t, 300)
+	a := newAnalyst(t, 300, plantedLift)
 	want := a.results(t, demoExperiment)
 	other, err := outcome.Open(t.Context(), outcome.Config{Addr: a.stack.ClickHouseAddr, Database: "shuffled"})
 	require.NoError(t, err)

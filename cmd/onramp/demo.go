@@ -77,8 +77,8 @@ func (c *demoCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) er
 		if err := c.print(io, report); err != nil || !c.Keep {
 			return err
 		}
-		say(io.err, "\nEverything keeps running; stop with Ctrl-C.\n  Temporal UI  %s\n  ClickHouse   %s  database onramp; queries at %s/play\n  NATS         %s\n  Results      http://%s/experiments/%s\n  the same     onramp results %s --clickhouse-addr %s\n",
-			l.stack.UIURL, l.stack.ClickHouseAddr, l.stack.ClickHouseHTTPURL, l.stack.NATSURL, l.listen.Addr(), demoExperiment, demoExperiment, l.stack.ClickHouseAddr)
+		say(io.err, "\nEverything keeps running; stop with Ctrl-C.\n  Temporal UI  %s\n  ClickHouse   %s  database onramp; queries at %s/play\n  NATS         %s\n  Results      http://%s/experiments/%s\n  the same     onramp results %s --clickhouse-addr %s --nats-url %s\n",
+			l.stack.UIURL, l.stack.ClickHouseAddr, l.stack.ClickHouseHTTPURL, l.stack.NATSURL, l.listen.Addr(), demoExperiment, demoExperiment, l.stack.ClickHouseAddr, l.stack.NATSURL)
 		<-ctx.Done()
 		return nil
 	})

@@ -22,14 +22,14 @@ type lived struct {
 	outcomes []outcome.ImportOutcome
 }
 
-// population lets the demo's people live in virtual time, the planted lift in their behavior.
-func population(t *testing.T, book *playbook.Playbook, users int, seed uint64) lived {
+// population lets the demo's people live in virtual time, a lift planted in their behavior.
+func population(t *testing.T, book *playbook.Playbook, users int, lift float64) lived {
 	t.Helper()
 	key, x := []byte(embeddedKey), book.Experiments[demoExperiment]
 	start := time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
 	var all lived
 	own := make(map[string][]schema.UserEvent)
-	for _, e := range simulate.Population(simulate.Config{Users: users, Seed: seed, Lift: plantedLift, Personalized: func(id string) bool {
+	for _, e := range simulate.Population(simulate.Config{Users: users, Seed: 1, Lift: lift, Personalized: func(id string) bool {
 		return x.Assign(schema.UserToken(key, id)).Variant == demoTreatment
 	}}) {
 		token := schema.UserToken(key, e.UserID)

@@ -37,11 +37,20 @@ func (r *reader) read(ctx context.Context, key string, since time.Time) (*result
 	if err != nil {
 		return nil, err
 	}
-	result := &results.Results{Engine: version(), Analysis: analysis, Journeys: journeysOf(analysis, funnel)}
-	if result.AnalysisID, err = r.store.Keep(ctx, analysis, result.Engine); err != nil {
+	result := &results.Results{Engine: version(), Analysis: analysis, Journeys: journeysOf(analysis, funnel), Pooled: results.PooledOf(analysis)}
+	if result.AnalysisID, err = r.store.Publish(ctx, analysis); err != nil {
 		return nil, err
 	}
 	return result, nil
+}
+
+// snapshot is a reading that was kept, as it was then. Funnels are not part of it.
+func (r *reader) snapshot(ctx context.Context, id string) (*results.Results, error) {
+	analysis, err := r.store.Snapshot(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &results.Results{AnalysisID: id, Engine: version(), Analysis: analysis, Journeys: []results.JourneyFunnel{}, Pooled: results.PooledOf(analysis)}, nil
 }
 
 func (r *reader) analyze(ctx context.Context, key string, since time.Time, looks int) (*experiment.Analysis, error) {

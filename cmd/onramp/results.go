@@ -59,9 +59,10 @@ func (e *engine) playbook() (*playbook.Playbook, error) {
 type resultsCommand struct {
 	Experiment string `arg:"" optional:"" help:"Key of the experiment. Without it all experiments are listed."`
 
-	Since moment `help:"Leave out users who met the experiment before."`
-	HTML  string `name:"html" placeholder:"FILE" help:"Write the results as one page that works offline."`
-	JSON  bool   `name:"json" help:"Print one JSON document."`
+	Since    moment `help:"Leave out users who met the experiment before."`
+	Snapshot string `placeholder:"ID" help:"Show a reading that was kept, as it was then, in place of a new one."`
+	HTML     string `name:"html" placeholder:"FILE" help:"Write the results as one page that works offline."`
+	JSON     bool   `name:"json" help:"Print one JSON document."`
 
 	experimentFlags
 }
@@ -76,14 +77,14 @@ func (*resultsCommand) Help() string {
 
 // Run reads results.
 func (c *resultsCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) error {
-	if c.Experiment == "" && c.HTML != "" {
+	if c.Experiment == "" && c.Snapshot == "" && c.HTML != "" {
 		return usagef("--html needs an experiment: onramp results KEY --html %s", c.HTML)
 	}
 	return c.with(ctx, logger, func(ctx context.Context, r *reader) error {
-		if c.Experiment == "" {
+		if c.Experiment == "" && c.Snapshot == "" {
 			return c.list(ctx, io, r)
 		}
-		result, err := r.read(ctx, c.Experiment, c.Since.Time)
+		result, err := c.reading(ctx, r)
 		if err != nil {
 			return err
 		}
@@ -102,6 +103,14 @@ func (c *resultsCommand) Run(ctx context.Context, io stdio, logger *slog.Logger)
 			return results.WriteText(io.out, result, colored(io.out))
 		}
 	})
+}
+
+// reading is a new reading, or one that was kept.
+func (c *resultsCommand) reading(ctx context.Context, r *reader) (*results.Results, error) {
+	if c.Snapshot != "" {
+		return r.snapshot(ctx, c.Snapshot)
+	}
+	return r.read(ctx, c.Experiment, c.Since.Time)
 }
 
 func (c *resultsCommand) list(ctx context.Context, io stdio, r *reader) error {

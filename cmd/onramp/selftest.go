@@ -11,7 +11,7 @@ import (
 
 	"github.com/onramphq/onramp/experiment"
 	"github.com/onramphq/onramp/internal/selftest"
-	"github.com/onramphq/onramp/playbook"
+	"github.com/onramphq/onramp/outcome"
 )
 
 type selftestCommand struct {
@@ -21,7 +21,7 @@ type selftestCommand struct {
 	Looks        int     `default:"20" help:"How often each of these is looked at."`
 	Seed         string  `default:"selftest" help:"Seed of all that is random: the same seed, the same report."`
 	Lift         float64 `help:"Relative lift that is put in: 0.1 is 10 %. Defaults to the one that so many users find with a chance of 80 %."`
-	MaxUsers     int     `default:"100000" help:"Most users to test with: of more, those with the smallest tokens."`
+	MaxUsers     int     `default:"100000" help:"Most users to deal out anew: of more, those with the smallest tokens."`
 	JSON         bool    `name:"json" help:"Print one JSON document."`
 
 	experimentFlags
@@ -80,10 +80,21 @@ func (r *reader) selftest(ctx context.Context, key string, most int) (*selftest.
 	if x := book.Experiments[key]; x != nil {
 		in.Experiment = x.Experiment
 	}
-	if i := slices.IndexFunc(analysis.Phases, func(p experiment.Phase) bool { return p.HashVersion == 0 }); i >= 0 {
+	if slices.ContainsFunc(analysis.Phases, func(p experiment.Phase) bool { return p.HashVersion == 0 }) {
 		in.Elsewhere = "something else gave the users their variants"
 	}
-	if err := r.units(ctx, book, analysis, most, in); err != nil {
+	for i := range analysis.Metrics {
+		m := &analysis.Metrics[i]
+		if m.Kind == "" || !m.State.Readable() {
+			continue
+		}
+		metric, units, err := r.store.Units(ctx, book, key, m.Key, outcome.AnalyzeOptions{})
+		if err != nil {
+			return nil, err
+		}
+		in.Metrics = append(in.Metrics, selftest.Metric{Metric: metric, Units: units[:min(len(units), most)]})
+	}
+	if in.Tokens, err = r.store.Exposed(ctx, key); err != nil {
 		return nil, err
 	}
 	if in.Others, err = r.others(ctx, analysis); err != nil {
@@ -93,66 +104,11 @@ func (r *reader) selftest(ctx context.Context, key string, most int) (*selftest.
 	return in, err
 }
 
-// units reads a row per user, by the query that the analysis itself shows.
-func (r *reader) units(ctx context.Context, book *playbook.Playbook, a *experiment.Analysis, most int, in *selftest.Input) error {
-	at := slices.IndexFunc(a.Queries, func(q experiment.Query) bool { return q.Name == "users" })
-	if at < 0 {
-		return nil
-	}
-	var columns []string
-	var metrics []experiment.MetricSpec
-	for i := range a.Spec.Metrics {
-		if m := a.Spec.Metrics[i]; m.Kind != "" && len(m.Columns) > 0 && a.Metrics[i].State.Readable() {
-			metrics = append(metrics, m)
-			in.Metrics = append(in.Metrics, experiment.Metric{Key: m.Key, Kind: m.Kind, Covariates: m.Covariates, LowerIsBetter: m.LowerIsBetter})
-			for _, c := range m.Columns {
-				columns = append(columns, "toFloat64(`"+strings.ReplaceAll(c, "`", "")+"`)")
-			}
-		}
-	}
-	sql := "SELECT user_token, toString(variant), toUnixTimestamp64Milli(exposed_at), CAST([" + strings.Join(columns, ", ") + "], 'Array(Float64)') FROM (" +
-		a.Queries[at].SQL + ") ORDER BY user_token LIMIT " + fmt.Sprint(most)
-	rows, err := r.store.Conn().Query(ctx, sql)
-	if err != nil {
-		return fmt.Errorf("read the users of %s: %w", a.Spec.Experiment, err)
-	}
-	defer rows.Close() //nolint:errcheck // the error that counts is that of Err
-	for rows.Next() {
-		var u selftest.Unit
-		var variant string
-		var values []float64
-		if err := rows.Scan(&u.Token, &variant, &u.Exposed, &values); err != nil {
-			return fmt.Errorf("read the users of %s: %w", a.Spec.Experiment, err)
-		}
-		u.Arm = slices.IndexFunc(a.Spec.Arms, func(arm experiment.ArmSpec) bool { return arm.Variant == variant })
-		u.Values = valuesOf(book, metrics, a.At, u.Exposed, values)
-		in.Units = append(in.Units, u)
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read the users of %s: %w", a.Spec.Experiment, err)
-	}
-	return nil
-}
-
-// valuesOf shares out the values of a user among the metrics. A retention has none of a user whose time has not come.
-func valuesOf(book *playbook.Playbook, metrics []experiment.MetricSpec, now, exposed int64, values []float64) [][]float64 {
-	list := make([][]float64, len(metrics))
-	for i := range metrics {
-		n := len(metrics[i].Columns)
-		m := book.Metrics[metrics[i].Key]
-		if m == nil || m.Kind != playbook.MetricRetention || exposed+m.To.Milliseconds() <= now {
-			list[i] = values[:n]
-		}
-		values = values[n:]
-	}
-	return list
-}
-
 // others counts the users of this experiment by their variants here and in every other one.
 func (r *reader) others(ctx context.Context, a *experiment.Analysis) ([]selftest.Other, error) {
 	rows, err := r.store.Conn().Query(ctx, `SELECT toString(o.experiment) AS other, toString(e.variant), toString(o.variant) AS there, count()
-		FROM (SELECT user_token, variant FROM exposures WHERE experiment = ? AND NOT mixed) AS e
-		INNER JOIN (SELECT user_token, experiment, variant FROM exposures WHERE experiment NOT IN (?, 'holdout') AND NOT mixed) AS o ON e.user_token = o.user_token
+		FROM (SELECT user_token, variant FROM exposures_first WHERE experiment = ? AND excluded = '') AS e
+		INNER JOIN (SELECT user_token, experiment, variant FROM exposures_first WHERE experiment NOT IN (?, 'holdout') AND excluded = '') AS o ON e.user_token = o.user_token
 		GROUP BY other, e.variant, there ORDER BY other, there`, a.Spec.Experiment, a.Spec.Experiment)
 	if err != nil {
 		return nil, fmt.Errorf("count users in other experiments: %w", err)

@@ -39,8 +39,9 @@ func sample(n names) *results.Results {
 		Notices:  []experiment.Notice{{Code: "late_events", Message: "Some events came late and are counted by their own time.", Users: 14}},
 	}
 	fill(&data, n)
+	a := new(experiment.Analyze(spec, data))
 	return &results.Results{
-		AnalysisID: "a1b2c3", Engine: "test", Analysis: new(experiment.Analyze(spec, data)),
+		AnalysisID: "a1b2c3", Engine: "test", Analysis: a, Pooled: results.PooledOf(a),
 		Journeys: []results.JourneyFunnel{{Journey: "onboarding", Steps: []results.FunnelStep{
 			{Step: "welcome", Users: []int64{4000, 1990, 2010}}, {Step: "checklist", Users: []int64{2900, 1600, 1500}}, {Step: "converted", Users: []int64{1200, 700, 560}},
 		}}},

@@ -140,6 +140,9 @@ func bounds(b experiment.Bounds, write func(float64) string, unit string) string
 	}
 }
 
+// significant writes a p-value with three digits that matter, to compare it with one that was published.
+func significant(p float64) string { return strconv.FormatFloat(p, 'g', 3, 64) }
+
 // exact writes a result of the arithmetic with all digits that a reader can compare.
 func exact(v float64) string {
 	return strings.Replace(strconv.FormatFloat(v, 'g', 10, 64), "-", minus, 1)

@@ -274,7 +274,7 @@ func (v *view) metric(i int) metricView {
 		if e.Sentence != "" {
 			mv.Sentences = append(mv.Sentences, e.Sentence)
 		}
-		mv.Numbers = append(mv.Numbers, effectNumbers(m, e)...)
+		mv.Numbers = append(mv.Numbers, v.effectNumbers(m, e)...)
 	}
 	return mv
 }
@@ -334,7 +334,7 @@ func momentsText(m *experiment.MetricReading, a *experiment.ArmMetric) string {
 }
 
 // effectNumbers are the figures of one treatment.
-func effectNumbers(m *experiment.MetricReading, e *experiment.EffectReading) []number {
+func (v *view) effectNumbers(m *experiment.MetricReading, e *experiment.EffectReading) []number {
 	if !e.State.Readable() {
 		return []number{{Name: e.Treatment, Value: unreadText(e.State), Rest: e.Why, Class: "unread"}}
 	}
@@ -342,6 +342,9 @@ func effectNumbers(m *experiment.MetricReading, e *experiment.EffectReading) []n
 	all := []number{
 		measureNumber("Difference, "+e.Treatment, class, &e.Absolute, change(e.Absolute.Value, m.Unit), func(b experiment.Bounds) string { return changes(b, m.Unit) }),
 		measureNumber("Lift, "+e.Treatment, class, &e.Relative, lift(e.Relative.Value), lifts),
+	}
+	if i := slices.IndexFunc(v.Pooled, func(p Pooled) bool { return p.Metric == m.Key && p.Treatment == e.Treatment }); i >= 0 {
+		all[0].Words = append(all[0].Words, fmt.Sprintf("By the pooled test that most tools report, at one planned look: p %s. Ours keeps the variance of each arm, so that it agrees with its interval.", significant(v.Pooled[i].PValue)))
 	}
 	if a := e.Adjustment; a != nil {
 		all = append(all, number{

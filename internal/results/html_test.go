@@ -35,7 +35,7 @@ func TestPageSaysEverything(t *testing.T) {
 		`id="verdict"`, `id="effects"`, `id="time"`, `id="metrics"`, `id="funnel"`, `id="segments"`, `id="users"`, `id="repeat"`,
 		"onboarding_flow", "Two guided ways in", "holds at every look", "met_two_variants", "uabcdefghijklmnopqrstuvwxyz", "Some events came late",
 		"SELECT variant, count(), sum(y) FROM unit_metrics", "WHERE y &lt; 3", "analysis_id = 'a1b2c3'", "4f2a9c1e7b6d5830",
-		"the percentile 99.9 of the values other than zero", `<a href="#query-moments">`, `<pre id="query-moments">`, "refunds", "nothing to read: unseen event", "it may be misspelled", "margin", "engaged_newcomer", "Journey onboarding", "8,000 users of 12,000 planned",
+		"the percentile 99.9 of the values other than zero", `<a href="#query-moments">`, `<pre id="query-moments">`, "refunds", "nothing to read: unseen event", "it may be misspelled", "By the pooled test", "margin", "engaged_newcomer", "Journey onboarding", "8,000 users of 12,000 planned",
 	} {
 		require.Contains(t, text, part)
 	}

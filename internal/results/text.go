@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -174,7 +175,9 @@ func (p *paper) metrics(r *Results) {
 		for j := range m.Effects {
 			p.effect(&m.Effects[j], axis)
 		}
-		p.line("    %s %16s  %s", pad("", nameColumns), "", p.dim(axis.ends()))
+		if slices.ContainsFunc(m.Effects, func(e experiment.EffectReading) bool { return e.Relative.State.Readable() }) {
+			p.line("    %s %16s  %s", pad("", nameColumns), "", p.dim(axis.ends()))
+		}
 	}
 }
 

@@ -9,9 +9,8 @@ import (
 )
 
 // metric deals the users out again and again, and counts what is then claimed of one metric.
-func (in *Input) metric(m int) []Check {
-	metric := in.Metrics[m]
-	units := in.rows(m)
+func (in *Input) metric(m *Metric) []Check {
+	metric, units := m.Metric, m.Units
 	refuse := func(why string) []Check {
 		return []Check{{Name: "a/a", Metric: metric.Key, Passed: true, Skipped: why}}
 	}
@@ -36,22 +35,11 @@ func (in *Input) metric(m int) []Check {
 		check("a/a at every look", fmt.Sprintf("replications of %d with a claim at any of %d looks, by the rule for every look", in.Replications, in.Looks), claimed),
 		{Name: "a/a p-values", Metric: metric.Key, What: "p of the p-values for one look being uniform (Kolmogorov–Smirnov)", Value: aa.UniformP, Low: tail, High: 1, Passed: aa.UniformP >= tail},
 	}
-	return append(checks, in.injected(m, units)...)
-}
-
-// rows are the users who have a value of the metric, as package experiment takes them, in order of exposure.
-func (in *Input) rows(m int) []experiment.Unit {
-	units := make([]experiment.Unit, 0, len(in.Units))
-	for i := range in.Units {
-		if m < len(in.Units[i].Values) && in.Units[i].Values[m] != nil {
-			units = append(units, experiment.Unit{ID: in.Units[i].Token, Values: in.Units[i].Values[m]})
-		}
-	}
-	return units
+	return append(checks, in.injected(metric, units)...)
 }
 
 // everyLook counts the replications in which the rule for every look claims something at any look, of users to whom nothing was
-// done. They come in the order in which they were exposed.
+// done.
 func (in *Input) everyLook(metric experiment.Metric, units []experiment.Unit) (claimed int) {
 	for replication := range in.Replications {
 		seed := in.Seed + "/looks/" + strconv.Itoa(replication)
@@ -72,8 +60,7 @@ func (in *Input) everyLook(metric experiment.Metric, units []experiment.Unit) (c
 }
 
 // injected puts a lift into one half, and asks whether the intervals hold it.
-func (in *Input) injected(m int, units []experiment.Unit) []Check {
-	metric := in.Metrics[m]
+func (in *Input) injected(metric experiment.Metric, units []experiment.Unit) []Check {
 	lift := in.lift(metric, units)
 	refuse := []Check{{Name: "injected lift", Metric: metric.Key, Passed: true, Skipped: "no lift can be put in: the metric is not above zero, or has too little spread"}}
 	if lift == 0 {

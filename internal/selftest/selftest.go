@@ -3,7 +3,6 @@ package selftest
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"gonum.org/v1/gonum/stat/distuv"
@@ -14,7 +13,7 @@ import (
 // Defaults of Input, and bounds.
 const (
 	DefaultLooks = 20
-	MinUsers     = 200 // of all arms: fewer say nothing
+	MinUsers     = 200 // fewer say nothing
 
 	// tail is the chance that a check fails where all is well: small, because there are many. It is that of package experiment.
 	tail = 0.001
@@ -24,12 +23,12 @@ const (
 	plannedPower = 0.8
 )
 
-// Unit is one user of the experiment.
-type Unit struct {
-	Token   string
-	Arm     int         // index into Weights
-	Exposed int64       // Unix ms
-	Values  [][]float64 // per metric a value for each of its columns; nil where the user has none
+// Metric is a metric with the values of the users who have one, in an order that has nothing to do with them, such as that of their
+// tokens.
+type Metric struct {
+	experiment.Metric
+
+	Units []experiment.Unit
 }
 
 // Other is another experiment that users of this one are in.
@@ -41,8 +40,8 @@ type Other struct {
 // Input is an experiment's rows and how to test with them.
 type Input struct {
 	Experiment experiment.Experiment
-	Metrics    []experiment.Metric
-	Units      []Unit
+	Tokens     []string // of the users who count
+	Metrics    []Metric
 	Others     []Other
 	Misplaced  int64  // exposures whose recorded variant the hash does not give
 	Elsewhere  string // why the variants cannot be proved again, such as: assigned by something else. Empty: they can
@@ -85,17 +84,11 @@ func Run(in Input) Report {
 	if !(in.Options.Alpha > 0 && in.Options.Alpha < 1) { // written so that NaN becomes the default
 		in.Options.Alpha = experiment.DefaultAlpha
 	}
-	in.Units = slices.Clone(in.Units)
-	slices.SortFunc(in.Units, func(a, b Unit) int { return cmp.Or(cmp.Compare(a.Exposed, b.Exposed), cmp.Compare(a.Token, b.Token)) })
-	r := Report{Users: len(in.Units), Replications: in.Replications, Looks: in.Looks, Seed: in.Seed, Alpha: in.Options.Alpha, Passed: true}
+	r := Report{Users: len(in.Tokens), Replications: in.Replications, Looks: in.Looks, Seed: in.Seed, Alpha: in.Options.Alpha, Passed: true}
 	r.Checks = append(r.Checks, in.placed(), in.uniform())
 	r.Checks = append(r.Checks, in.independent()...)
-	if len(in.Units) < MinUsers {
-		r.Checks = append(r.Checks, Check{Name: "a/a", Passed: true, Skipped: fmt.Sprintf("%d users, of whom %d are needed", len(in.Units), MinUsers)})
-	} else {
-		for m := range in.Metrics {
-			r.Checks = append(r.Checks, in.metric(m)...)
-		}
+	for i := range in.Metrics {
+		r.Checks = append(r.Checks, in.metric(&in.Metrics[i])...)
 	}
 	for _, c := range r.Checks {
 		r.Passed = r.Passed && c.Passed
@@ -126,8 +119,8 @@ func (in *Input) uniform() Check {
 			first := len(counts)
 			counts, expected = append(counts, make([]float64, bins)...), append(expected, make([]float64, bins)...)
 			users := 0
-			for i := range in.Units {
-				bucket, _ := experiment.Hash(cmp.Or(in.Experiment.Seed, in.Experiment.Key), in.Units[i].Token, cmp.Or(in.Experiment.HashVersion, experiment.HashV2))
+			for _, token := range in.Tokens {
+				bucket, _ := experiment.Hash(cmp.Or(in.Experiment.Seed, in.Experiment.Key), token, cmp.Or(in.Experiment.HashVersion, experiment.HashV2))
 				if bucket >= start && bucket < start+width {
 					counts[first+min(bins-1, int((bucket-start)/width*bins))]++
 					users++
@@ -140,8 +133,8 @@ func (in *Input) uniform() Check {
 		start += v.Weight
 	}
 	c.Value = chiSquared(counts, expected, float64(len(counts)-len(counts)/bins))
-	if len(in.Units) < MinUsers {
-		c.Value, c.Skipped = 1, fmt.Sprintf("%d users, of whom %d are needed", len(in.Units), MinUsers)
+	if len(in.Tokens) < MinUsers {
+		c.Value, c.Skipped = 1, fmt.Sprintf("%d users, of whom %d are needed", len(in.Tokens), MinUsers)
 		return c
 	}
 	c.Passed = c.Value >= c.Low
