@@ -290,11 +290,15 @@ func TestPrometheus(t *testing.T) {
 	require.NoError(t, yaml.Unmarshal([]byte(read(t, "deploy", "grafana", "provisioning", "datasources", "prometheus.yaml")), &source))
 	var dashboard struct {
 		Panels []struct {
-			ID         int
-			Title      string
-			Datasource struct{ UID string }
-			Targets    []struct{ Expr string }
-		}
+			ID         int    `json:"id"`
+			Title      string `json:"title"`
+			Datasource struct {
+				UID string `json:"uid"`
+			} `json:"datasource"`
+			Targets []struct {
+				Expr string `json:"expr"`
+			} `json:"targets"`
+		} `json:"panels"`
 	}
 	require.NoError(t, json.Unmarshal([]byte(read(t, "deploy", "grafana", "dashboards", "engine.json")), &dashboard))
 	require.NotEmpty(t, dashboard.Panels)

@@ -35,8 +35,10 @@ func counted() experiment.AnalysisData {
 	return experiment.AnalysisData{
 		At: 1000, Started: 10,
 		Users: []experiment.UserCount{
-			{Variant: "control", Users: 4500}, {Variant: "personalized", Users: 4500},
-			{Variant: "control", Segment: "engaged", Users: 2000}, {Variant: "personalized", Segment: "engaged", Users: 2010},
+			{Variant: "control", Users: 4500},
+			{Variant: "personalized", Users: 4500},
+			{Variant: "control", Segment: "engaged", Users: 2000},
+			{Variant: "personalized", Segment: "engaged", Users: 2010},
 		},
 		Table: []experiment.Row{
 			row("activated_14d", "control", "", experiment.FromCounts(4500, 1350)),

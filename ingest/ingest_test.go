@@ -339,7 +339,7 @@ func TestBadMessagesBecomeOneDeadLetterEach(t *testing.T) {
 	eventually(t, func() bool { return s.count() == 1 }, "the good message does not go on")
 	settled(t, js)
 	require.Equal(t, []string{"good"}, s.ids("a"))
-	by := map[schema.Reason]int64{}
+	by := make(map[schema.Reason]int64)
 	for reason := range messages {
 		by[reason] = 1
 	}

@@ -165,24 +165,18 @@ func firstIn(times, low, high string) string {
 }
 
 // funnel takes the first event of each step at or after that of the step before: after it where both steps take the same event,
-// for one event is one step.
+// for one event is one step. Nothing comes at or after never.
 func (b *builder) funnel(m *playbook.Metric, low, high string) []string {
 	names := make([]string, len(m.Steps))
-	last := ""
+	after, last := "t >= "+low, ""
 	for i, s := range m.Steps {
 		names[i] = fmt.Sprintf("step%d_%s", i+1, m.Key)
 		times := b.pick(s.Events, s.Where, "", "")
-		from := low
-		if i > 0 {
-			from = names[i-1]
-			if times == last {
-				from = names[i-1] + " + 1"
-			}
-			b.user(names[i], fmt.Sprintf("if(%s = %s, %[2]s, %s)", names[i-1], never, firstIn(times, from, high)))
-		} else {
-			b.user(names[i], firstIn(times, from, high))
+		if times == last {
+			after = "t > " + names[i-1]
 		}
-		last = times
+		b.user(names[i], fmt.Sprintf("arrayMin(arrayPushBack(arrayFilter(t -> %s AND t <= %s, %s_t), %s))", after, high, times, never))
+		after, last = "t >= "+names[i], times
 	}
 	return names
 }

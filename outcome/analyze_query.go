@@ -119,29 +119,30 @@ func (b *builder) layers() string {
 
 // query is the whole: a row per variant and segment with all aggregates as texts, since nothing else holds such integers.
 func (b *builder) query() string {
-	var cells, totals, samples []string
+	sums, gathered, samples := make([]string, len(b.sums)), "", "CAST([], 'Array(Array(Float64))')"
 	for i, text := range b.sums {
-		cells = append(cells, fmt.Sprintf("%s AS a%d", text, i))
-		totals = append(totals, fmt.Sprintf("toString(sum(a%d))", i))
+		sums[i] = "toInt256(" + text + ")"
 	}
 	for i, text := range b.arrays {
-		cells = append(cells, fmt.Sprintf("%s AS q%d", text, i))
-		samples = append(samples, fmt.Sprintf("arraySort(groupArrayArrayIf(arrayMap(v -> toFloat64(v), q%d), segment = ''))", i))
+		gathered += fmt.Sprintf(",\n        %s AS q%d", text, i)
 	}
-	sampled := "CAST([], 'Array(Array(Float64))')"
-	if len(samples) > 0 {
-		sampled = "[" + list(samples, "        ") + "]"
+	if len(b.arrays) > 0 {
+		sorted := make([]string, len(b.arrays))
+		for i := range b.arrays {
+			sorted[i] = fmt.Sprintf("arraySort(groupArrayArrayIf(arrayMap(v -> toFloat64(v), q%d), segment = ''))", i)
+		}
+		samples = "[" + list(sorted, "     ") + "]"
 	}
 	return fmt.Sprintf(`%s,
 cells AS
     (
     SELECT variant, segments,
-        %s
+        [%s] AS sums%s
     FROM users
     GROUP BY variant, segments
     )
 SELECT toString(variant) AS variant, segment,
-    [%s] AS sums,
+    arrayMap(x -> toString(x), sumForEach(sums)) AS totals,
     %s AS samples
 FROM
     (
@@ -149,7 +150,7 @@ FROM
     FROM cells
     )
 GROUP BY variant, segment
-ORDER BY variant, segment`, b.layers(), list(cells, "        "), list(totals, "     "), sampled, b.keys())
+ORDER BY variant, segment`, b.layers(), list(sums, "         "), gathered, samples, b.keys())
 }
 
 func (b *builder) keys() string {

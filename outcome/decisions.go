@@ -2,6 +2,7 @@ package outcome
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -26,11 +27,11 @@ func (s *Store) RecordDecisions(ctx context.Context, decisions []Decision) error
 	if len(decisions) == 0 {
 		return nil
 	}
-	ids := ""
+	var ids strings.Builder
 	for _, d := range decisions {
-		ids += d.DecisionID
+		ids.WriteString(d.DecisionID)
 	}
-	return translate(s.insert(ctx, "decisions", ids, []column{
+	return translate(s.insert(ctx, "decisions", ids.String(), []column{
 		{"decision_id", pick(decisions, func(d Decision) string { return d.DecisionID })},
 		{"experiment", pick(decisions, func(d Decision) string { return d.Experiment })},
 		{"decided_at", pick(decisions, func(d Decision) int64 { return d.DecidedAt.UnixMilli() })},

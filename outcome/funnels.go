@@ -28,7 +28,7 @@ func (s *Store) VariantFunnel(ctx context.Context, experiment string, since time
 		var one VariantStep
 		var users uint64
 		err := rows.Scan(&one.Journey, &one.Step, &one.Variant, &users)
-		one.Users = int64(users) //nolint:gosec // a count of users
+		one.Users = int64(users)
 		steps = append(steps, one)
 		return err
 	}, `SELECT journey, step, variant, users FROM
@@ -72,7 +72,7 @@ func (s *Store) Traffic(ctx context.Context, experiment string) (Traffic, error)
 	var first, last int64
 	err := s.conn.QueryRow(ctx, `SELECT count(), toUnixTimestamp64Milli(min(exposed_at)), toUnixTimestamp64Milli(max(exposed_at))
 		FROM exposures_first WHERE experiment = ? AND excluded = ''`, experiment).Scan(&users, &first, &last)
-	t := Traffic{Users: int64(users)} //nolint:gosec // a count of users
+	t := Traffic{Users: int64(users)}
 	if users > 0 {
 		t.First, t.Last = time.UnixMilli(first), time.UnixMilli(last)
 	}
@@ -98,5 +98,5 @@ func (s *Store) Exposed(ctx context.Context, experiment string) ([]string, error
 func (s *Store) Misplaced(ctx context.Context, experiment string) (int64, error) {
 	var n uint64
 	err := s.conn.QueryRow(ctx, "SELECT countIf(startsWith(verdict, 'wrong_')) FROM assignment_check WHERE experiment = ?", experiment).Scan(&n)
-	return int64(n), translate(err, s.addr, "prove the assignment of experiment "+experiment) //nolint:gosec // a count of rows
+	return int64(n), translate(err, s.addr, "prove the assignment of experiment "+experiment)
 }

@@ -89,12 +89,12 @@ func OpenLibrary(ctx context.Context, js jetstream.JetStream, replicas int, logg
 // the library is empty.
 func ReadLibrary(ctx context.Context, js jetstream.JetStream, logger *slog.Logger) (*Library, error) {
 	store, err := js.ObjectStore(ctx, schema.PlaybooksBucket)
-	if err != nil && !errors.Is(err, jetstream.ErrBucketNotFound) {
-		return nil, &schema.Error{Code: schema.CodeUnavailable, Message: "open object store " + schema.PlaybooksBucket, Err: err}
-	}
 	l := &Library{store: store, logger: logger, books: make(map[string]*playbook.Playbook)}
-	if err != nil {
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return l, nil
+	}
+	if err != nil {
+		return nil, &schema.Error{Code: schema.CodeUnavailable, Message: "open object store " + schema.PlaybooksBucket, Err: err}
 	}
 	if err := l.refresh(ctx); err != nil && !errors.Is(err, ErrNoPlaybook) {
 		return nil, err

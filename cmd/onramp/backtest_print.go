@@ -148,8 +148,8 @@ func signed(n int64) string {
 }
 
 // digits writes a number in groups of three digits.
-func digits(n uint64) string {
-	text := strconv.FormatUint(n, 10)
+func digits[N int | int64 | uint64](n N) string {
+	text := fmt.Sprint(n)
 	for i := len(text) - 3; i > 0; i -= 3 {
 		text = text[:i] + "," + text[i:]
 	}

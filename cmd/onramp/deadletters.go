@@ -88,7 +88,7 @@ func (c *deadlettersList) Run(ctx context.Context, io stdio, logger *slog.Logger
 		return err
 	}
 	defer stop()
-	list := letterList{Letters: []ingest.Letter{}, ByReason: map[schema.Reason]int{}}
+	list := letterList{Letters: []ingest.Letter{}, ByReason: make(map[schema.Reason]int)}
 	err = letters.Each(ctx, c.Since.Time, func(l ingest.Letter) error {
 		if len(c.Reason) > 0 && !slices.Contains(c.Reason, l.Reason) {
 			return nil

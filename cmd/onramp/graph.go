@@ -58,7 +58,7 @@ func journeyKeys(p *playbook.Playbook) []string {
 
 // compiledPlaybook reads and compiles a playbook that must be right.
 func compiledPlaybook(path string) (*playbook.Playbook, error) {
-	bundle, err := readBundle(path, 1)
+	bundle, err := readBundle(path)
 	if err != nil {
 		return nil, err
 	}

@@ -80,7 +80,7 @@ func (c *importCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) 
 	if c.JSON {
 		return writeJSON(io.out, result)
 	}
-	say(io.out, "%s events, %s users exposed to %s\n", digits(uint64(result.Events)), digits(uint64(len(exposures))), c.Experiment)
+	say(io.out, "%s events, %s users exposed to %s\n", digits(result.Events), digits(len(exposures)), c.Experiment)
 	for _, v := range x.Variants {
 		say(io.out, "  %-24s %12s\n", v.Key, digits(result.Exposed[v.Key]))
 	}

@@ -171,9 +171,8 @@ func (c *planCommand) plan(r *planReport) error {
 	return c.sequential(r, p, opts)
 }
 
-// pairOf is how many of so many users of all arms are in control and one treatment, and allOf the reverse.
+// pairOf is how many of so many users of all arms are in control and one treatment.
 func pairOf(users int64, arms int) int64 { return users * 2 / int64(arms) }
-func allOf(users int64, arms int) int64  { return users * int64(arms) / 2 }
 
 // sequential looks at the rule in use, as often as the power needs unless told otherwise.
 func (c *planCommand) sequential(r *planReport, p experiment.Plan, opts experiment.Options) error {
@@ -241,15 +240,21 @@ func (r *planReport) write(w io.Writer, p paint) error {
 	}
 	s := &r.Sequential
 	for _, row := range [][2]string{
-		{"control at", value}, {"lift to find", share(r.Lift)}, {"arms", fmt.Sprintf("%d, in equal shares", r.Arms)},
-		{"chance of a wrong claim", share(r.Alpha)}, {"chance of finding it", share(r.Power)}, {"", ""},
-		{"looked at once, at the end", digits(uint64(r.Fixed.Users)) + " users, " + digits(uint64(r.Fixed.PerArm)) + " per arm" + days(float64(r.Fixed.Users)/orOne(r.PerDay))},
+		{"control at", value},
+		{"lift to find", share(r.Lift)},
+		{"arms", fmt.Sprintf("%d, in equal shares", r.Arms)},
+		{"chance of a wrong claim", share(r.Alpha)},
+		{"chance of finding it", share(r.Power)},
+		{"", ""},
+		{"looked at once, at the end", digits(r.Fixed.Users) + " users, " + digits(r.Fixed.PerArm) + " per arm" + days(float64(r.Fixed.Users)/orOne(r.PerDay))},
 		{"looked at all the time", fmt.Sprintf("%s users on average%s", digits(uint64(math.Round(s.MeanUsers))), days(s.MeanDays))},
-		{"", fmt.Sprintf("%s users at most%s", digits(uint64(s.MaxUsers)), days(float64(s.MaxUsers)/orOne(r.PerDay)))},
+		{"", fmt.Sprintf("%s users at most%s", digits(s.MaxUsers), days(float64(s.MaxUsers)/orOne(r.PerDay)))},
 		{"", fmt.Sprintf("%s stopped by then; where there is no effect, %s", share(s.Power), share(s.FalseAlarms))},
-		{"always-valid rule", fmt.Sprintf("N* = %.0f users, a look every %s users", r.NStar, digits(uint64(s.Every)))},
+		{"always-valid rule", fmt.Sprintf("N* = %.0f users, a look every %s users", r.NStar, digits(s.Every))},
 	} {
-		fmt.Fprintf(table, "  %s\t%s\n", row[0], row[1])
+		if _, err := fmt.Fprintf(table, "  %s\t%s\n", row[0], row[1]); err != nil {
+			return fmt.Errorf("print plan: %w", err)
+		}
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("print plan: %w", err)
@@ -285,6 +290,6 @@ func (s *planSequential) write(b *strings.Builder, p paint, perDay float64) {
 		if perDay > 0 {
 			at = fmt.Sprintf("%.1f", l.Day)
 		}
-		fmt.Fprintf(b, "  %12s %8s %9s  %s\n", digits(uint64(l.Users)), at, share(l.Stopped), p.blue(strings.Repeat("█", int(math.Round(30*l.Stopped)))))
+		fmt.Fprintf(b, "  %12s %8s %9s  %s\n", digits(l.Users), at, share(l.Stopped), p.blue(strings.Repeat("█", int(math.Round(30*l.Stopped)))))
 	}
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // readBundle reads a playbook from a folder of YAML files, or from one file.
-func readBundle(path string, scale float64) (playbook.Bundle, error) {
+func readBundle(path string) (playbook.Bundle, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return playbook.Bundle{}, usagef("playbook %s: %w", path, errors.Unwrap(err))
@@ -25,14 +25,14 @@ func readBundle(path string, scale float64) (playbook.Bundle, error) {
 		if err != nil {
 			return playbook.Bundle{}, fmt.Errorf("read playbook: %w", err)
 		}
-		return playbook.Bundle{Scale: scale, Files: map[string]string{filepath.Base(path): string(text)}}, nil
+		return playbook.Bundle{Scale: 1, Files: map[string]string{filepath.Base(path): string(text)}}, nil
 	}
-	return readFS(os.DirFS(path), path, scale)
+	return readFS(os.DirFS(path), path, 1)
 }
 
 // checkedBundle reads a playbook and makes sure that it compiles, before anything is started for it.
 func checkedBundle(path string) (*playbook.Bundle, error) {
-	b, err := readBundle(path, 1)
+	b, err := readBundle(path)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ type validateCommand struct {
 
 // Run checks the playbook.
 func (c *validateCommand) Run(_ context.Context, io stdio) error {
-	bundle, err := readBundle(c.Playbook, 1)
+	bundle, err := readBundle(c.Playbook)
 	if err != nil {
 		return err
 	}

@@ -134,7 +134,7 @@ func (r *reader) others(ctx context.Context, a *experiment.Analysis) ([]selftest
 			}
 		}
 		if arm := slices.IndexFunc(a.Spec.Arms, func(s experiment.ArmSpec) bool { return s.Variant == variant }); arm >= 0 {
-			table[arm][at] += int64(users) //nolint:gosec // a count of users
+			table[arm][at] += int64(users)
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -151,7 +151,7 @@ func (r *selftestReport) write(w io.Writer, p paint) error {
 	}
 	fmt.Fprintf(&b, "%s %s\n", p.bold("SELF-TEST "+printable(r.Experiment)), verdict)
 	fmt.Fprintf(&b, "%s\n\n", p.dim(fmt.Sprintf("%s users dealt out %d times, looked at %d times each; seed %s; a check fails by chance once in a thousand times",
-		digits(uint64(r.Users)), r.Replications, r.Looks, printable(r.Seed))))
+		digits(r.Users), r.Replications, r.Looks, printable(r.Seed))))
 	fmt.Fprintf(&b, "  %s\n", p.dim(fmt.Sprintf("%-7s %-28s %-22s %10s  %s", "", "check", "of", "value", "passes within")))
 	for _, c := range r.Checks {
 		mark := p.green("ok     ")

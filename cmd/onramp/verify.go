@@ -67,7 +67,7 @@ func (v *verified) add(differences ...verify.Difference) {
 
 // Run verifies.
 func (c *verifyCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) error {
-	e := &engine{logger: logger, servers: c.clickhouseFlags.servers()}
+	e := &engine{logger: logger, servers: c.servers()}
 	e.servers.NATSURL, e.servers.NATSCreds = c.NATSURL, c.NATSCreds
 	e.servers.TemporalAddress, e.servers.TemporalNamespace = c.TemporalAddress, c.TemporalNamespace
 	defer e.close()

@@ -52,7 +52,7 @@ func newParts(events uint64, only string) (*parts, error) {
 	if only != "" {
 		p.list = []*part{{from: only, to: only + "~"}}
 	} else {
-		n := int(min(events/eventsOfAPart+1, maxParts)) //nolint:gosec // at most maxParts
+		n := int(min(events/eventsOfAPart+1, maxParts))
 		for i := range n {
 			p.list = append(p.list, &part{from: prefix(i, n), to: prefix(i+1, n)})
 		}

@@ -129,7 +129,7 @@ func (v *verifier) catchUp(ctx context.Context) error {
 	return nil
 }
 
-var errEnough = errors.New("enough") //nolint:gochecknoglobals // a constant but for Go having no constant errors
+var errEnough = errors.New("enough")
 
 // readOn reads a stream from where it was left to where it ends now.
 func (v *verifier) readOn(ctx context.Context, name string, take func(streamread.Message) error) error {
@@ -176,7 +176,7 @@ func (v *verifier) takeOutcome(m streamread.Message) error {
 	var o schema.Outcome
 	if err := json.Unmarshal(m.Data(), &o); err != nil || schema.CheckToken(o.UserToken) != nil {
 		v.broken = append(v.broken, m.Sequence)
-		return nil
+		return nil //nolint:nilerr // it is told as a difference
 	}
 	if v.only != "" && o.UserToken != v.only {
 		return nil
@@ -374,7 +374,7 @@ func (v *verifier) askState(ctx context.Context, u *verify.User) error {
 	var state journey.State
 	if err := answer.QueryResult.Get(&state); err != nil {
 		u.Silent = "its state cannot be read"
-		return nil //nolint:nilerr // it is told as a difference
+		return nil // it is told as a difference
 	}
 	u.State = &state
 	return nil

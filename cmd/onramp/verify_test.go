@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -187,7 +188,7 @@ func TestParts(t *testing.T) {
 		require.LessOrEqual(t, len(p.list), maxParts)
 		want := map[string][]uint64{}
 		for n := range 3000 {
-			token := schema.UserToken([]byte(embeddedKey), fmt.Sprint(n%1500))
+			token := schema.UserToken([]byte(embeddedKey), strconv.Itoa(n%1500))
 			want[token] = append(want[token], uint64(n))
 			require.NoError(t, p.add(known{Token: token, Event: &schema.UserEvent{Sequence: uint64(n), Properties: json.RawMessage(`{"a":1}`)}}))
 		}

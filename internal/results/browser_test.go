@@ -58,15 +58,15 @@ func file(t *testing.T, text string) string {
 
 // drawn is what the browser says of the page after it was laid out.
 type drawn struct {
-	Drawings  int      // svg elements
-	Empty     []string // drawings without a size
-	Outside   []string // texts that leave their drawing
-	Overflow  int      // pixels by which the page is wider than the window
-	Fetched   []string // whatever was asked for beside the page
-	Closed    int      // fold-outs
-	Opened    int      // fold-outs that show something once opened
-	Styled    bool     // the style sheet applies
-	Unlabeled int      // drawings without a title for those who cannot see them
+	Drawings  int      `json:"Drawings"`  // svg elements
+	Empty     []string `json:"Empty"`     // drawings without a size
+	Outside   []string `json:"Outside"`   // texts that leave their drawing
+	Overflow  int      `json:"Overflow"`  // pixels by which the page is wider than the window
+	Fetched   []string `json:"Fetched"`   // whatever was asked for beside the page
+	Closed    int      `json:"Closed"`    // fold-outs
+	Opened    int      `json:"Opened"`    // fold-outs that show something once opened
+	Styled    bool     `json:"Styled"`    // the style sheet applies
+	Unlabeled int      `json:"Unlabeled"` // drawings without a title for those who cannot see them
 }
 
 // measure is put into a copy of the page, because the page itself lets no script run.

@@ -18,7 +18,8 @@ func population(users int) selftest.Input {
 	in := selftest.Input{
 		Experiment: experiment.Experiment{Key: "flow", Variants: []experiment.Variant{{Key: "control", Weight: 0.5}, {Key: "treatment", Weight: 0.5}}},
 		Metrics: []selftest.Metric{
-			{Metric: experiment.Metric{Key: "activated", Kind: experiment.KindProportion}}, {Metric: experiment.Metric{Key: "spend", Kind: experiment.KindMean}},
+			{Metric: experiment.Metric{Key: "activated", Kind: experiment.KindProportion}},
+			{Metric: experiment.Metric{Key: "spend", Kind: experiment.KindMean}},
 			{Metric: experiment.Metric{Key: "session_length", Kind: experiment.KindRatio}},
 		},
 		Replications: 200, Looks: 5,
@@ -65,10 +66,11 @@ func TestSelfTestIsReproducible(t *testing.T) {
 	t.Parallel()
 	in := population(500)
 	in.Replications = 20
-	require.Equal(t, selftest.Run(in), selftest.Run(in))
+	report := selftest.Run(in)
+	require.Equal(t, report, selftest.Run(in))
 	other := in
 	other.Seed = "another"
-	require.NotEqual(t, selftest.Run(in).Checks, selftest.Run(other).Checks)
+	require.NotEqual(t, report.Checks, selftest.Run(other).Checks)
 }
 
 func TestSelfTestFinds(t *testing.T) {

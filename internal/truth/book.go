@@ -392,7 +392,7 @@ func categories() []string { return []string{"news", "tips"} }
 type writer struct{ strings.Builder }
 
 func (w *writer) line(format string, args ...any) {
-	w.WriteString(fmt.Sprintf(format+"\n", args...)) //nolint:perfsprint,staticcheck // a builder's write cannot fail, and errcheck knows it
+	w.WriteString(fmt.Sprintf(format+"\n", args...)) //nolint:staticcheck // a builder's write cannot fail, and errcheck knows it
 }
 
 // fields are the entries of a mapping on one line.

@@ -22,12 +22,14 @@ type drawer struct {
 	added     int  // journeys, by newer versions
 }
 
-func one[T any](d *drawer, what string, options ...T) T { return options[d.number(what, 0, len(options)-1)] }
+func one[T any](d *drawer, what string, options ...T) T {
+	return options[d.number(what, 0, len(options)-1)]
+}
 
 // number draws evenly, where rapid's own integers lean to the small: of those a case has so many that little would happen in it.
 func (d *drawer) number(what string, low, high int) int {
 	n := 0
-	for range bits.Len(uint(high - low)) { //nolint:gosec // low is not above high
+	for range bits.Len(uint(high - low)) {
 		n *= 2
 		if rapid.Bool().Draw(d.t, what) {
 			n++
@@ -279,20 +281,7 @@ func (d *drawer) drawStep(depth int, byEvent bool) *Step {
 	s.Kind = one(d, "step", kinds...)
 	switch s.Kind {
 	case "action":
-		keys := make([]string, len(d.book.Actions))
-		for i, a := range d.book.Actions {
-			keys[i] = a.Key
-		}
-		s.Action = one(d, "action", keys...)
-		if d.chance("expire", 4) {
-			s.Expire = d.window()
-		}
-		if d.chance("with", 2) {
-			s.With = one(d, "text", "hello", "${traits.plan}", "on ${traits.plan}, ${traits.level}", "${traits.level}")
-			if byEvent && d.chance("same", 2) {
-				s.With = one(d, "text", "${same.x}", "about ${same.x} on ${traits.plan}")
-			}
-		}
+		d.act(s, byEvent)
 	case "delay":
 		d.delay(s)
 	case "wait":
@@ -310,6 +299,23 @@ func (d *drawer) drawStep(depth int, byEvent bool) *Step {
 		s.Reason = one(d, "reason", "done", "over")
 	}
 	return s
+}
+
+func (d *drawer) act(s *Step, byEvent bool) {
+	keys := make([]string, len(d.book.Actions))
+	for i, a := range d.book.Actions {
+		keys[i] = a.Key
+	}
+	s.Action = one(d, "action", keys...)
+	if d.chance("expire", 4) {
+		s.Expire = d.window()
+	}
+	if d.chance("with", 2) {
+		s.With = one(d, "text", "hello", "${traits.plan}", "on ${traits.plan}, ${traits.level}", "${traits.level}")
+		if byEvent && d.chance("same", 2) {
+			s.With = one(d, "text", "${same.x}", "about ${same.x} on ${traits.plan}")
+		}
+	}
 }
 
 func (d *drawer) delay(s *Step) {

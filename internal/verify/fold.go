@@ -64,8 +64,8 @@ func newFolding(in *Inputs, user *User) *folding {
 		if !decided(o.Kind) {
 			continue
 		}
-		switch {
-		case o.CauseEventID == "":
+		switch o.CauseEventID {
+		case "":
 			f.alone = append(f.alone, o.At)
 			if tooLate(&o.Outcome) {
 				f.lateAt = append(f.lateAt, late{o.At, o.RecordedAt})

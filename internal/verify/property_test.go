@@ -186,7 +186,7 @@ func TestTheEngineIsFoundInnocent(t *testing.T) {
 				c, in, user := drawLife(t, cases)
 				verdict := verify.Judge(in, user)
 				if len(verdict.Differences) > 0 || verdict.Unjudged != "" && verdict.Unjudged != verify.UnjudgedNoWorkflow {
-					raw, err := json.MarshalIndent(verdict, "", " ")
+					raw, err := json.MarshalIndent(verdict.Differences, "", " ")
 					require.NoError(t, err)
 					t.Fatalf("%s\n%s", c, raw)
 				}
