@@ -119,12 +119,12 @@ func (b *builder) layers() string {
 
 // query is the whole: a row per variant and segment with all aggregates as texts, since nothing else holds such integers.
 func (b *builder) query() string {
-	sums, gathered, samples := make([]string, len(b.sums)), "", "CAST([], 'Array(Array(Float64))')"
+	sums, gathered, samples := make([]string, len(b.sums)), make([]string, len(b.arrays)), "CAST([], 'Array(Array(Float64))')"
 	for i, text := range b.sums {
 		sums[i] = "toInt256(" + text + ")"
 	}
 	for i, text := range b.arrays {
-		gathered += fmt.Sprintf(",\n        %s AS q%d", text, i)
+		gathered[i] = fmt.Sprintf(",\n        %s AS q%d", text, i)
 	}
 	if len(b.arrays) > 0 {
 		sorted := make([]string, len(b.arrays))
@@ -150,7 +150,7 @@ FROM
     FROM cells
     )
 GROUP BY variant, segment
-ORDER BY variant, segment`, b.layers(), list(sums, "         "), gathered, samples, b.keys())
+ORDER BY variant, segment`, b.layers(), list(sums, "         "), strings.Join(gathered, ""), samples, b.keys())
 }
 
 func (b *builder) keys() string {

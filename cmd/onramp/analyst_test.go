@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"math/rand/v2"
@@ -68,7 +69,7 @@ func (a *analyst) results(t *testing.T, args ...string) results.Results {
 }
 
 // TestAnalyst asks everything an analyst asks of a population with a planted lift, large enough to be found in so few.
-func TestAnalyst(t *testing.T) { //nolint:paralleltest // the questions are asked in order of one engine
+func TestAnalyst(t *testing.T) {
 	t.Parallel()
 	const planted = 0.6
 	a := newAnalyst(t, 2000, planted)
@@ -85,14 +86,14 @@ func TestAnalyst(t *testing.T) { //nolint:paralleltest // the questions are aske
 	require.NotEmpty(t, got.Journeys)
 	require.Equal(t, "converted", got.Journeys[0].Steps[len(got.Journeys[0].Steps)-1].Step)
 
-	t.Run("text", func(t *testing.T) {
+	t.Run("text", func(t *testing.T) { //nolint:paralleltest // asked in order, of one engine
 		text := a.asks(t, "results", demoExperiment)
 		require.Contains(t, text, "EXPERIMENT onboarding_flow")
 		require.Contains(t, text, "activated_14d")
 		require.NotContains(t, text, "\x1b", "no color unless it is a terminal")
 		require.Contains(t, a.asks(t, "results"), demoExperiment)
 	})
-	t.Run("page", func(t *testing.T) {
+	t.Run("page", func(t *testing.T) { //nolint:paralleltest // asked in order, of one engine
 		file := filepath.Join(t.TempDir(), "page.html")
 		require.Empty(t, a.asks(t, "results", demoExperiment, "--html", file))
 		page, err := os.ReadFile(file)
@@ -100,21 +101,21 @@ func TestAnalyst(t *testing.T) { //nolint:paralleltest // the questions are aske
 		require.Contains(t, string(page), `id="verdict"`)
 		require.Contains(t, string(page), "WITH exposed AS", "the query that can be asked again")
 	})
-	t.Run("a reading that was kept", func(t *testing.T) {
+	t.Run("a reading that was kept", func(t *testing.T) { //nolint:paralleltest // asked in order, of one engine
 		kept := a.results(t, "--snapshot", got.AnalysisID)
 		require.Equal(t, got.Analysis, kept.Analysis)
 		again := a.results(t, demoExperiment)
 		require.Equal(t, got.AnalysisID, again.AnalysisID, "the same reading is kept once")
 		require.Equal(t, exitFailed, a.tries(t, "results", "--snapshot", "nonsense").code)
 	})
-	t.Run("over HTTP", func(t *testing.T) { a.overHTTP(t, got) })
-	t.Run("nobody knows it", func(t *testing.T) {
+	t.Run("over HTTP", func(t *testing.T) { a.overHTTP(t, got) }) //nolint:paralleltest // asked in order, of one engine
+	t.Run("nobody knows it", func(t *testing.T) {                 //nolint:paralleltest // asked in order, of one engine
 		missing := a.tries(t, "results", "nonsense")
 		require.Equal(t, exitFailed, missing.code)
 		require.Contains(t, missing.err, "no experiment nonsense")
 		require.Equal(t, exitUsage, a.tries(t, "results", "--html", "x.html").code)
 	})
-	t.Run("self-test", func(t *testing.T) {
+	t.Run("self-test", func(t *testing.T) { //nolint:paralleltest // asked in order, of one engine
 		var report selftestReport
 		require.NoError(t, json.Unmarshal([]byte(a.asks(t, "experiment", "selftest", demoExperiment, "--replications", "60", "--looks", "5", "--json")), &report))
 		require.True(t, report.Passed)
@@ -122,14 +123,14 @@ func TestAnalyst(t *testing.T) { //nolint:paralleltest // the questions are aske
 		require.Greater(t, len(report.Checks), 10)
 		require.Contains(t, a.asks(t, "experiment", "selftest", demoExperiment, "--replications", "20", "--looks", "2"), "passes within")
 	})
-	t.Run("plan", func(t *testing.T) {
+	t.Run("plan", func(t *testing.T) { //nolint:paralleltest // asked in order, of one engine
 		var report planReport
 		require.NoError(t, json.Unmarshal([]byte(a.asks(t, "experiment", "plan", "--experiment", demoExperiment, "--lift", "0.15", "--json")), &report))
 		require.InDelta(t, primary.Arms[0].Value, report.Baseline, 0)
 		require.InDelta(t, 500, report.PerDay, 100, "2,000 sign up in four days")
 		require.Equal(t, "activated_14d", report.Metric)
 	})
-	t.Run("decide", a.decides)
+	t.Run("decide", a.decides) //nolint:paralleltest // asked in order, of one engine
 }
 
 // decides asks for decisions, which are recorded once however often they are taken.
@@ -226,5 +227,5 @@ func TestShuffledAndRedelivered(t *testing.T) {
 	got.AnalysisID = want.AnalysisID
 	gotJSON, err := json.Marshal(got)
 	require.NoError(t, err)
-	require.Equal(t, wantJSON, gotJSON) // to the bit, as JSONEq would not say
+	require.True(t, bytes.Equal(wantJSON, gotJSON), "to the bit:\n%s\n%s", wantJSON, gotJSON)
 }
