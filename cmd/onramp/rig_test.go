@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -206,7 +207,7 @@ func childrenOf(pid int) []int {
 // rigConfig says what a rig is made of.
 type rigConfig struct {
 	seed    uint64
-	binary  string   // of the roles; defaults to this one
+	binary  string   // of the roles; defaults to $CHAOS_ONRAMP, or this one
 	env     []string // of the roles
 	ingests int      // processes; defaults to 1
 	workers int      // defaults to 2
@@ -231,9 +232,7 @@ const chaosPlaybook = "testdata/chaos.yaml"
 // newRig starts everything and waits until an event that is published is archived and has a profile.
 func newRig(t *testing.T, cfg rigConfig) *rig {
 	t.Helper()
-	if cfg.binary == "" {
-		cfg.binary = os.Args[0]
-	}
+	cfg.binary = cmp.Or(cfg.binary, os.Getenv("CHAOS_ONRAMP"), os.Args[0])
 	cfg.ingests, cfg.workers = max(cfg.ingests, 1), max(cfg.workers, 1)
 	dir := t.TempDir()
 	if base := os.Getenv("CHAOS_DIR"); base != "" { // to look at afterwards
