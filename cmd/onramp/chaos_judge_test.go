@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -163,6 +164,9 @@ func (r *rig) innocent(l *load) *judged {
 	r.t.Logf("%d events acknowledged (%d tries without an answer), %d judged, %d users, %d outcomes, %d actions, %d effects at the receiver; at rest after %s; verify took %.1f s: %d differences, %d rows stored twice and counted once",
 		j.acked, l.retries, j.verdict.Events, j.verdict.Users, j.verdict.Outcomes, j.actions, j.effects, took.Round(time.Second/10), j.verdict.Seconds,
 		j.verdict.Differences, j.verdict.StoredTwice.Events+j.verdict.StoredTwice.Outcomes)
+	if len(j.verdict.Found) > 0 {
+		r.trail(j.verdict.Found[0].User)
+	}
 	require.Empty(r.t, j.verdict.Found[:min(len(j.verdict.Found), 10)])
 	require.Empty(r.t, j.findings[:min(len(j.findings), 10)])
 	require.Zero(r.t, j.verdict.Differences)
@@ -365,4 +369,33 @@ func (r *rig) judgeWorkflows(j *judged) {
 			j.add("T3", "the history of %s has %d events", id, n)
 		}
 	}
+}
+
+// trail tells everything that the streams hold of the user of whom something was found.
+func (r *rig) trail(token string) {
+	r.t.Helper()
+	var lines []string
+	require.NoError(r.t, r.read(r.t.Context(), schema.EventsStream, func(m streamread.Message) error {
+		event, err := schema.Receive(m.Data(), m.Headers(), m.Sequence, m.At)
+		if err == nil && schema.UserToken([]byte(embeddedKey), event.UserID) == token {
+			lines = append(lines, fmt.Sprintf("%d event %d %s %s %s %s", event.ReceivedAt.UnixMilli(), m.Sequence, event.ID, event.EventName, event.Lateness, event.Properties))
+		}
+		return nil
+	}))
+	require.NoError(r.t, r.read(r.t.Context(), schema.OutcomesStream, func(m streamread.Message) error {
+		var o schema.Outcome
+		if err := json.Unmarshal(m.Data(), &o); err != nil {
+			return err
+		}
+		if o.UserToken == token {
+			lines = append(lines, fmt.Sprintf("%d outcome %d recorded %d %s, cause %s %s", o.At, m.Sequence, o.RecordedAt, describeOutcome(&o), o.CauseEventID, o.OutcomeID))
+		}
+		return nil
+	}))
+	slices.Sort(lines)
+	r.t.Logf("everything of %s, by time of record:\n%s", token, strings.Join(lines, "\n"))
+}
+
+func describeOutcome(o *schema.Outcome) string {
+	return strings.Join([]string{string(o.Kind), o.Segment, o.Journey, o.StepKey, o.Action, o.Variant, o.Goal, o.Reason}, " ")
 }
