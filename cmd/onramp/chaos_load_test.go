@@ -50,6 +50,7 @@ type load struct {
 type loadConfig struct {
 	users int                             // defaults to 60
 	rate  int                             // events a second over all publishers; defaults to 90
+	age   time.Duration                   // how long ago every event happened; 0: a mix
 	only  func(n int) (name, user string) // which event comes next; defaults to a mix
 }
 
@@ -76,6 +77,12 @@ func (r *rig) publishing(cfg loadConfig) *load {
 func (l *load) end() {
 	l.stop()
 	l.wait.Wait()
+}
+
+// until waits until so many messages are acknowledged.
+func (l *load) until(n int) {
+	l.r.t.Helper()
+	eventually(l.r.t, 2*time.Minute, "enough is published", func() bool { return l.count() >= n })
 }
 
 func (l *load) count() int {
@@ -111,7 +118,7 @@ func (l *load) publish(ctx context.Context, n int) {
 func (l *load) one(ctx context.Context, js jetstream.JetStream, rng *rand.Rand, id string, n int) {
 	if l.cfg.only != nil {
 		name, user := l.cfg.only(n)
-		l.keepOn(ctx, js, id, user, body(id, name, user, rng), rng.IntN(2) == 0)
+		l.keepOn(ctx, js, id, user, l.body(id, name, user, rng), rng.IntN(2) == 0)
 		return
 	}
 	user := fmt.Sprint("user-", rng.IntN(l.cfg.users))
@@ -123,14 +130,16 @@ func (l *load) one(ctx context.Context, js jetstream.JetStream, rng *rand.Rand, 
 	case draw < 45:
 		l.again(ctx, js, rng)
 	default:
-		l.keepOn(ctx, js, id, user, body(id, name, user, rng), rng.IntN(2) == 0)
+		l.keepOn(ctx, js, id, user, l.body(id, name, user, rng), rng.IntN(2) == 0)
 	}
 }
 
 // body makes an event: of now, of a while ago, or of the past.
-func body(id, name, user string, rng *rand.Rand) []byte {
+func (l *load) body(id, name, user string, rng *rand.Rand) []byte {
 	e := schema.Event{EventID: id, EventName: name, UserID: user, Properties: json.RawMessage(fmt.Sprintf(`{"n":%d}`, rng.IntN(300)))}
 	switch draw := rng.IntN(100); {
+	case l.cfg.age > 0:
+		e.OccurredAt = time.Now().Add(-l.cfg.age).UTC()
 	case draw < 10:
 		e.OccurredAt = time.Now().Add(-time.Duration(rng.IntN(600)) * time.Second).UTC()
 	case draw < 12:
@@ -201,7 +210,7 @@ func (l *load) again(ctx context.Context, js jetstream.JetStream, rng *rand.Rand
 	id := ids[rng.IntN(len(ids))]
 	raw := l.events[id].body
 	if rng.IntN(10) == 0 {
-		raw = body(id, "paid", l.events[id].user, rng)
+		raw = l.body(id, "paid", l.events[id].user, rng)
 		l.events[id].others++
 	}
 	l.mu.Unlock()
@@ -237,6 +246,7 @@ type receiver struct {
 	others []string // ids that came with two bodies
 	seen   map[string]int
 	kind   bool // refuse nothing from now on
+	slow   time.Duration
 }
 
 func newReceiver(t *testing.T, seed uint64) *receiver {
@@ -256,6 +266,7 @@ func (r *receiver) config(t *testing.T, dir string) string {
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	time.Sleep(r.slow)
 	raw, err := io.ReadAll(request.Body)
 	if err != nil {
 		return // the sender died

@@ -25,6 +25,9 @@ func chaosSeed(t *testing.T) uint64 {
 	return seed
 }
 
+// chaosFull reports whether everything is to run, not only what CI has time for.
+func chaosFull() bool { return os.Getenv("CHAOS") == "full" }
+
 func chaosKills(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("CHAOS_KILLS")
