@@ -108,7 +108,7 @@ func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg, boxes *ma
 			i.stats.skipped.Add(1)
 			i.ack(message)
 		default:
-			user := schema.JourneyStart{UserID: userID, UserToken: schema.UserToken(i.cfg.WorkspaceKey, userID)}
+			user := schema.JourneyStart{Version: schema.JourneyVersion, UserID: userID, UserToken: schema.UserToken(i.cfg.WorkspaceKey, userID)}
 			boxes.put(ctx, user, queued{message, event}, current)
 		}
 	}

@@ -132,7 +132,7 @@ func TestTimeAloneChangesAtTheMoment(t *testing.T) {
 	r.event(time.Hour, 2, "feature_viewed")
 	r.event(60*time.Hour, 3, "profile_completed")
 	r.stop(100 * time.Hour)
-	r.execute(workflows.JourneyInput{})
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 	require.Equal(t, []string{
 		"0s action_decided send_tutorial ", "24h0m0s action_decided send_reminder ", "49h0m0s action_decided reengage ", "96h0m0s action_decided send_checklist ",
 	}, w.moments(r.start, schema.ActionDecided))
@@ -150,7 +150,7 @@ func TestRefusedActionIsAnOutcome(t *testing.T) {
 	r := newRun(t, w)
 	r.event(0, 1, "signed_up")
 	r.stop(time.Hour)
-	r.execute(workflows.JourneyInput{})
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 	require.Equal(t, []string{"0s action_failed send_tutorial invalid"}, w.moments(r.start, schema.ActionFailed))
 }
 
@@ -166,7 +166,7 @@ func TestReceiverThatIsAwayHoldsNobodyUp(t *testing.T) {
 		w.refuse = nil
 	}, 5*time.Minute) // the test environment tries ten times at most, over eight minutes
 	r.stop(12 * time.Hour)
-	r.execute(workflows.JourneyInput{})
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 	require.Contains(t, w.profiles[len(w.profiles)-1].Stage, "completion")
 	require.Len(t, w.actions, 1, "delivered once the receiver is back")
 }
@@ -180,7 +180,7 @@ func TestSecondRun(t *testing.T) {
 	first.event(0, 1, "signed_up")
 	first.event(time.Hour, 2, "feature_viewed")
 	first.env.RegisterDelayedCallback(func() { first.env.SetCurrentHistoryLength(10_000) }, time.Hour)
-	first.execute(workflows.JourneyInput{})
+	first.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 	var next *workflow.ContinueAsNewError
 	require.ErrorAs(t, first.env.GetWorkflowError(), &next)
 	var in workflows.JourneyInput
@@ -209,7 +209,7 @@ func TestUndeliveredIsHandedOver(t *testing.T) {
 	first.event(0, 1, "signed_up")
 	first.event(time.Minute, 2, "feature_viewed")
 	first.env.RegisterDelayedCallback(func() { first.env.SetCurrentHistoryLength(10_000) }, time.Minute)
-	first.execute(workflows.JourneyInput{})
+	first.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 	var next *workflow.ContinueAsNewError
 	require.ErrorAs(t, first.env.GetWorkflowError(), &next)
 	var in workflows.JourneyInput
@@ -253,7 +253,7 @@ func TestWorkflowEqualsFold(t *testing.T) {
 			require.NoError(t, answer.Get(&live))
 		}, end)
 		r.stop(end + time.Minute)
-		r.execute(workflows.JourneyInput{})
+		r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 		var outcomes []schema.Outcome
 		var d journey.Decision
 		for i := range sent {
