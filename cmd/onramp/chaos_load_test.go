@@ -54,7 +54,10 @@ type loadConfig struct {
 	only  func(n int) (name, user string) // which event comes next; defaults to a mix
 }
 
-const publishers = 3
+const (
+	publishers = 3
+	generation = 500 // events of one publisher
+)
 
 // publishing starts a load. What it publishes follows from the rig's seed.
 func (r *rig) publishing(cfg loadConfig) *load {
@@ -66,6 +69,7 @@ func (r *rig) publishing(cfg loadConfig) *load {
 	}
 	ctx, stop := context.WithCancel(r.t.Context())
 	l := &load{r: r, cfg: cfg, stop: stop, events: make(map[string]*sent), bad: make(map[uint64]schema.Reason), first: time.Now()}
+	r.loads = append(r.loads, l)
 	for n := range publishers {
 		l.wait.Go(func() { l.publish(ctx, n) })
 	}
@@ -121,7 +125,8 @@ func (l *load) one(ctx context.Context, js jetstream.JetStream, rng *rand.Rand, 
 		l.keepOn(ctx, js, id, user, l.body(id, name, user, rng), rng.IntN(2) == 0)
 		return
 	}
-	user := fmt.Sprint("user-", rng.IntN(l.cfg.users))
+	// New users come every so many events, and the old ones fall silent: their timers go on.
+	user := fmt.Sprintf("user-%d-%d-%d", l.first.UnixMilli(), n/generation, rng.IntN(l.cfg.users))
 	names := []string{"signed_up", "used", "used", "used", "used", "paid", "paid", "finished", "nobody_reads_this"}
 	name := names[rng.IntN(len(names))]
 	switch draw := rng.IntN(1000); {
@@ -297,6 +302,12 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+func (r *receiver) setKind(kind bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kind = kind
 }
 
 // effects are the ids that a receiver who remembers them has acted on, each once.

@@ -212,6 +212,7 @@ type rigConfig struct {
 	ingests int      // processes; defaults to 1
 	workers int      // defaults to 2
 	proxied bool     // the roles reach the servers through proxies
+	natsDir string   // defaults to one beside the others
 }
 
 // rig is the whole engine in processes of its own: three servers and the roles.
@@ -225,6 +226,7 @@ type rig struct {
 	receiver *receiver
 	js       jetstream.JetStream
 	held     []net.PacketConn
+	loads    []*load
 }
 
 const chaosPlaybook = "testdata/chaos.yaml"
@@ -247,7 +249,11 @@ func newRig(t *testing.T, cfg rigConfig) *rig {
 	servers := map[string][]string{"nats": {r.port(rng)}, "temporal": {r.port(rng)}, "clickhouse": {r.port(rng), r.port(rng)}}
 	for _, name := range []string{"clickhouse", "nats", "temporal"} {
 		r.addrs[name] = "127.0.0.1:" + servers[name][0]
-		r.run(name, append([]string{os.Args[0], asServer, name, filepath.Join(dir, name)}, servers[name]...))
+		folder := filepath.Join(dir, name)
+		if name == "nats" {
+			folder = cmp.Or(cfg.natsDir, folder)
+		}
+		r.run(name, append([]string{os.Args[0], asServer, name, folder}, servers[name]...))
 	}
 	for i, name := range []string{"nats", "temporal", "clickhouse"} {
 		if cfg.proxied {
