@@ -109,6 +109,21 @@ func (i *Ingest) Run(ctx context.Context) error {
 
 // work is Run of the one process that may.
 func (i *Ingest) work(ctx context.Context) error {
+	for {
+		err := i.session(ctx)
+		if !errors.Is(err, errGap) {
+			return err
+		}
+		i.logger.WarnContext(ctx, "a message was lost on its way here; back to the first that is not settled", slog.Any("error", err))
+	}
+}
+
+// errGap says that the server handed out a message that did not come, because a connection broke while it was on its way. It would
+// come again after AckWait, behind newer events of its user.
+var errGap = errors.New("the server handed out a message that never came")
+
+// session reads from the first message that is not settled, until ctx ends or a message is missing.
+func (i *Ingest) session(ctx context.Context) error {
 	consumer, err := i.consumer(ctx)
 	if err != nil {
 		return err
@@ -131,7 +146,7 @@ func (i *Ingest) work(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		defer close(messages)
-		return i.pump(iterator, messages)
+		return i.pump(iterator, messages, consumer.CachedInfo().Delivered.Consumer)
 	})
 	group.Go(func() error {
 		boxes := newMailboxes(i)
@@ -220,8 +235,9 @@ func (s stuck) attempts(meta *jetstream.MsgMetadata) uint64 {
 func (i *Ingest) maxInHand() int { return 4 * i.cfg.Page }
 
 // pump takes messages over as they come. What is in hand already is not taken again: a second delivery would stand behind
-// newer events of its user.
-func (i *Ingest) pump(iterator jetstream.MessagesContext, messages chan<- jetstream.Msg) error {
+// newer events of its user. delivered is how many deliveries the server has counted so far: it counts on by one, and back only where
+// it lost its memory and delivers again what came before.
+func (i *Ingest) pump(iterator jetstream.MessagesContext, messages chan<- jetstream.Msg, delivered uint64) error {
 	for {
 		message, err := iterator.Next()
 		switch {
@@ -231,6 +247,12 @@ func (i *Ingest) pump(iterator jetstream.MessagesContext, messages chan<- jetstr
 			continue
 		case err != nil:
 			return fmt.Errorf("read %s: %w", schema.EventsStream, err)
+		}
+		if meta, err := message.Metadata(); err == nil {
+			if meta.Sequence.Consumer > delivered+1 {
+				return fmt.Errorf("delivery %d follows on %d: %w", meta.Sequence.Consumer, delivered, errGap)
+			}
+			delivered = meta.Sequence.Consumer
 		}
 		if i.held.take(message) {
 			messages <- message

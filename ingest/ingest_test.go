@@ -528,6 +528,35 @@ func TestConsumerTakenAway(t *testing.T) {
 	}
 }
 
+// TestMessageLostOnItsWay: the server hands a message out, and it never comes, as when a connection breaks. It must not come behind
+// newer events of its user.
+func TestMessageLostOnItsWay(t *testing.T) {
+	t.Parallel()
+	js := streams(t)
+	s := &sender{}
+	run(t, js, s, ingest.Config{})
+	want := publishMany(t, js, "a", 1, 1)
+	eventually(t, func() bool { return s.count() == 1 }, "the first event does not arrive")
+	stolen, err := js.Consumer(t.Context(), schema.EventsStream, schema.IngestConsumer)
+	require.NoError(t, err)
+	batch, err := stolen.Fetch(3, jetstream.FetchMaxWait(patience)) // asks for what ingest asks for too
+	require.NoError(t, err)
+	want = append(want, publishMany(t, js, "a", 2, 60)...)
+	n := 0
+	for range batch.Messages() {
+		n++
+	}
+	require.Positive(t, n, "nothing was lost")
+	eventually(t, func() bool { return len(slices.Compact(slices.Sorted(slices.Values(s.ids("a"))))) == 60 }, "not all events arrive")
+	var first []string
+	for _, id := range s.ids("a") {
+		if !slices.Contains(first, id) {
+			first = append(first, id)
+		}
+	}
+	require.Equal(t, want, first)
+}
+
 func TestProcessDies(t *testing.T) {
 	t.Parallel()
 	js := streams(t)

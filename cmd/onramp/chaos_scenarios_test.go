@@ -18,8 +18,8 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// scenario is one way in which things go wrong. It begins with a load that runs; what it does ends with everything healed.
-type scenario struct {
+// ordeal is one way in which things go wrong. It begins with a load that runs; what it does ends with everything healed.
+type ordeal struct {
 	name  string
 	short bool // CI runs it too
 	load  loadConfig
@@ -69,8 +69,8 @@ func (s *stage) roles() []*proc {
 	return slices.Concat(s.of("ingest"), s.of("worker"), s.of("sink"))
 }
 
-func scenarios() []scenario {
-	return []scenario{
+func ordeals() []ordeal {
+	return []ordeal{
 		{name: "answers are lost", short: true, do: func(s *stage) {
 			s.weather(testenv.Weather{LoseAnswer: 60})
 			s.pass(lasting(6*time.Second, time.Minute))
@@ -192,7 +192,7 @@ func TestChaosScenarios(t *testing.T) {
 	}
 	seed := chaosSeed(t)
 	r := newRig(t, rigConfig{seed: seed, ingests: 2, workers: 2, proxied: true})
-	for i, one := range scenarios() {
+	for i, one := range ordeals() {
 		if !one.short && !chaosFull() {
 			continue
 		}
