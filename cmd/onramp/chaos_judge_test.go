@@ -170,6 +170,7 @@ func (r *rig) innocent(l *load) *judged {
 	require.Empty(r.t, j.findings[:min(len(j.findings), 10)])
 	require.Zero(r.t, j.verdict.Differences)
 	require.Empty(r.t, j.verdict.Unjudged)
+	require.Positive(r.t, j.acked, "nothing was published")
 	return j
 }
 

@@ -197,8 +197,8 @@ func TestChaosScenarios(t *testing.T) {
 			continue
 		}
 		t.Run(one.name, func(t *testing.T) {
-			s := &stage{rig: r, t: t, load: r.publishing(one.load), rng: rand.New(rand.NewPCG(seed, uint64(1000+i)))} //nolint:gosec // repeatable, not secret
 			r.t = t
+			s := &stage{rig: r, t: t, load: r.publishing(one.load), rng: rand.New(rand.NewPCG(seed, uint64(1000+i)))} //nolint:gosec // repeatable, not secret
 			s.pass(time.Second)
 			one.do(s)
 			s.weather(testenv.Weather{})
