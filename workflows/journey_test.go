@@ -51,11 +51,16 @@ type world struct {
 	profiles []schema.Profile
 	actions  []schema.ActionRequest
 	refuse   error
+	away     int // so many commits find nobody there
 }
 
 func (w *world) CommitDecision(_ context.Context, in schema.CommitInput) (schema.CommitResult, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.away > 0 {
+		w.away--
+		return schema.CommitResult{}, temporal.NewApplicationError("nobody there", string(schema.CodeUnavailable))
+	}
 	w.outcomes = append(w.outcomes, in.Outcomes...)
 	w.profiles = append(w.profiles, in.Profile)
 	return schema.CommitResult{Outcomes: len(in.Outcomes)}, nil
@@ -142,6 +147,20 @@ func TestTimeAloneChangesAtTheMoment(t *testing.T) {
 	}
 	last := w.profiles[len(w.profiles)-1]
 	require.Equal(t, "onboarding/second_chance", last.Stage)
+}
+
+// TestRecordIsTriedForEver: JetStream is away for longer than one attempt may take, and the user goes on where they were.
+func TestRecordIsTriedForEver(t *testing.T) {
+	t.Parallel()
+	w := &world{away: 9} // the pauses between them add up to more than half a minute
+	r := newRun(t, w)
+	r.event(0, 1, "signed_up")
+	r.event(time.Hour, 2, "profile_completed")
+	r.stop(2 * time.Hour)
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
+	require.True(t, temporal.IsCanceledError(r.env.GetWorkflowError()), "%v", r.env.GetWorkflowError())
+	require.Zero(t, w.away)
+	require.Equal(t, "onboarding/completion", w.profiles[len(w.profiles)-1].Stage)
 }
 
 func TestRefusedActionIsAnOutcome(t *testing.T) {
