@@ -47,6 +47,6 @@ func commitOptions() workflow.LocalActivityOptions {
 	return workflow.LocalActivityOptions{
 		Summary:             "record outcomes and profile",
 		StartToCloseTimeout: 5 * time.Second, ScheduleToCloseTimeout: forEver,
-		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second},
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second},
 	}
 }

@@ -97,7 +97,7 @@ func TestChaosFailpoints(t *testing.T) {
 		t.Skip("CHAOS=full: takes minutes")
 	}
 	seed := chaosSeed(t)
-	rng := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // repeatable, not secret
+	rng := rand.New(rand.NewPCG(seed, 2))
 	changes := []change{shortHistories}
 	for _, file := range []string{"ingest/settle.go", "outcome/carrier.go", "outcome/archive.go", "activities/record.go", "activities/delivery.go", "workflows/journey.go"} {
 		changes = append(changes, change{file, "import (\n", "import (\n	\"github.com/onramphq/onramp/internal/failpoint\"\n"})

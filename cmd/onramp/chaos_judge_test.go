@@ -64,7 +64,9 @@ func (r *rig) explainUnrest(err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.t.Context()), 10*time.Second)
 	defer cancel()
 	for _, c := range [][2]string{
-		{schema.EventsStream, schema.IngestConsumer}, {schema.EventsStream, schema.ArchiveConsumer}, {schema.OutcomesStream, schema.OutcomesConsumer},
+		{schema.EventsStream, schema.IngestConsumer},
+		{schema.EventsStream, schema.ArchiveConsumer},
+		{schema.OutcomesStream, schema.OutcomesConsumer},
 		{schema.DeadLettersStream, schema.DeadLettersConsumer},
 	} {
 		if consumer, err := r.js.Consumer(ctx, c[0], c[1]); err == nil {

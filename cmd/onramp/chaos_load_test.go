@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -105,7 +106,7 @@ func (l *load) publish(ctx context.Context, n int) {
 	if err != nil {
 		panic(err)
 	}
-	rng := rand.New(rand.NewPCG(l.r.cfg.seed, uint64(n))) //nolint:gosec // repeatable, not secret
+	rng := rand.New(rand.NewPCG(l.r.cfg.seed, uint64(n)))
 	every := time.NewTicker(time.Second * publishers / time.Duration(l.cfg.rate))
 	defer every.Stop()
 	for i := 0; ; i++ {
@@ -219,7 +220,7 @@ func (l *load) again(ctx context.Context, js jetstream.JetStream, rng *rand.Rand
 		l.events[id].others++
 	}
 	l.mu.Unlock()
-	_, _ = l.try(ctx, js, raw, id, false) //nolint:errcheck // whether it is there or not, it counts for nothing
+	_, _ = l.try(ctx, js, raw, id, false) // whether it is there or not, it counts for nothing
 }
 
 // refused publishes what is no event.
@@ -278,7 +279,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	}
 	id := request.Header.Get("Webhook-Id")
 	h := fnv.New64a()
-	fmt.Fprint(h, r.seed, id) //nolint:errcheck // a hash takes everything
+	fmt.Fprint(h, r.seed, id)
 	r.mu.Lock()
 	r.seen[id]++
 	draw, first := h.Sum64()%20, r.seen[id] == 1
@@ -297,7 +298,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	r.mu.Unlock()
 	if lost {
 		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
-			conn.Close() //nolint:errcheck,gosec // the point
+			conn.Close() // the point
 		}
 		return
 	}
@@ -315,8 +316,6 @@ func (r *receiver) effects() map[string]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all := make(map[string]int, len(r.taken))
-	for id, n := range r.taken {
-		all[id] = n
-	}
+	maps.Copy(all, r.taken)
 	return all
 }

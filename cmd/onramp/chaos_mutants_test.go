@@ -39,7 +39,7 @@ func buildWith(t *testing.T, changes []change, added map[string]string) string {
 		if replace[path] != "" {
 			path = replace[path]
 		}
-		text, err := os.ReadFile(path) //nolint:gosec // a source of ours
+		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		require.Equal(t, 1, strings.Count(string(text), c.old), "%s has changed: this no longer fits:\n%s", c.file, c.old)
 		write(c.file, strings.Replace(string(text), c.old, c.new, 1))
@@ -186,7 +186,7 @@ func mutants() []mutant {
 
 // TestChaosMutants checks the judge: engines with one defect each must be found guilty. CI runs the first three, all
 // run with CHAOS=full.
-func TestChaosMutants(t *testing.T) {
+func TestChaosMutants(t *testing.T) { //nolint:paralleltest // alone: it keeps both processors busy
 	if testing.Short() {
 		t.Skip("builds the program once for every defect")
 	}
@@ -196,8 +196,8 @@ func TestChaosMutants(t *testing.T) {
 		all = all[:3]
 	}
 	for i, m := range all {
-		t.Run(m.name, func(t *testing.T) {
-			r := newRig(t, rigConfig{seed: seed + uint64(i), binary: buildWith(t, m.changes, nil), proxied: m.proxied}) //nolint:gosec // a small number
+		t.Run(m.name, func(t *testing.T) { //nolint:paralleltest // likewise
+			r := newRig(t, rigConfig{seed: seed + uint64(i), binary: buildWith(t, m.changes, nil), proxied: m.proxied})
 			r.receiver.slow = m.slow
 			l := r.publishing(m.load)
 			if m.during == nil {

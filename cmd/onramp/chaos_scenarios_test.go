@@ -186,7 +186,7 @@ func (p *proc) started() int {
 
 // TestChaosScenarios plays one fault after the other on one engine, and judges it after each. CI plays the short ones, CHAOS=full all;
 // -run TestChaosScenarios/NATS plays one.
-func TestChaosScenarios(t *testing.T) {
+func TestChaosScenarios(t *testing.T) { //nolint:paralleltest // alone: it keeps both processors busy
 	if testing.Short() {
 		t.Skip("runs for minutes")
 	}
@@ -196,9 +196,9 @@ func TestChaosScenarios(t *testing.T) {
 		if !one.short && !chaosFull() {
 			continue
 		}
-		t.Run(one.name, func(t *testing.T) {
+		t.Run(one.name, func(t *testing.T) { //nolint:paralleltest // one after the other
 			r.t = t
-			s := &stage{rig: r, t: t, load: r.publishing(one.load), rng: rand.New(rand.NewPCG(seed, uint64(1000+i)))} //nolint:gosec // repeatable, not secret
+			s := &stage{rig: r, t: t, load: r.publishing(one.load), rng: rand.New(rand.NewPCG(seed, uint64(1000+i)))}
 			s.pass(time.Second)
 			one.do(s)
 			s.weather(testenv.Weather{})
@@ -213,7 +213,7 @@ func TestChaosScenarios(t *testing.T) {
 }
 
 // TestChaosDiskFull fills NATS's disk: publishers are refused, nothing that was acknowledged is lost, and with more room it goes on.
-func TestChaosDiskFull(t *testing.T) {
+func TestChaosDiskFull(t *testing.T) { //nolint:paralleltest // alone: it keeps both processors busy
 	if !chaosFull() {
 		t.Skip("CHAOS=full: mounts a file system of its own")
 	}
@@ -253,7 +253,7 @@ func TestChaosDiskFull(t *testing.T) {
 }
 
 // TestChaosFlood sends many signals while runs continue as new after a few events each: none is lost and none livelocks.
-func TestChaosFlood(t *testing.T) {
+func TestChaosFlood(t *testing.T) { //nolint:paralleltest // alone: it keeps both processors busy
 	if !chaosFull() {
 		t.Skip("CHAOS=full: builds the program with short histories")
 	}

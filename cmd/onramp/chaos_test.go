@@ -41,14 +41,14 @@ func chaosKills(t *testing.T) int {
 
 // TestChaosKills kills random parts, and now and then all at once, while events come in, and wants nothing lost and nothing twice:
 // 50 kills, or CHAOS_KILLS.
-func TestChaosKills(t *testing.T) {
+func TestChaosKills(t *testing.T) { //nolint:paralleltest // alone: it keeps both processors busy
 	if testing.Short() {
 		t.Skip("runs for minutes")
 	}
 	seed, kills := chaosSeed(t), chaosKills(t)
 	r := newRig(t, rigConfig{seed: seed, ingests: 2, workers: 2})
 	l := r.publishing(loadConfig{})
-	rng := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // repeatable, not secret
+	rng := rand.New(rand.NewPCG(seed, 1))
 	victims := r.victims(t)
 	killed := map[string]int{}
 	began := time.Now()

@@ -118,7 +118,7 @@ func (p *proc) start() bool {
 		<-p.again
 	}
 	defer p.mu.Unlock()
-	p.cmd = exec.CommandContext(context.Background(), p.args[0], p.args[1:]...) //nolint:usetesting // it outlives the test's context: the rig ends it
+	p.cmd = exec.CommandContext(context.Background(), p.args[0], p.args[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.Env = append(os.Environ(), "GOMAXPROCS=2")
 	if err := p.cmd.Start(); err != nil {
@@ -195,7 +195,7 @@ func childrenOf(pid int) []int {
 		if err != nil {
 			continue
 		}
-		for _, word := range strings.Fields(string(raw)) {
+		for word := range strings.FieldsSeq(string(raw)) {
 			if child, err := strconv.Atoi(word); err == nil {
 				all = append(all, child)
 			}
@@ -207,12 +207,11 @@ func childrenOf(pid int) []int {
 // rigConfig says what a rig is made of.
 type rigConfig struct {
 	seed    uint64
-	binary  string   // of the roles; defaults to $CHAOS_ONRAMP, or this one
-	env     []string // of the roles
-	ingests int      // processes; defaults to 1
-	workers int      // defaults to 2
-	proxied bool     // the roles reach the servers through proxies
-	natsDir string   // defaults to one beside the others
+	binary  string // of the roles; defaults to $CHAOS_ONRAMP, or this one
+	ingests int    // processes; defaults to 1
+	workers int    // defaults to 2
+	proxied bool   // the roles reach the servers through proxies
+	natsDir string // defaults to one beside the others
 }
 
 // rig is the whole engine in processes of its own: three servers and the roles.
@@ -244,7 +243,7 @@ func newRig(t *testing.T, cfg rigConfig) *rig {
 	}
 	r := &rig{t: t, cfg: cfg, dir: dir, proxies: map[string]*testenv.Proxy{}, addrs: map[string]string{}}
 	t.Cleanup(r.close)
-	rng := rand.New(rand.NewPCG(cfg.seed, 99)) //nolint:gosec // repeatable, not secret
+	rng := rand.New(rand.NewPCG(cfg.seed, 99))
 	r.receiver = newReceiver(t, cfg.seed)
 	servers := map[string][]string{"nats": {r.port(rng)}, "temporal": {r.port(rng)}, "clickhouse": {r.port(rng), r.port(rng)}}
 	for _, name := range []string{"clickhouse", "nats", "temporal"} {
@@ -257,7 +256,7 @@ func newRig(t *testing.T, cfg rigConfig) *rig {
 	}
 	for i, name := range []string{"nats", "temporal", "clickhouse"} {
 		if cfg.proxied {
-			r.proxies[name] = testenv.NewProxy(t, r.addrs[name], cfg.seed+uint64(i)) //nolint:gosec // a small number
+			r.proxies[name] = testenv.NewProxy(t, r.addrs[name], cfg.seed+uint64(i))
 		}
 	}
 	r.awaitServers()

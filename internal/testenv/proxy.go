@@ -75,12 +75,12 @@ func (p *Proxy) Lost() int {
 
 func (p *Proxy) hangUp() {
 	for conn := range p.open {
-		conn.Close() //nolint:errcheck,gosec // it may have ended by itself
+		conn.Close() //nolint:errcheck // it may have ended by itself
 	}
 }
 
 func (p *Proxy) close() {
-	p.listener.Close() //nolint:errcheck,gosec // likewise
+	p.listener.Close() //nolint:errcheck // likewise
 	p.mu.Lock()
 	p.closed = true
 	close(p.changed)
@@ -148,22 +148,7 @@ type piece struct {
 func (p *Proxy) pass(to, from net.Conn, answers bool) {
 	pieces := make(chan piece, 1024)
 	var writer sync.WaitGroup
-	writer.Go(func() {
-		defer to.Close() //nolint:errcheck // the other direction must end too
-		for one := range pieces {
-			if wait := time.Until(one.due); wait > 0 {
-				time.Sleep(wait) //nolint:forbidigo // latency is the point
-			}
-			if !p.fair() {
-				break
-			}
-			if _, err := to.Write(one.data); err != nil {
-				break
-			}
-		}
-		for range pieces { //nolint:revive // what is left is lost with its connection
-		}
-	})
+	writer.Go(func() { p.write(to, pieces) })
 	defer writer.Wait()
 	defer close(pieces)
 	defer from.Close() //nolint:errcheck // as above
@@ -180,6 +165,24 @@ func (p *Proxy) pass(to, from net.Conn, answers bool) {
 		if err != nil {
 			return
 		}
+	}
+}
+
+// write hands on what has come, each piece when it is due. What is left when the connection ends is lost with it.
+func (p *Proxy) write(to net.Conn, pieces <-chan piece) {
+	defer to.Close() //nolint:errcheck // the other direction must end too
+	for one := range pieces {
+		if wait := time.Until(one.due); wait > 0 {
+			time.Sleep(wait)
+		}
+		if !p.fair() {
+			break
+		}
+		if _, err := to.Write(one.data); err != nil {
+			break
+		}
+	}
+	for range pieces { // so that the reader never waits
 	}
 }
 

@@ -69,9 +69,9 @@ func (c *badInput) raw(t *testing.T) []byte {
 	}))
 }
 
-// TestBadInputCatalogue publishes the whole catalogue of bad input on NATS: each message meets the fate that stands there, and nothing
+// TestBadInputCatalog publishes the whole catalog of bad input on NATS: each message meets the fate that stands there, and nothing
 // else happens.
-func TestBadInputCatalogue(t *testing.T) {
+func TestBadInputCatalog(t *testing.T) {
 	t.Parallel()
 	raw, err := os.ReadFile("testdata/bad_input.yaml")
 	require.NoError(t, err)
@@ -145,7 +145,7 @@ func TestBadInputCatalogue(t *testing.T) {
 	}
 }
 
-// TestTenThousandEmptyMessages: a publisher gone mad is put aside at the pace of the stream, and the next event goes on (catalogue, 77).
+// TestTenThousandEmptyMessages: a publisher gone mad is put aside at the pace of the stream, and the next event goes on (case 77).
 func TestTenThousandEmptyMessages(t *testing.T) {
 	t.Parallel()
 	js := streams(t)
@@ -168,7 +168,7 @@ func TestTenThousandEmptyMessages(t *testing.T) {
 	eventually(t, func() bool { return s.count() == 1 }, "the next event does not go on")
 }
 
-// TestSameMessageIDWithAnotherBody: the stream drops the second, the first counts (catalogue, 79). Without a message id both come in
+// TestSameMessageIDWithAnotherBody: the stream drops the second, the first counts (case 79). Without a message id both come in
 // under one event id, and the workflow takes the first.
 func TestSameMessageIDWithAnotherBody(t *testing.T) {
 	t.Parallel()
