@@ -110,7 +110,7 @@ func (f *folding) run() {
 			continue
 		}
 		idle = f.before(e, idle)
-		if f.event(e) {
+		if f.event(e, idle) {
 			idle = nil
 		} else {
 			idle = append(idle, e.Sequence)
@@ -202,8 +202,9 @@ func (f *folding) renewAlone(before uint64) {
 	}
 }
 
-// event takes one event, and reports whether anything came of it.
-func (f *folding) event(e *schema.UserEvent) bool {
+// event takes one event, and reports whether anything came of it. idle are those just before, of which nothing came: where it was taken
+// only after time had passed, each of them may have been too.
+func (f *folding) event(e *schema.UserEvent, idle []uint64) bool {
 	until := f.flips[e.Sequence]
 	at, caused := f.causedAt[e.EventID]
 	until = max(until, at) // time had passed already when it was taken
@@ -215,6 +216,11 @@ func (f *folding) event(e *schema.UserEvent) bool {
 		f.silent = append(f.silent, e)
 		if f.careful && until == 0 {
 			until = f.search(e)
+		}
+	}
+	if until > journey.Moment(&f.state, e) {
+		for _, sequence := range idle {
+			f.candidates = append(f.candidates, flip{sequence, until})
 		}
 	}
 	counted := f.state.Counts.Applied

@@ -179,6 +179,39 @@ func TestEveryCorruptionIsFound(t *testing.T) {
 	}
 }
 
+// TestPastBehindTime: ingest is away while timers fire. An event of the past, of which nothing is on record, is taken after them, and so
+// is the next event, of which something is.
+func TestPastBehindTime(t *testing.T) {
+	t.Parallel()
+	p, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": ours}})
+	require.NoError(t, err)
+	l := &life{books: books{p.Hash: p}, stored: []*playbook.Playbook{p}, state: journey.State{Token: "u1"}, user: verify.User{Token: "u1"}}
+	end := began + 100*hour
+	var signals []signal
+	for i, e := range []schema.UserEvent{
+		{EventID: "e0", EventName: "signed_up", OccurredAt: began, ReceivedAt: began, Lateness: schema.OnTime},
+		{EventID: "e1", EventName: "signed_up", OccurredAt: began - 200*hour, ReceivedAt: began + hour, Lateness: schema.Historic},
+		{EventID: "e2", EventName: "used", OccurredAt: began + hour + minute, ReceivedAt: began + hour + minute, Lateness: schema.OnTime},
+	} {
+		e.Sequence = uint64(10 * (i + 1))
+		l.user.Events, l.user.Archive = append(l.user.Events, e), append(l.user.Archive, e)
+		at := e.ReceivedAt
+		if i > 0 {
+			at = began + 90*hour
+		}
+		signals = append(signals, signal{at, journey.Input{Event: &e, Playbook: p.Hash, Revision: 1}})
+	}
+	l.run(signals, end)
+	l.user.Rows, l.user.State, l.user.Profile = slices.Clone(l.user.Outcomes), &l.state, &l.profile
+	require.Greater(t, l.state.Refused["welcome"].At, began+hour, "the past came behind time")
+	verdict := verify.Judge(&verify.Inputs{
+		Books: l.books, Stored: l.stored, Letters: verify.Letters{}, AsOf: end, FirstEvent: 1, FirstOutcome: 1, Recorded: 1 << 40,
+		Settled: verify.Settled{Ingest: 30, Archive: 30, Outcomes: 1000},
+	}, &l.user)
+	require.Empty(t, verdict.Unjudged)
+	require.Empty(t, verdict.Differences)
+}
+
 // TestLostEventsAreFound: whichever event does not reach the workflow.
 func TestLostEventsAreFound(t *testing.T) {
 	t.Parallel()
