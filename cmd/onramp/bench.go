@@ -105,7 +105,7 @@ func (c *benchCommand) measure(ctx context.Context, l *local, io stdio) (*benchR
 		{"warm users, 20 events each", 1, 20, "one SDK signal per event to a running workflow that only counts"},
 	} {
 		say(io.err, "measuring: %s …\n", m.name)
-		base, err := rawSignals(ctx, l, c.Users, m.prepare, m.each)
+		base, err := rawSignals(ctx, l.temporal, l.writes, c.Users, m.prepare, m.each)
 		if err != nil {
 			return nil, err
 		}
