@@ -108,7 +108,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 		return &schema.Error{Code: schema.CodeUnavailable, Message: "read " + schema.EventsStream, Err: err}
 	}
 	i.held.reset()
-	messages := make(chan jetstream.Msg, i.maxInHand()) // all the server hands out at once: pump never waits here
+	messages := make(chan jetstream.Msg, i.cfg.InHand) // all the server hands out at once: pump never waits here
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		i.renew(ctx)
@@ -121,7 +121,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		defer close(messages)
-		return i.pump(iterator, messages)
+		return i.pump(ctx, iterator, messages)
 	})
 	group.Go(func() error {
 		boxes := newMailboxes(i)
@@ -146,7 +146,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 func (i *Ingest) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	cfg := jetstream.ConsumerConfig{
 		Durable: schema.IngestConsumer, Description: "events to workflows", AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: i.cfg.AckWait, MaxDeliver: -1, MaxAckPending: i.maxInHand(), DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckWait: i.cfg.AckWait, MaxDeliver: -1, MaxAckPending: i.cfg.InHand, DeliverPolicy: jetstream.DeliverAllPolicy,
 	}
 	old, err := i.js.Consumer(ctx, schema.EventsStream, schema.IngestConsumer)
 	switch {
@@ -171,12 +171,10 @@ func (i *Ingest) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	return consumer, nil
 }
 
-// maxInHand is how many messages the server hands out before it waits for acknowledgments.
-func (i *Ingest) maxInHand() int { return 4 * i.cfg.Page }
-
 // pump takes messages over as they come. What is in hand already is not taken again: a second delivery would stand behind
-// newer events of its user.
-func (i *Ingest) pump(iterator jetstream.MessagesContext, messages chan<- jetstream.Msg) error {
+// newer events of its user. Where what is in hand holds too much memory it waits; a message that the server delivers again
+// meanwhile comes behind its first delivery, and the user's workflow recognizes it.
+func (i *Ingest) pump(ctx context.Context, iterator jetstream.MessagesContext, messages chan<- jetstream.Msg) error {
 	for {
 		message, err := iterator.Next()
 		switch {
@@ -187,6 +185,7 @@ func (i *Ingest) pump(iterator jetstream.MessagesContext, messages chan<- jetstr
 		case err != nil:
 			return fmt.Errorf("read %s: %w", schema.EventsStream, err)
 		}
+		i.held.room(ctx, i.cfg.InHandBytes)
 		if i.held.take(message) {
 			messages <- message
 		}
@@ -197,12 +196,33 @@ func (i *Ingest) pump(iterator jetstream.MessagesContext, messages chan<- jetstr
 type held struct {
 	mu         sync.Mutex
 	bySequence map[uint64]jetstream.Msg
+	bytes      int
+	left       chan struct{} // one token: something was released
+}
+
+// weight is what a message holds in memory, about.
+func weight(message jetstream.Msg) int { return len(message.Data()) + 512 }
+
+// room waits until what is held is below limit, and no longer than ctx.
+func (h *held) room(ctx context.Context, limit int) {
+	for ctx.Err() == nil {
+		h.mu.Lock()
+		full := h.bytes >= limit
+		h.mu.Unlock()
+		if !full {
+			return
+		}
+		select {
+		case <-h.left:
+		case <-ctx.Done():
+		}
+	}
 }
 
 func (h *held) reset() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.bySequence = make(map[uint64]jetstream.Msg)
+	h.bySequence, h.bytes, h.left = make(map[uint64]jetstream.Msg), 0, make(chan struct{}, 1)
 }
 
 // take adds message, and returns false where it is held already.
@@ -214,6 +234,9 @@ func (h *held) take(message jetstream.Msg) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_, twice := h.bySequence[meta.Sequence.Stream]
+	if !twice {
+		h.bytes += weight(message)
+	}
 	h.bySequence[meta.Sequence.Stream] = message // the newest delivery is the one to renew
 	return !twice
 }
@@ -225,7 +248,15 @@ func (h *held) release(message jetstream.Msg) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if _, there := h.bySequence[meta.Sequence.Stream]; !there {
+		return
+	}
 	delete(h.bySequence, meta.Sequence.Stream)
+	h.bytes -= weight(message)
+	select {
+	case h.left <- struct{}{}:
+	default: // a token is there already
+	}
 }
 
 func (h *held) count() int {

@@ -61,7 +61,7 @@ func rawSignals(ctx context.Context, temporal client.Client, writes func() int64
 		return measured{}, fmt.Errorf("send baseline signals: %w", err)
 	}
 	before := writes()
-	start := time.Now()
+	start, cpu := time.Now(), cpuTime()
 	if err := send(prepare, each); err != nil {
 		return measured{}, fmt.Errorf("send baseline signals: %w", err)
 	}
@@ -71,7 +71,10 @@ func rawSignals(ctx context.Context, temporal client.Client, writes func() int64
 		}
 	}
 	events := float64(users * each)
-	return measured{events / time.Since(start).Seconds(), float64(writes()-before) / events}, nil
+	return measured{
+		perSecond: events / time.Since(start).Seconds(), writes: float64(writes()-before) / events,
+		cpu: float64((cpuTime() - cpu).Microseconds()) / events,
+	}, nil
 }
 
 // archiveRows is how many events the archive is measured with.

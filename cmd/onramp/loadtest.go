@@ -218,6 +218,7 @@ func (c *loadtestCommand) baseline(ctx context.Context, e *engine, writes func()
 		return err
 	}
 	result.baselines = append(result.baselines, base.perSecond)
+	result.baselineCPU = append(result.baselineCPU, base.cpu)
 	result.baselineWrites = append(result.baselineWrites, base.writes)
 	return nil
 }

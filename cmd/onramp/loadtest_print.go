@@ -12,20 +12,22 @@ type loadResult struct {
 	Profile      spread          `json:"profile_ms"`
 	Writes       float64         `json:"temporal_transactions_per_event"`          // 0: not to be known from outside
 	BaseWrites   float64         `json:"baseline_temporal_transactions_per_event"` // likewise
+	CPU          float64         `json:"cpu_us_per_event"`                         // of this process; with the embedded engine all but ClickHouse
+	BaseCPU      float64         `json:"baseline_cpu_us_per_event"`
 	LagMost      int             `json:"ingest_lag_max"`
 	CheckedUsers int             `json:"checked_users"` // workflows that were asked what they counted
 	Lost         int             `json:"lost"`
 	Twice        int             `json:"counted_twice"`
 	Rounds       []measuredRound `json:"rounds"`
 
-	baselines, baselineWrites []float64
+	baselines, baselineWrites, baselineCPU []float64
 }
 
 func (r *loadResult) sum() {
 	var decision, profile []time.Duration
-	var perSecond, writes, ratios []float64
+	var perSecond, writes, cpu, ratios []float64
 	for n, m := range r.Rounds {
-		perSecond, writes = append(perSecond, m.PerSecond), append(writes, m.Writes)
+		perSecond, writes, cpu = append(perSecond, m.PerSecond), append(writes, m.Writes), append(cpu, m.CPU)
 		if n < len(r.baselines) {
 			ratios = append(ratios, m.PerSecond/r.baselines[n])
 		}
@@ -35,7 +37,7 @@ func (r *loadResult) sum() {
 		r.Lost += m.checked.lost
 		r.Twice += m.checked.twice
 	}
-	r.PerSecond, r.Writes = median(perSecond), median(writes)
+	r.PerSecond, r.Writes, r.CPU, r.BaseCPU = median(perSecond), median(writes), median(cpu), median(r.baselineCPU)
 	r.Baseline, r.BaseWrites, r.Ratio = median(r.baselines), median(r.baselineWrites), median(ratios)
 	r.Decision, r.Profile = spreadOf(decision), spreadOf(profile)
 }
@@ -60,6 +62,9 @@ func (r *loadResult) print(io stdio) {
 	say(io.out, "event to decision                            %s\nevent to profile                             %s\n", r.Decision, r.Profile)
 	if r.Writes > 0 {
 		say(io.out, "Temporal transactions per event              %.3f (baseline %.3f)\n", r.Writes, r.BaseWrites)
+	}
+	if r.CPU > 0 {
+		say(io.out, "processor time per event                     %.0f µs (baseline %.0f µs)\n", r.CPU, r.BaseCPU)
 	}
 	say(io.out, "ingest lag, at most                          %d events\n", r.LagMost)
 	say(io.out, "checked at the end                           %d events, %d workflows: %d lost, %d counted twice\n", events, r.CheckedUsers, r.Lost, r.Twice)

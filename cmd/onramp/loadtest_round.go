@@ -45,6 +45,7 @@ type measuredRound struct {
 	LagMost   int     `json:"ingest_lag_max"`      // events that ingest had not settled
 	Behind    float64 `json:"sender_behind_ms"`    // how late the load itself was sent, at most
 	Writes    float64 `json:"temporal_transactions_per_event"`
+	CPU       float64 `json:"cpu_us_per_event"` // of this process: with the embedded engine all but ClickHouse
 
 	decision, profile []time.Duration
 	checked           checked
@@ -63,6 +64,7 @@ func (r *loadRound) run(ctx context.Context) (*measuredRound, error) {
 	lagCtx, stopLag := context.WithCancel(ctx)
 	defer stopLag()
 	go func() { lag <- r.followLag(lagCtx) }()
+	cpu := cpuTime()
 	r.start = time.Now()
 	if err := r.send(ctx); err != nil {
 		return nil, err
@@ -71,6 +73,7 @@ func (r *loadRound) run(ctx context.Context) (*measuredRound, error) {
 	if err != nil {
 		return nil, err
 	}
+	cpu = cpuTime() - cpu
 	stopLag()
 	events := float64(r.load.events())
 	decided := r.watch.lastShown().Sub(r.start).Seconds()
@@ -80,6 +83,7 @@ func (r *loadRound) run(ctx context.Context) (*measuredRound, error) {
 		Archived: events / archived.Sub(r.start).Seconds(), LagMost: <-lag, Behind: float64(r.sender.most.Microseconds()) / 1000,
 	}
 	if r.writes != nil {
+		m.CPU = float64(cpu.Microseconds()) / events
 		m.Writes = float64(r.writes()-before) / events
 	}
 	m.decision, m.profile = r.watch.latencies(r.start)
