@@ -121,7 +121,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		defer close(messages)
-		return i.pump(ctx, iterator, messages)
+		return i.pump(iterator, messages)
 	})
 	group.Go(func() error {
 		boxes := newMailboxes(i)
@@ -172,9 +172,9 @@ func (i *Ingest) consumer(ctx context.Context) (jetstream.Consumer, error) {
 }
 
 // pump takes messages over as they come. What is in hand already is not taken again: a second delivery would stand behind
-// newer events of its user. Where what is in hand holds too much memory it waits; a message that the server delivers again
-// meanwhile comes behind its first delivery, and the user's workflow recognizes it.
-func (i *Ingest) pump(ctx context.Context, iterator jetstream.MessagesContext, messages chan<- jetstream.Msg) error {
+// newer events of its user. It never waits: what the client library cannot hand over it drops, and the server delivers it again
+// only after AckWait, behind newer events.
+func (i *Ingest) pump(iterator jetstream.MessagesContext, messages chan<- jetstream.Msg) error {
 	for {
 		message, err := iterator.Next()
 		switch {
@@ -185,7 +185,6 @@ func (i *Ingest) pump(ctx context.Context, iterator jetstream.MessagesContext, m
 		case err != nil:
 			return fmt.Errorf("read %s: %w", schema.EventsStream, err)
 		}
-		i.held.room(ctx, i.cfg.InHandBytes)
 		if i.held.take(message) {
 			messages <- message
 		}
@@ -196,33 +195,12 @@ func (i *Ingest) pump(ctx context.Context, iterator jetstream.MessagesContext, m
 type held struct {
 	mu         sync.Mutex
 	bySequence map[uint64]jetstream.Msg
-	bytes      int
-	left       chan struct{} // one token: something was released
-}
-
-// weight is what a message holds in memory, about.
-func weight(message jetstream.Msg) int { return len(message.Data()) + 512 }
-
-// room waits until what is held is below limit, and no longer than ctx.
-func (h *held) room(ctx context.Context, limit int) {
-	for ctx.Err() == nil {
-		h.mu.Lock()
-		full := h.bytes >= limit
-		h.mu.Unlock()
-		if !full {
-			return
-		}
-		select {
-		case <-h.left:
-		case <-ctx.Done():
-		}
-	}
 }
 
 func (h *held) reset() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.bySequence, h.bytes, h.left = make(map[uint64]jetstream.Msg), 0, make(chan struct{}, 1)
+	h.bySequence = make(map[uint64]jetstream.Msg)
 }
 
 // take adds message, and returns false where it is held already.
@@ -234,9 +212,6 @@ func (h *held) take(message jetstream.Msg) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_, twice := h.bySequence[meta.Sequence.Stream]
-	if !twice {
-		h.bytes += weight(message)
-	}
 	h.bySequence[meta.Sequence.Stream] = message // the newest delivery is the one to renew
 	return !twice
 }
@@ -248,15 +223,7 @@ func (h *held) release(message jetstream.Msg) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, there := h.bySequence[meta.Sequence.Stream]; !there {
-		return
-	}
 	delete(h.bySequence, meta.Sequence.Stream)
-	h.bytes -= weight(message)
-	select {
-	case h.left <- struct{}{}:
-	default: // a token is there already
-	}
 }
 
 func (h *held) count() int {
