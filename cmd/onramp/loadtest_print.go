@@ -1,6 +1,34 @@
 package main
 
-import "time"
+import (
+	"io"
+	"time"
+)
+
+// live shows how far a round is: a bar on a person's screen, a line now and then where a program reads.
+type live struct {
+	*progress
+
+	w     io.Writer
+	what  string
+	total int
+	next  time.Time
+}
+
+// liveEvery is the time between two lines.
+const liveEvery = 5 * time.Second
+
+func newLive(w io.Writer, what string, total int) *live {
+	return &live{progress: newProgress(w, what, int64(total)), w: w, what: what, total: total, next: time.Now().Add(liveEvery)}
+}
+
+func (l *live) show(done int) {
+	l.set(int64(done))
+	if l.bar == nil && time.Now().After(l.next) {
+		say(l.w, "%s: %d of %d\n", l.what, done, l.total)
+		l.next = time.Now().Add(liveEvery)
+	}
+}
 
 // loadResult is what a load test found: medians over the rounds, but latencies over all events of all rounds.
 type loadResult struct {

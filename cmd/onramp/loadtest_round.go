@@ -121,7 +121,7 @@ func (r *loadRound) warm(ctx context.Context) error {
 
 // send publishes every event when it is due, whether the engine keeps up or not.
 func (r *loadRound) send(ctx context.Context) error {
-	show := newProgress(r.io.err, r.label+": sending", int64(r.load.events()))
+	show := newLive(r.io.err, r.label+": sending", r.load.events())
 	defer show.done()
 	for n := range r.load.events() {
 		if r.load.rate > 0 {
@@ -140,8 +140,8 @@ func (r *loadRound) send(ctx context.Context) error {
 				return err
 			}
 		}
-		if n%1000 == 0 {
-			show.set(int64(n))
+		if n%100 == 0 {
+			show.show(n)
 		}
 	}
 	select {
@@ -172,11 +172,11 @@ func (r *loadRound) arrive(ctx context.Context) (archived time.Time, err error) 
 		return archived, fmt.Errorf("look at stream %s: %w", schema.EventsStream, err)
 	}
 	last := stream.CachedInfo().State.LastSeq
-	show := newProgress(r.io.err, r.label+": users done", int64(r.load.users))
+	show := newLive(r.io.err, r.label+": users done", r.load.users)
 	defer show.done()
 	err = r.watch.await(ctx, loadPatience, func() (int, bool) {
 		users, missing := r.watch.finished()
-		show.set(int64(users))
+		show.show(users)
 		if archived.IsZero() {
 			if consumer, e := r.js.Consumer(ctx, schema.EventsStream, schema.ArchiveConsumer); e == nil && consumer.CachedInfo().AckFloor.Stream >= last {
 				archived = time.Now()
