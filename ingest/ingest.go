@@ -108,7 +108,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 		return &schema.Error{Code: schema.CodeUnavailable, Message: "read " + schema.EventsStream, Err: err}
 	}
 	i.held.reset()
-	messages := make(chan jetstream.Msg, i.maxInHand()) // all the server hands out at once: pump never waits here
+	messages := make(chan jetstream.Msg, i.cfg.InHand) // all the server hands out at once: pump never waits here
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		i.renew(ctx)
@@ -146,7 +146,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 func (i *Ingest) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	cfg := jetstream.ConsumerConfig{
 		Durable: schema.IngestConsumer, Description: "events to workflows", AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: i.cfg.AckWait, MaxDeliver: -1, MaxAckPending: i.maxInHand(), DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckWait: i.cfg.AckWait, MaxDeliver: -1, MaxAckPending: i.cfg.InHand, DeliverPolicy: jetstream.DeliverAllPolicy,
 	}
 	old, err := i.js.Consumer(ctx, schema.EventsStream, schema.IngestConsumer)
 	switch {
@@ -171,11 +171,9 @@ func (i *Ingest) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	return consumer, nil
 }
 
-// maxInHand is how many messages the server hands out before it waits for acknowledgments.
-func (i *Ingest) maxInHand() int { return 4 * i.cfg.Page }
-
 // pump takes messages over as they come. What is in hand already is not taken again: a second delivery would stand behind
-// newer events of its user.
+// newer events of its user. It never waits: what the client library cannot hand over it drops, and the server delivers it again
+// only after AckWait, behind newer events.
 func (i *Ingest) pump(iterator jetstream.MessagesContext, messages chan<- jetstream.Msg) error {
 	for {
 		message, err := iterator.Next()

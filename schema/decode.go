@@ -8,6 +8,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -24,14 +25,15 @@ func DecodeEvent(raw []byte) (*Event, error) {
 	if !utf8.Valid(raw) {
 		return nil, reject(ReasonInvalidUTF8, "", "the message is not valid UTF-8")
 	}
-	dec := jsontext.NewDecoder(bytes.NewReader(raw))
+	dec := borrowDecoder(raw)
+	defer returnDecoder(dec)
 	if dec.PeekKind() != '{' {
 		if _, err := dec.ReadValue(); err != nil {
 			return nil, syntaxRejection(err, dec.InputOffset())
 		}
 		return nil, reject(ReasonNotAnObject, "", "an event is a JSON object")
 	}
-	event, err := readEvent(dec)
+	event, err := readEvent(&dec.Decoder)
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +44,27 @@ func DecodeEvent(raw []byte) (*Event, error) {
 		return nil, err
 	}
 	return event, nil
+}
+
+// decoders are used again: each has a buffer and a stack of names, which together cost more than most events.
+var decoders = sync.Pool{New: func() any { return new(pooledDecoder) }} //nolint:gochecknoglobals // a pool: nothing in it is looked at
+
+type pooledDecoder struct {
+	jsontext.Decoder
+
+	raw bytes.Reader
+}
+
+func borrowDecoder(raw []byte) *pooledDecoder {
+	dec := decoders.Get().(*pooledDecoder) //nolint:errcheck,forcetypeassert // New makes nothing else
+	dec.raw.Reset(raw)
+	dec.Reset(&dec.raw)
+	return dec
+}
+
+func returnDecoder(dec *pooledDecoder) {
+	dec.raw.Reset(nil) // keeps nobody's event
+	decoders.Put(dec)
 }
 
 func readEvent(dec *jsontext.Decoder) (*Event, error) {
@@ -183,7 +206,8 @@ func readObject(dst *json.RawMessage, field string, value jsontext.Value) error 
 
 // checkTree bounds depth, keys, strings and numbers of a value that is known to be well-formed.
 func checkTree(field string, value jsontext.Value) error {
-	dec := jsontext.NewDecoder(bytes.NewReader(value))
+	dec := borrowDecoder(value)
+	defer returnDecoder(dec)
 	for {
 		token, err := dec.ReadToken()
 		if errors.Is(err, io.EOF) {

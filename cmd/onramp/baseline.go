@@ -28,9 +28,12 @@ func countSignals(ctx workflow.Context, want int) error {
 }
 
 // rawSignals sends one signal an event, 32 at a time, as a service would that spoke to Temporal itself, and waits until the
-// workflows have taken all.
-func rawSignals(ctx context.Context, l *local, users, prepare, each int) (measured, error) {
-	w := sdkworker.New(l.temporal, baselineQueue, sdkworker.Options{MaxConcurrentWorkflowTaskPollers: 4})
+// workflows have taken all. writes is nil where Temporal's cannot be counted.
+func rawSignals(ctx context.Context, temporal client.Client, writes func() int64, users, prepare, each int) (measured, error) {
+	if writes == nil {
+		writes = func() int64 { return 0 }
+	}
+	w := sdkworker.New(temporal, baselineQueue, sdkworker.Options{MaxConcurrentWorkflowTaskPollers: 4})
 	w.RegisterWorkflow(countSignals)
 	if err := w.Start(); err != nil {
 		return measured{}, fmt.Errorf("start baseline worker: %w", err)
@@ -45,7 +48,7 @@ func rawSignals(ctx context.Context, l *local, users, prepare, each int) (measur
 				group.Go(func() error {
 					id := fmt.Sprintf("%s-%d", label, u)
 					event := schema.UserEvent{EventID: fmt.Sprintf("%s-%d", id, first+k), EventName: "signed_up", Sequence: 1, OccurredAt: 1, ReceivedAt: 1}
-					_, err := l.temporal.SignalWithStartWorkflow(ctx, id, schema.EventsReceived.Name, schema.EventBatch{Events: []schema.UserEvent{event}},
+					_, err := temporal.SignalWithStartWorkflow(ctx, id, schema.EventsReceived.Name, schema.EventBatch{Events: []schema.UserEvent{event}},
 						client.StartWorkflowOptions{ID: id, TaskQueue: baselineQueue, WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING},
 						countSignals, prepare+each)
 					return err
@@ -57,18 +60,21 @@ func rawSignals(ctx context.Context, l *local, users, prepare, each int) (measur
 	if err := send(0, prepare); err != nil {
 		return measured{}, fmt.Errorf("send baseline signals: %w", err)
 	}
-	before := l.writes()
-	start := time.Now()
+	before := writes()
+	start, cpu := time.Now(), cpuTime()
 	if err := send(prepare, each); err != nil {
 		return measured{}, fmt.Errorf("send baseline signals: %w", err)
 	}
 	for u := range users {
-		if err := l.temporal.GetWorkflow(ctx, fmt.Sprintf("%s-%d", label, u), "").Get(ctx, nil); err != nil {
+		if err := temporal.GetWorkflow(ctx, fmt.Sprintf("%s-%d", label, u), "").Get(ctx, nil); err != nil {
 			return measured{}, fmt.Errorf("wait for baseline workflow: %w", err)
 		}
 	}
 	events := float64(users * each)
-	return measured{events / time.Since(start).Seconds(), float64(l.writes()-before) / events}, nil
+	return measured{
+		perSecond: events / time.Since(start).Seconds(), writes: float64(writes()-before) / events,
+		cpu: float64((cpuTime() - cpu).Microseconds()) / events,
+	}, nil
 }
 
 // archiveRows is how many events the archive is measured with.
