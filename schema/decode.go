@@ -25,6 +25,7 @@ func DecodeEvent(raw []byte) (*Event, error) {
 	if !utf8.Valid(raw) {
 		return nil, reject(ReasonInvalidUTF8, "", "the message is not valid UTF-8")
 	}
+<<<<<<< HEAD
 	dec := borrowDecoder(raw)
 	defer returnDecoder(dec)
 	if dec.PeekKind() != '{' {
@@ -35,14 +36,16 @@ func DecodeEvent(raw []byte) (*Event, error) {
 	}
 	event, err := readEvent(&dec.Decoder)
 	if err != nil {
+=======
+	var event Event
+	if err := readMembers(raw, event.set); err != nil {
+>>>>>>> refs/heads/doors
 		return nil, err
-	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, reject(ReasonTrailingData, "", "something follows the event at byte %d", dec.InputOffset())
 	}
 	if err := event.check(); err != nil {
 		return nil, err
 	}
+<<<<<<< HEAD
 	return event, nil
 }
 
@@ -89,6 +92,8 @@ func readEvent(dec *jsontext.Decoder) (*Event, error) {
 	if _, err := dec.ReadToken(); err != nil { // the closing brace
 		return nil, syntaxRejection(err, dec.InputOffset())
 	}
+=======
+>>>>>>> refs/heads/doors
 	return &event, nil
 }
 
