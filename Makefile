@@ -42,6 +42,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (30s) each
 .PHONY: bench
 bench: ## Measure the path against bare SDK loops on the same embedded servers: ratios
 	go run ./cmd/onramp bench
+	go test ./outcome -run '^$$' -bench Archive -benchtime 6x
 
 .PHONY: generate-check
 generate-check: ## Fail where generated files differ from what is committed
