@@ -74,8 +74,14 @@ func TestSpread(t *testing.T) {
 func TestLoadtestMistakes(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"--users", "0"}, {"--duplicates", "1.5"}, {"--disorder", "NaN"}, {"--duration", "10s"}, {"--rate", "-1"}, {"--rounds", "0"},
-		{"--rate", "1", "--duration", "1s", "--users", "10"}, {"--nats-url", "nats://127.0.0.1:1", "--playbook", "x"},
+		{"--users", "0"},
+		{"--duplicates", "1.5"},
+		{"--disorder", "NaN"},
+		{"--duration", "10s"},
+		{"--rate", "-1"},
+		{"--rounds", "0"},
+		{"--rate", "1", "--duration", "1s", "--users", "10"},
+		{"--nats-url", "nats://127.0.0.1:1", "--playbook", "x"},
 	} {
 		r := onramp(t.Context(), append([]string{"loadtest"}, args...)...)
 		require.Equal(t, exitUsage, r.code, "%v: %s", args, r.err)
