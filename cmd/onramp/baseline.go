@@ -11,7 +11,6 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/onramphq/onramp/outcome"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -75,63 +74,4 @@ func rawSignals(ctx context.Context, temporal client.Client, writes func() int64
 		perSecond: events / time.Since(start).Seconds(), writes: float64(writes()-before) / events,
 		cpu: float64((cpuTime() - cpu).Microseconds()) / events,
 	}, nil
-}
-
-// archiveRows is how many events the archive is measured with.
-const archiveRows = 60_000
-
-// archiveRate publishes events that no rule reads and waits for their rows; the baseline inserts the same rows with
-// clickhouse-go alone, in batches of the same size.
-func archiveRate(ctx context.Context, l *local) (benchResult, error) {
-	start := time.Now()
-	for n := range archiveRows {
-		if err := publishEvent(l.js, benchSource, schema.Event{EventID: fmt.Sprint("archive-", n), EventName: "page_seen", UserID: fmt.Sprint("archive-", n%1000)}); err != nil {
-			return benchResult{}, err
-		}
-	}
-	for {
-		var rows uint64
-		if err := l.store.Conn().QueryRow(ctx, `SELECT count() FROM events WHERE event_name = 'page_seen'`).Scan(&rows); err != nil {
-			return benchResult{}, fmt.Errorf("count archived rows: %w", err)
-		}
-		if rows >= archiveRows {
-			break
-		}
-		if err := waitUntil(ctx, time.Now().Add(20*time.Millisecond)); err != nil {
-			return benchResult{}, err
-		}
-	}
-	archived := time.Since(start).Seconds()
-	start = time.Now()
-	if err := bareInsert(ctx, l.store); err != nil {
-		return benchResult{}, err
-	}
-	bare := time.Since(start).Seconds()
-	return benchResult{
-		Name: "archive, rows", PerSecond: archiveRows / archived, Baseline: archiveRows / bare, Ratio: bare / archived,
-		BaselineMeaning: "clickhouse-go inserting the same rows in batches of 20,000, with no stream before it",
-	}, nil
-}
-
-func bareInsert(ctx context.Context, store *outcome.Store) error {
-	if err := store.Conn().Exec(ctx, `CREATE TABLE bench_events AS events`); err != nil {
-		return fmt.Errorf("create baseline table: %w", err)
-	}
-	for first := 0; first < archiveRows; first += 20_000 {
-		batch, err := store.Conn().PrepareBatch(ctx, `INSERT INTO bench_events (event_id, event_name, user_token, occurred_at, received_at, sequence, lateness)`)
-		if err != nil {
-			return fmt.Errorf("prepare baseline batch: %w", err)
-		}
-		defer batch.Close() //nolint:errcheck // a batch that was sent is closed already
-		for n := first; n < first+20_000; n++ {
-			user := fmt.Sprint("archive-", n%1000)
-			if err := batch.Append(fmt.Sprint("archive-", n), "page_seen", user, time.Now(), time.Now(), uint64(n), "on_time"); err != nil {
-				return fmt.Errorf("fill baseline batch: %w", err)
-			}
-		}
-		if err := batch.Send(); err != nil {
-			return fmt.Errorf("insert baseline batch: %w", err)
-		}
-	}
-	return nil
 }

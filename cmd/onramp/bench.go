@@ -128,12 +128,6 @@ func (c *benchCommand) measure(ctx context.Context, l *local, io stdio) (*benchR
 	if report.LatencyMS, err = lightLoad(ctx, l, watch); err != nil {
 		return nil, err
 	}
-	say(io.err, "measuring: archive …\n")
-	archive, err := archiveRate(ctx, l)
-	if err != nil {
-		return nil, err
-	}
-	report.Results = append(report.Results, archive)
 	return report, nil
 }
 

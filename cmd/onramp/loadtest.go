@@ -174,7 +174,7 @@ func (c *loadtestCommand) measure(ctx context.Context, e *engine, current worker
 		}
 		r := &loadRound{
 			engine: e, writes: writes, io: io, watch: watch, label: fmt.Sprintf("round %d of %d", round+1, c.Rounds),
-			load: newLoad(c.mix(), fmt.Sprintf("load-%s-%d", run, round+1), c.Seed+uint64(round)), //nolint:gosec // small and positive
+			load: newLoad(c.mix(), fmt.Sprintf("load-%s-%d", run, round+1), c.Seed+uint64(round)),
 		}
 		measured, err := r.run(ctx)
 		if err != nil {

@@ -240,7 +240,7 @@ func (r *loadRound) verify(ctx context.Context) (checked, error) {
 	if err := r.store.Conn().QueryRow(ctx, `SELECT uniqExact(event_id) FROM events WHERE source = ?`, r.source()).Scan(&rows); err != nil {
 		return c, fmt.Errorf("count archived rows: %w", err)
 	}
-	c.lost += max(0, archived-int(rows))  //nolint:gosec // a count of rows
-	c.twice += max(0, int(rows)-archived) //nolint:gosec // likewise
+	c.lost += max(0, archived-int(rows))
+	c.twice += max(0, int(rows)-archived)
 	return c, nil
 }
