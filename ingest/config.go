@@ -25,8 +25,7 @@ type Config struct {
 	AckWait time.Duration
 	// MaxDeliver is how often a message may be delivered before it becomes a dead letter. Defaults to 10.
 	MaxDeliver int
-	// Exclusive says that no other process reads the consumer. What a dead predecessor had in hand is then delivered first
-	// and in order. Defaults to false.
+	// Exclusive says that there is no other process, so that none has to be asked for its turn. Defaults to false.
 	Exclusive bool
 	// WorkspaceKey makes user tokens. Required, at least 16 bytes.
 	WorkspaceKey []byte

@@ -8,7 +8,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -25,69 +24,12 @@ func DecodeEvent(raw []byte) (*Event, error) {
 	if !utf8.Valid(raw) {
 		return nil, reject(ReasonInvalidUTF8, "", "the message is not valid UTF-8")
 	}
-	dec := borrowDecoder(raw)
-	defer returnDecoder(dec)
-	if dec.PeekKind() != '{' {
-		if _, err := dec.ReadValue(); err != nil {
-			return nil, syntaxRejection(err, dec.InputOffset())
-		}
-		return nil, reject(ReasonNotAnObject, "", "an event is a JSON object")
-	}
-	event, err := readEvent(&dec.Decoder)
-	if err != nil {
+	var event Event
+	if err := readMembers(raw, event.set); err != nil {
 		return nil, err
-	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, reject(ReasonTrailingData, "", "something follows the event at byte %d", dec.InputOffset())
 	}
 	if err := event.check(); err != nil {
 		return nil, err
-	}
-	return event, nil
-}
-
-// decoders are used again: each has a buffer and a stack of names, which together cost more than most events.
-var decoders = sync.Pool{New: func() any { return new(pooledDecoder) }} //nolint:gochecknoglobals // a pool: nothing in it is looked at
-
-type pooledDecoder struct {
-	jsontext.Decoder
-
-	raw bytes.Reader
-}
-
-func borrowDecoder(raw []byte) *pooledDecoder {
-	dec := decoders.Get().(*pooledDecoder) //nolint:errcheck,forcetypeassert // New makes nothing else
-	dec.raw.Reset(raw)
-	dec.Reset(&dec.raw)
-	return dec
-}
-
-func returnDecoder(dec *pooledDecoder) {
-	dec.raw.Reset(nil) // keeps nobody's event
-	decoders.Put(dec)
-}
-
-func readEvent(dec *jsontext.Decoder) (*Event, error) {
-	var event Event
-	if _, err := dec.ReadToken(); err != nil { // the opening brace
-		return nil, syntaxRejection(err, dec.InputOffset())
-	}
-	for dec.PeekKind() != '}' {
-		name, err := dec.ReadToken()
-		if err != nil {
-			return nil, syntaxRejection(err, dec.InputOffset())
-		}
-		field := name.String()
-		value, err := dec.ReadValue()
-		if err != nil {
-			return nil, syntaxRejection(err, dec.InputOffset())
-		}
-		if err := event.set(field, value); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := dec.ReadToken(); err != nil { // the closing brace
-		return nil, syntaxRejection(err, dec.InputOffset())
 	}
 	return &event, nil
 }
