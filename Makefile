@@ -39,9 +39,16 @@ replay-test: ## Replay recorded histories against today's workflow code
 fuzz: ## Run every fuzz target for FUZZTIME (30s) each
 	bash .ci/fuzz $(FUZZTIME)
 
+CHAOS_KILLS ?= 300
+
+.PHONY: chaos
+chaos: ## Kill, stop, cut and flood the whole engine, and let verify judge: about an hour; CHAOS_SEED repeats a run
+	CHAOS=full CHAOS_KILLS=$(CHAOS_KILLS) go test -count=1 -timeout 2h -v -run '^TestChaos' ./cmd/onramp
+
 .PHONY: bench
 bench: ## Measure the path against bare SDK loops on the same embedded servers: ratios
 	go run ./cmd/onramp bench
+	go test ./outcome -run '^$$' -bench Archive -benchtime 6x
 
 .PHONY: generate-check
 generate-check: ## Fail where generated files differ from what is committed

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,6 +40,7 @@ type Ingest struct {
 	logger  *slog.Logger
 	stats   stats
 	held    held
+	stuck   stuck // written before anything is read
 }
 
 type stats struct {
@@ -97,8 +99,31 @@ func (s *stats) reject(reason schema.Reason) {
 }
 
 // Run reads until ctx ends, then settles the page in hand. It returns an error where the consumer cannot be made or is
-// taken away.
+// taken away. Where other processes may run too, it waits for its turn.
 func (i *Ingest) Run(ctx context.Context) error {
+	if i.cfg.Exclusive {
+		return i.work(ctx)
+	}
+	return i.lead(ctx)
+}
+
+// work is Run of the one process that may.
+func (i *Ingest) work(ctx context.Context) error {
+	for {
+		err := i.session(ctx)
+		if !errors.Is(err, errGap) {
+			return err
+		}
+		i.logger.WarnContext(ctx, "a message was lost on its way here; back to the first that is not settled", slog.Any("error", err))
+	}
+}
+
+// errGap says that the server handed out a message that did not come, because a connection broke while it was on its way. It would
+// come again after AckWait, behind newer events of its user.
+var errGap = errors.New("the server handed out a message that never came")
+
+// session reads from the first message that is not settled, until ctx ends or a message is missing.
+func (i *Ingest) session(ctx context.Context) error {
 	consumer, err := i.consumer(ctx)
 	if err != nil {
 		return err
@@ -108,7 +133,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 		return &schema.Error{Code: schema.CodeUnavailable, Message: "read " + schema.EventsStream, Err: err}
 	}
 	i.held.reset()
-	messages := make(chan jetstream.Msg, i.maxInHand()) // all the server hands out at once: pump never waits here
+	messages := make(chan jetstream.Msg, i.cfg.InHand) // all the server hands out at once: pump never waits here
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		i.renew(ctx)
@@ -121,7 +146,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		defer close(messages)
-		return i.pump(iterator, messages)
+		return i.pump(iterator, messages, consumer.CachedInfo().Delivered.Consumer)
 	})
 	group.Go(func() error {
 		boxes := newMailboxes(i)
@@ -140,14 +165,15 @@ func (i *Ingest) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// consumer makes the durable consumer. An exclusive one that a dead process left with messages in hand is made anew from its
-// floor: the server would deliver those only after AckWait and behind newer ones, and so out of order. The server never gives
-// a message up, because it would do so in silence; see exhausted.
+// consumer makes the durable consumer. One that a dead process left with messages in hand is made anew from its floor: the server
+// would deliver those only after AckWait and behind newer ones, and so out of order. The server never gives a message up, because it
+// would do so in silence; see exhausted.
 func (i *Ingest) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	cfg := jetstream.ConsumerConfig{
 		Durable: schema.IngestConsumer, Description: "events to workflows", AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: i.cfg.AckWait, MaxDeliver: -1, MaxAckPending: i.maxInHand(), DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckWait: i.cfg.AckWait, MaxDeliver: -1, MaxAckPending: i.cfg.InHand, DeliverPolicy: jetstream.DeliverAllPolicy,
 	}
+	i.stuck = stuck{}
 	old, err := i.js.Consumer(ctx, schema.EventsStream, schema.IngestConsumer)
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound):
@@ -155,13 +181,16 @@ func (i *Ingest) consumer(ctx context.Context) (jetstream.Consumer, error) {
 		return nil, &schema.Error{Code: schema.CodeUnavailable, Message: "look up consumer " + schema.IngestConsumer, Err: err}
 	default:
 		info := old.CachedInfo()
-		cfg.DeliverPolicy, cfg.OptStartSeq = info.Config.DeliverPolicy, info.Config.OptStartSeq
-		if i.cfg.Exclusive && info.NumAckPending > 0 {
-			i.logger.InfoContext(ctx, "consumer goes back to its floor", slog.Int("in_hand", info.NumAckPending), slog.Uint64("floor", info.AckFloor.Stream))
+		cfg.DeliverPolicy, cfg.OptStartSeq, cfg.Metadata = info.Config.DeliverPolicy, info.Config.OptStartSeq, info.Config.Metadata
+		if info.NumAckPending > 0 {
+			i.stuck = stuckAfter(info)
+			i.logger.InfoContext(ctx, "consumer goes back to its floor", slog.Int("in_hand", info.NumAckPending),
+				slog.Uint64("floor", info.AckFloor.Stream), slog.Uint64("deaths", i.stuck.deaths))
 			if err := i.js.DeleteConsumer(ctx, schema.EventsStream, schema.IngestConsumer); err != nil {
 				return nil, fmt.Errorf("delete consumer %s: %w", schema.IngestConsumer, err)
 			}
 			cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, info.AckFloor.Stream+1
+			cfg.Metadata = i.stuck.metadata()
 		}
 	}
 	consumer, err := i.js.CreateOrUpdateConsumer(ctx, schema.EventsStream, cfg)
@@ -171,12 +200,41 @@ func (i *Ingest) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	return consumer, nil
 }
 
-// maxInHand is how many messages the server hands out before it waits for acknowledgments.
-func (i *Ingest) maxInHand() int { return 4 * i.cfg.Page }
+// stuck is the first message that nobody has settled, and how many processes ended with it in hand. A consumer that is made anew
+// forgets how often it delivered a message, so it is written with it.
+type stuck struct{ sequence, deaths uint64 }
+
+const (
+	metadataStuck  = "onramp-stuck"
+	metadataDeaths = "onramp-deaths"
+)
+
+func stuckAfter(info *jetstream.ConsumerInfo) stuck {
+	s := stuck{sequence: info.AckFloor.Stream + 1, deaths: 1}
+	if info.Config.Metadata[metadataStuck] == strconv.FormatUint(s.sequence, 10) {
+		if before, err := strconv.ParseUint(info.Config.Metadata[metadataDeaths], 10, 64); err == nil {
+			s.deaths += before
+		}
+	}
+	return s
+}
+
+func (s stuck) metadata() map[string]string {
+	return map[string]string{metadataStuck: strconv.FormatUint(s.sequence, 10), metadataDeaths: strconv.FormatUint(s.deaths, 10)}
+}
+
+// attempts is how often a message was handed out: by this consumer, and by those before it.
+func (s stuck) attempts(meta *jetstream.MsgMetadata) uint64 {
+	if meta.Sequence.Stream == s.sequence {
+		return meta.NumDelivered + s.deaths
+	}
+	return meta.NumDelivered
+}
 
 // pump takes messages over as they come. What is in hand already is not taken again: a second delivery would stand behind
-// newer events of its user.
-func (i *Ingest) pump(iterator jetstream.MessagesContext, messages chan<- jetstream.Msg) error {
+// newer events of its user. delivered is how many deliveries the server has counted so far: it counts on by one, and back only where
+// it lost its memory and delivers again what came before. It never waits: what the client library cannot hand over it drops.
+func (i *Ingest) pump(iterator jetstream.MessagesContext, messages chan<- jetstream.Msg, delivered uint64) error {
 	for {
 		message, err := iterator.Next()
 		switch {
@@ -186,6 +244,12 @@ func (i *Ingest) pump(iterator jetstream.MessagesContext, messages chan<- jetstr
 			continue
 		case err != nil:
 			return fmt.Errorf("read %s: %w", schema.EventsStream, err)
+		}
+		if meta, err := message.Metadata(); err == nil {
+			if meta.Sequence.Consumer > delivered+1 {
+				return fmt.Errorf("delivery %d follows on %d: %w", meta.Sequence.Consumer, delivered, errGap)
+			}
+			delivered = meta.Sequence.Consumer
 		}
 		if i.held.take(message) {
 			messages <- message

@@ -138,7 +138,7 @@ func TestEventReachesTheWorkflow(t *testing.T) {
 	eventually(t, func() bool { return s.count() == 1 }, "the event does not arrive")
 	token := schema.UserToken(workspaceKey, "Ada@example.org")
 	got := s.taken[0]
-	assert.Equal(t, schema.JourneyStart{UserID: "Ada@example.org", UserToken: token}, got.user)
+	assert.Equal(t, schema.JourneyStart{Version: schema.JourneyVersion, UserID: "Ada@example.org", UserToken: token}, got.user)
 	assert.Equal(t, "abc", got.batch.Playbook)
 	assert.Equal(t, uint64(7), got.batch.Revision)
 	event := got.batch.Events[0]
@@ -526,6 +526,35 @@ func TestConsumerTakenAway(t *testing.T) {
 	case <-time.After(patience):
 		require.Fail(t, "ingest goes on without a consumer")
 	}
+}
+
+// TestMessageLostOnItsWay: the server hands a message out, and it never comes, as when a connection breaks. It must not come behind
+// newer events of its user.
+func TestMessageLostOnItsWay(t *testing.T) {
+	t.Parallel()
+	js := streams(t)
+	s := &sender{}
+	run(t, js, s, ingest.Config{})
+	want := publishMany(t, js, "a", 1, 1)
+	eventually(t, func() bool { return s.count() == 1 }, "the first event does not arrive")
+	stolen, err := js.Consumer(t.Context(), schema.EventsStream, schema.IngestConsumer)
+	require.NoError(t, err)
+	batch, err := stolen.Fetch(3, jetstream.FetchMaxWait(patience)) // asks for what ingest asks for too
+	require.NoError(t, err)
+	want = append(want, publishMany(t, js, "a", 2, 60)...)
+	n := 0
+	for range batch.Messages() {
+		n++
+	}
+	require.Positive(t, n, "nothing was lost")
+	eventually(t, func() bool { return len(slices.Compact(slices.Sorted(slices.Values(s.ids("a"))))) == 60 }, "not all events arrive")
+	var first []string
+	for _, id := range s.ids("a") {
+		if !slices.Contains(first, id) {
+			first = append(first, id)
+		}
+	}
+	require.Equal(t, want, first)
 }
 
 func TestProcessDies(t *testing.T) {

@@ -108,7 +108,7 @@ func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg, boxes *ma
 			i.stats.skipped.Add(1)
 			i.ack(message)
 		default:
-			user := schema.JourneyStart{UserID: userID, UserToken: schema.UserToken(i.cfg.WorkspaceKey, userID)}
+			user := schema.JourneyStart{Version: schema.JourneyVersion, UserID: userID, UserToken: schema.UserToken(i.cfg.WorkspaceKey, userID)}
 			boxes.put(ctx, user, queued{message, event}, current)
 		}
 	}
@@ -158,10 +158,11 @@ func (i *Ingest) exhausted(message jetstream.Msg) error {
 	if err != nil {
 		return fmt.Errorf("read message metadata: %w", err)
 	}
-	if meta.NumDelivered <= uint64(i.cfg.MaxDeliver) { //nolint:gosec // validated: 2 to 1000
+	attempts := i.stuck.attempts(meta)
+	if attempts <= uint64(i.cfg.MaxDeliver) { //nolint:gosec // validated: 2 to 1000
 		return nil
 	}
-	return &schema.Rejection{Reason: schema.ReasonUndeliverable, Message: fmt.Sprintf("delivered %d times and never settled", meta.NumDelivered)}
+	return &schema.Rejection{Reason: schema.ReasonUndeliverable, Message: fmt.Sprintf("delivered %d times and never settled", attempts)}
 }
 
 // decode reads a message into an event and its time. Errors are *schema.Rejection.
@@ -248,7 +249,7 @@ func (i *Ingest) bury(ctx context.Context, message jetstream.Msg, cause error) {
 	if !ok {
 		rejection = &schema.Rejection{Reason: schema.ReasonUndeliverable, Message: cause.Error()}
 	}
-	letter, sequence, err := deadLetter(message, rejection)
+	letter, sequence, err := i.deadLetter(message, rejection)
 	if err == nil {
 		_, err = i.js.PublishMsg(ctx, letter)
 	}
@@ -266,14 +267,14 @@ func (i *Ingest) bury(ctx context.Context, message jetstream.Msg, cause error) {
 	i.ack(message)
 }
 
-func deadLetter(message jetstream.Msg, rejection *schema.Rejection) (*nats.Msg, uint64, error) {
+func (i *Ingest) deadLetter(message jetstream.Msg, rejection *schema.Rejection) (*nats.Msg, uint64, error) {
 	meta, err := message.Metadata()
 	if err != nil {
 		return nil, 0, fmt.Errorf("read message metadata: %w", err)
 	}
 	dead := schema.DeadLetter{
 		Stream: meta.Stream, Sequence: meta.Sequence.Stream, Consumer: meta.Consumer, Subject: message.Subject(),
-		Reason: rejection.Reason, Message: rejection.Error(), Attempts: meta.NumDelivered, ReceivedAt: meta.Timestamp,
+		Reason: rejection.Reason, Message: rejection.Error(), Attempts: i.stuck.attempts(meta), ReceivedAt: meta.Timestamp,
 	}
 	dead.Fill(message.Data(), message.Headers())
 	letter := nats.NewMsg(schema.DeadLetterSubject(rejection.Reason))

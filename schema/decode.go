@@ -148,7 +148,8 @@ func readObject(dst *json.RawMessage, field string, value jsontext.Value) error 
 
 // checkTree bounds depth, keys, strings and numbers of a value that is known to be well-formed.
 func checkTree(field string, value jsontext.Value) error {
-	dec := jsontext.NewDecoder(bytes.NewReader(value))
+	dec := borrowDecoder(value)
+	defer returnDecoder(dec)
 	for {
 		token, err := dec.ReadToken()
 		if errors.Is(err, io.EOF) {

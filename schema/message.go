@@ -26,9 +26,14 @@ var (
 // JourneyWorkflow is the registered name of the workflow that is a user.
 const JourneyWorkflow = "Journey"
 
+// JourneyVersion is the newest version of the workflow's code. A run does what its own version does, to its end; those that begin
+// now, and those that continue others, are of this one.
+const JourneyVersion = 1
+
 // JourneyStart is what ingest starts a user's workflow with. MaxHistory is the number of history events after which the run
 // continues as new; it travels with the workflow, so another setting never changes a history that has begun.
 type JourneyStart struct {
+	Version    int    `json:"version,omitempty"`
 	UserID     string `json:"user_id"`
 	UserToken  string `json:"user_token"`
 	MaxHistory int    `json:"max_history,omitempty"` // Defaults to 600.

@@ -18,6 +18,7 @@ const (
 	ActionsStream     = "ONRAMP_ACTIONS"
 	ProfilesStream    = "ONRAMP_PROFILES"
 	PlaybooksBucket   = "ONRAMP_PLAYBOOKS" // object store: playbooks by hash
+	LeasesBucket      = "ONRAMP_LEASES"    // key-value: which process works, of those of which one may
 )
 
 // Subject prefixes and the wildcard of each stream.

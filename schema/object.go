@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -62,7 +63,8 @@ func collect(raw []byte, options ...jsontext.Options) (map[string]json.RawMessag
 
 // readMembers hands the members of one object, with nothing after it, to take, which must not keep a value.
 func readMembers(raw []byte, take func(name string, value jsontext.Value) error, options ...jsontext.Options) error {
-	dec := jsontext.NewDecoder(bytes.NewReader(raw), options...)
+	dec := borrowDecoder(raw, options...)
+	defer returnDecoder(dec)
 	if dec.PeekKind() != '{' {
 		if _, err := dec.ReadValue(); err != nil {
 			return syntaxRejection(err, dec.InputOffset())
@@ -93,4 +95,25 @@ func readMembers(raw []byte, take func(name string, value jsontext.Value) error,
 		return reject(ReasonTrailingData, "", "something follows the object at byte %d", dec.InputOffset())
 	}
 	return nil
+}
+
+// decoders are used again: each has a buffer and a stack of names, which together cost more than most events.
+var decoders = sync.Pool{New: func() any { return new(pooledDecoder) }} //nolint:gochecknoglobals // a pool: nothing in it is looked at
+
+type pooledDecoder struct {
+	jsontext.Decoder
+
+	raw bytes.Reader
+}
+
+func borrowDecoder(raw []byte, options ...jsontext.Options) *pooledDecoder {
+	dec := decoders.Get().(*pooledDecoder) //nolint:errcheck,forcetypeassert // New makes nothing else
+	dec.raw.Reset(raw)
+	dec.Reset(&dec.raw, options...)
+	return dec
+}
+
+func returnDecoder(dec *pooledDecoder) {
+	dec.raw.Reset(nil) // keeps nobody's event
+	decoders.Put(dec)
 }

@@ -114,17 +114,40 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 		}
 		r.need(batch.Playbook)
 		for i := range batch.Events {
-			r.next(ctx, journey.Input{Event: &batch.Events[i], Playbook: batch.Playbook, Revision: batch.Revision}, &all)
+			r.next(workflow.Now(ctx), journey.Input{Event: &batch.Events[i], Playbook: batch.Playbook, Revision: batch.Revision}, &all)
 		}
 		if len(batch.Events) == 0 { // a playbook came into force for a user who sends no events
-			r.next(ctx, journey.Input{Playbook: batch.Playbook, Revision: batch.Revision}, &all)
+			r.next(workflow.Now(ctx), journey.Input{Playbook: batch.Playbook, Revision: batch.Revision}, &all)
 		}
 	}
 	if r.due(ctx) {
+		now := workflow.Now(ctx)
+		if r.in.Version >= versionTimeOnRecord {
+			if err := r.putTimeOnRecord(ctx, &all); err != nil {
+				return err
+			}
+		}
 		r.need()
-		r.next(ctx, journey.Input{}, &all)
+		r.next(now, journey.Input{}, &all)
 	}
 	return r.execute(ctx, all)
+}
+
+// versionTimeOnRecord is the first version of runs that put on record that a moment has come before they act on it.
+const versionTimeOnRecord = 1
+
+// putTimeOnRecord ends the workflow task, so that it stands in the history what came first: the moment, or the signals that are not
+// here yet. What is published in a task that is not completed, because a worker or the server died, is published and not decided: the
+// next attempt must come to the same. With events it does, whatever came in between, since they are taken in order; with time it
+// would not, where an event that happened before the moment has come meanwhile.
+func (r *journeyRun) putTimeOnRecord(ctx workflow.Context, all *journey.Decision) error {
+	if len(all.Outcomes) > 0 || len(r.failed) > 0 {
+		if err := r.execute(ctx, *all); err != nil {
+			return err
+		}
+		*all = journey.Decision{}
+	}
+	return workflow.NewTimerWithOptions(ctx, time.Millisecond, workflow.TimerOptions{Summary: "put on record that the time has come"}).Get(ctx, nil)
 }
 
 // due reports whether time alone changes something by now.
@@ -146,8 +169,8 @@ func (r *journeyRun) need(hashes ...string) {
 	}
 }
 
-func (r *journeyRun) next(ctx workflow.Context, in journey.Input, all *journey.Decision) {
-	state, decision := journey.Next(r.books, r.state, in, workflow.Now(ctx).UnixMilli())
+func (r *journeyRun) next(now time.Time, in journey.Input, all *journey.Decision) {
+	state, decision := journey.Next(r.books, r.state, in, now.UnixMilli())
 	r.state, r.wakeAt = state, decision.WakeAt
 	all.Outcomes = append(all.Outcomes, decision.Outcomes...)
 	all.Actions = append(all.Actions, decision.Actions...)
@@ -196,6 +219,7 @@ func (r *journeyRun) continueAsNew(ctx workflow.Context) error {
 		}
 	}
 	next := JourneyInput{JourneyStart: r.in.JourneyStart, State: &r.state}
+	next.Version = schema.JourneyVersion
 	for _, id := range workflow.DeterministicKeys(r.deliveries) {
 		next.Undelivered = append(next.Undelivered, r.deliveries[id])
 	}

@@ -51,11 +51,16 @@ type world struct {
 	profiles []schema.Profile
 	actions  []schema.ActionRequest
 	refuse   error
+	away     int // so many commits find nobody there
 }
 
 func (w *world) CommitDecision(_ context.Context, in schema.CommitInput) (schema.CommitResult, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.away > 0 {
+		w.away--
+		return schema.CommitResult{}, temporal.NewApplicationError("nobody there", string(schema.CodeUnavailable))
+	}
 	w.outcomes = append(w.outcomes, in.Outcomes...)
 	w.profiles = append(w.profiles, in.Profile)
 	return schema.CommitResult{Outcomes: len(in.Outcomes)}, nil
@@ -132,7 +137,7 @@ func TestTimeAloneChangesAtTheMoment(t *testing.T) {
 	r.event(time.Hour, 2, "feature_viewed")
 	r.event(60*time.Hour, 3, "profile_completed")
 	r.stop(100 * time.Hour)
-	r.execute(workflows.JourneyInput{})
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 	require.Equal(t, []string{
 		"0s action_decided send_tutorial ", "24h0m0s action_decided send_reminder ", "49h0m0s action_decided reengage ", "96h0m0s action_decided send_checklist ",
 	}, w.moments(r.start, schema.ActionDecided))
@@ -144,13 +149,27 @@ func TestTimeAloneChangesAtTheMoment(t *testing.T) {
 	require.Equal(t, "onboarding/second_chance", last.Stage)
 }
 
+// TestRecordIsTriedForEver: JetStream is away for longer than one attempt may take, and the user goes on where they were.
+func TestRecordIsTriedForEver(t *testing.T) {
+	t.Parallel()
+	w := &world{away: 9} // the pauses between them add up to more than half a minute
+	r := newRun(t, w)
+	r.event(0, 1, "signed_up")
+	r.event(time.Hour, 2, "profile_completed")
+	r.stop(2 * time.Hour)
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
+	require.True(t, temporal.IsCanceledError(r.env.GetWorkflowError()), "%v", r.env.GetWorkflowError())
+	require.Zero(t, w.away)
+	require.Equal(t, "onboarding/completion", w.profiles[len(w.profiles)-1].Stage)
+}
+
 func TestRefusedActionIsAnOutcome(t *testing.T) {
 	t.Parallel()
 	w := &world{refuse: temporal.NewNonRetryableApplicationError("gone", string(schema.CodeInvalid), nil)}
 	r := newRun(t, w)
 	r.event(0, 1, "signed_up")
 	r.stop(time.Hour)
-	r.execute(workflows.JourneyInput{})
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 	require.Equal(t, []string{"0s action_failed send_tutorial invalid"}, w.moments(r.start, schema.ActionFailed))
 }
 
@@ -166,7 +185,7 @@ func TestReceiverThatIsAwayHoldsNobodyUp(t *testing.T) {
 		w.refuse = nil
 	}, 5*time.Minute) // the test environment tries ten times at most, over eight minutes
 	r.stop(12 * time.Hour)
-	r.execute(workflows.JourneyInput{})
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 	require.Contains(t, w.profiles[len(w.profiles)-1].Stage, "completion")
 	require.Len(t, w.actions, 1, "delivered once the receiver is back")
 }
@@ -180,7 +199,7 @@ func TestSecondRun(t *testing.T) {
 	first.event(0, 1, "signed_up")
 	first.event(time.Hour, 2, "feature_viewed")
 	first.env.RegisterDelayedCallback(func() { first.env.SetCurrentHistoryLength(10_000) }, time.Hour)
-	first.execute(workflows.JourneyInput{})
+	first.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 	var next *workflow.ContinueAsNewError
 	require.ErrorAs(t, first.env.GetWorkflowError(), &next)
 	var in workflows.JourneyInput
@@ -209,7 +228,7 @@ func TestUndeliveredIsHandedOver(t *testing.T) {
 	first.event(0, 1, "signed_up")
 	first.event(time.Minute, 2, "feature_viewed")
 	first.env.RegisterDelayedCallback(func() { first.env.SetCurrentHistoryLength(10_000) }, time.Minute)
-	first.execute(workflows.JourneyInput{})
+	first.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 	var next *workflow.ContinueAsNewError
 	require.ErrorAs(t, first.env.GetWorkflowError(), &next)
 	var in workflows.JourneyInput
@@ -253,7 +272,7 @@ func TestWorkflowEqualsFold(t *testing.T) {
 			require.NoError(t, answer.Get(&live))
 		}, end)
 		r.stop(end + time.Minute)
-		r.execute(workflows.JourneyInput{})
+		r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 		var outcomes []schema.Outcome
 		var d journey.Decision
 		for i := range sent {

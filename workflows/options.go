@@ -37,12 +37,16 @@ func publishOptions(request *schema.ActionRequest) workflow.LocalActivityOptions
 	return options
 }
 
+// forEver bounds the retries of what may never be given up. Left out, the SDK takes the bound of one attempt for that of all of
+// them: a workflow would fail, and its user begin anew, where JetStream is away for five seconds.
+const forEver = 10 * 365 * 24 * time.Hour
+
 // commitOptions are for recording a decision: retried for ever, because what is decided must be recorded and JetStream
 // comes back.
 func commitOptions() workflow.LocalActivityOptions {
 	return workflow.LocalActivityOptions{
 		Summary:             "record outcomes and profile",
-		StartToCloseTimeout: 5 * time.Second,
-		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second},
+		StartToCloseTimeout: 5 * time.Second, ScheduleToCloseTimeout: forEver,
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second},
 	}
 }

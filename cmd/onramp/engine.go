@@ -211,6 +211,9 @@ func (e *engine) dialTemporal(ctx context.Context) error {
 	options := client.Options{
 		HostPort: e.servers.TemporalAddress, Namespace: e.servers.TemporalNamespace, Logger: sdklog.NewStructuredLogger(e.logger),
 	}
+	if e.inProcess != nil {
+		options.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{} // the server is on this machine: there is no wire to spare
+	}
 	if e.metrics != nil {
 		options.MetricsHandler = newTemporalMetrics(e.metrics.registry)
 	}

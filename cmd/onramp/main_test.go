@@ -36,6 +36,9 @@ func TestMain(m *testing.M) {
 		os.Args = append(os.Args[:1], os.Args[2:]...)
 		main()
 	}
+	if len(os.Args) > 1 && os.Args[1] == asServer {
+		os.Exit(runServer(os.Args[2:]))
+	}
 	os.Exit(m.Run())
 }
 

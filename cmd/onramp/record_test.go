@@ -51,6 +51,25 @@ func TestRecordHistories(t *testing.T) { //nolint:paralleltest // alone, so that
 	r.keep("straight-through", "dropped", "at-risk", "busy")
 }
 
+// TestRecordVersion1 records runs that put on record that a moment has come: alone, after events, and in the middle of continuing as
+// new. Those of version 0 stay as they are: go test ./cmd/onramp -run TestRecordVersion1 -record
+func TestRecordVersion1(t *testing.T) { //nolint:paralleltest // as above
+	bundle, err := example(1.0 / 86400)
+	require.NoError(t, err)
+	r := startRecorder(t, bundle)
+	traits := `{"industry":"finance","marketing_consent":true}`
+	for _, user := range []string{"timed", "timed-busy"} {
+		r.send(user, "signed_up", "", traits)
+		r.send(user, "feature_viewed", "", traits)
+	}
+	for range 260 {
+		r.send("timed-busy", "feature_used", "", traits)
+		r.wait(30 * time.Millisecond)
+	}
+	r.wait(10 * time.Second)
+	r.keep("timed", "timed-busy")
+}
+
 // every is a playbook with every kind of step; its times of day are now, so that recording need not wait for the night. next is the
 // version that replaces it: those inside move.
 func every(next bool) playbook.Bundle {

@@ -32,6 +32,9 @@ type Config struct {
 	ClickHouseHTTPPort int
 	// NoUI leaves the Temporal Web UI out. Defaults to false.
 	NoUI bool
+	// NoNATS, NoTemporal and NoClickHouse leave a server out, so that each can run, and be killed, in a process of its own.
+	// Without Temporal there is no Web UI either. Default to false.
+	NoNATS, NoTemporal, NoClickHouse bool
 	// Namespace is the Temporal namespace that exists when Start returns. Defaults to "default".
 	Namespace string
 	// SearchAttributes can be used in Namespace when Start returns, in a new data folder and in an old one.
@@ -70,6 +73,7 @@ type Stack struct {
 
 func (c Config) withDefaults() Config {
 	c.Namespace = cmp.Or(c.Namespace, "default")
+	c.NoUI = c.NoUI || c.NoTemporal
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

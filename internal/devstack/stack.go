@@ -66,28 +66,31 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	if err := checkPorts(ctx, cfg, s.parts.dir.unclean); err != nil {
 		return err
 	}
-	eng, err := findEngine(ctx, cfg)
-	if err != nil {
-		return err
-	}
 	for _, port := range []*int{&cfg.NATSPort, &cfg.UIPort, &cfg.ClickHousePort, &cfg.ClickHouseHTTPPort} {
+		var err error
 		if *port, err = s.parts.ports.choose(ctx, *port); err != nil {
 			return err
 		}
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	s.parts.clickhouse = newClickHouse(eng, s.Dir, cfg, s.fail)
-	group.Go(func() error { return s.parts.clickhouse.start(groupCtx) })
-	group.Go(func() error { return s.startNATS(groupCtx, cfg) })
-	group.Go(func() error { return s.startTemporal(groupCtx, cfg) })
-	if err := group.Wait(); err != nil {
-		return err
+	if !cfg.NoClickHouse {
+		eng, err := findEngine(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		s.parts.clickhouse = newClickHouse(eng, s.Dir, cfg, s.fail)
+		s.ClickHouseAddr = hostPort(cfg.ClickHousePort)
+		s.ClickHouseHTTPURL = "http://" + hostPort(cfg.ClickHouseHTTPPort)
+		group.Go(func() error { return s.parts.clickhouse.start(groupCtx) })
 	}
-	s.NATSURL = "nats://" + hostPort(cfg.NATSPort)
-	s.TemporalAddress = s.parts.temporal.address
-	s.ClickHouseAddr = hostPort(cfg.ClickHousePort)
-	s.ClickHouseHTTPURL = "http://" + hostPort(cfg.ClickHouseHTTPPort)
-	return nil
+	if !cfg.NoNATS {
+		s.NATSURL = "nats://" + hostPort(cfg.NATSPort)
+		group.Go(func() error { return s.startNATS(groupCtx, cfg) })
+	}
+	if !cfg.NoTemporal {
+		group.Go(func() error { return s.startTemporal(groupCtx, cfg) })
+	}
+	return group.Wait()
 }
 
 func (s *Stack) startNATS(ctx context.Context, cfg Config) error {
@@ -109,7 +112,7 @@ func (s *Stack) startTemporal(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	s.parts.temporal = srv
+	s.parts.temporal, s.TemporalAddress = srv, srv.address
 	if cfg.NoUI {
 		return nil
 	}

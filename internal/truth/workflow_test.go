@@ -83,6 +83,7 @@ func signals(c *truth.Case, e engine, cut func() bool) []signal {
 }
 
 func (l *live) run(signals []signal) []schema.Outcome {
+	// Version 0: from 1 on, a moment is put on record first, which takes a millisecond that the other telling knows nothing of.
 	in, start := workflows.JourneyInput{JourneyStart: schema.JourneyStart{UserID: "somebody", UserToken: l.token}}, signals[0].at
 	for {
 		rest := signals
