@@ -14,6 +14,7 @@
 //	intake.go   events into the stream, and whether it has them
 //	keys.go     the file of keys: who may ask, and how often
 //	auth.go     the key of a request; pages of other origins
+//	ofrep.go    segments, variants and journeys as flags, for OpenFeature's providers
 //	experiments.go   results of experiments, as JSON and as a page
 //	health.go   is the process alive, is it ready, and if not, what is missing
 //	index.go    a page for people: where the user interfaces are

@@ -128,6 +128,8 @@ func (s *Server) Handler() http.Handler {
 	read(routeReady, s.readiness)
 	if s.mirror != nil {
 		read(routeUser, s.reader(s.user))
+		s.route(mux, routeFlag, browserMethods, s.browsers(browserMethods, s.evaluateFlag))
+		s.route(mux, routeFlags, browserMethods, s.browsers(browserMethods, s.evaluateFlags))
 	}
 	if s.cfg.Experiments != nil {
 		read(routeExperiments, s.reader(s.listExperiments))

@@ -174,9 +174,10 @@ func (c *call) user() (id, field string, err error) {
 	}
 }
 
-// times passes the clocks on as they stand: the reader of the stream corrects the sender's clock by sent_at.
+// times passes the clocks on as they stand: the reader of the stream corrects the sender's clock by sent_at. A timestamp counts more
+// than an original one: RudderStack's Node SDK writes the present into the latter when its caller gave the former.
 func (c *call) times(event map[string]json.RawMessage) {
-	for _, field := range []string{fieldOriginal, fieldTimestamp} {
+	for _, field := range []string{fieldTimestamp, fieldOriginal} {
 		if value := c.fields[field]; !isNull(value) {
 			event["occurred_at"] = value
 			break
@@ -401,7 +402,7 @@ func (c *call) inTheirWords(err error, userField string) error {
 		rejection.Field = fieldEvent
 	case "occurred_at":
 		rejection.Field = fieldTimestamp
-		if isNull(c.fields[fieldTimestamp]) || !isNull(c.fields[fieldOriginal]) {
+		if isNull(c.fields[fieldTimestamp]) {
 			rejection.Field = fieldOriginal
 		}
 	case "sent_at":

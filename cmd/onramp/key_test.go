@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -28,7 +27,7 @@ func TestKey(t *testing.T) {
 	got := onramp(t.Context(), "key", "--name", "web", "--json")
 	var printed map[string]string
 	require.NoError(t, json.Unmarshal([]byte(got.out), &printed))
-	require.Regexp(t, regexp.MustCompile(`^[0-9a-f]{64}$`), printed["sha256"])
+	require.Regexp(t, `^[0-9a-f]{64}$`, printed["sha256"])
 
 	require.Equal(t, exitUsage, onramp(t.Context(), "key", "--name", "Web").code)
 	require.Equal(t, exitUsage, onramp(t.Context(), "key", "--name", "web", "--role", "root").code)
