@@ -48,6 +48,7 @@ chaos: ## Kill, stop, cut and flood the whole engine, and let verify judge: abou
 .PHONY: bench
 bench: ## Measure the path against bare SDK loops on the same embedded servers: ratios
 	go run ./cmd/onramp bench
+	go test ./outcome -run '^$$' -bench Archive -benchtime 6x
 
 .PHONY: generate-check
 generate-check: ## Fail where generated files differ from what is committed

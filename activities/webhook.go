@@ -2,6 +2,7 @@ package activities
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -17,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sony/gobreaker/v2"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/onramphq/onramp/schema"
@@ -31,6 +33,15 @@ const (
 	minSecretBytes = 24
 )
 
+// What a receiver is spared.
+const (
+	defaultConcurrency = 16
+	maxConcurrency     = 1000
+	defaultCooldown    = 30 * time.Second
+	failuresInARow     = 5
+	slotPatience       = 5 * time.Second // what an attempt waits for others to end before Temporal keeps it
+)
+
 // WebhookConfig is a receiver of actions.
 type WebhookConfig struct {
 	URL    string
@@ -38,6 +49,11 @@ type WebhookConfig struct {
 	// AllowPrivate lets the receiver live on a loopback or private address. Defaults to false: a webhook must not be a way
 	// into the operator's own network.
 	AllowPrivate bool
+	// Concurrency is how many actions one worker has on their way to it at once. Defaults to 16.
+	Concurrency int
+	// Cooldown is how long it is left alone after five attempts in a row that it did not answer, or answered with 5xx; then one
+	// attempt finds out. Defaults to 30 s.
+	Cooldown time.Duration
 }
 
 // Webhook posts actions to one receiver after the Standard Webhooks specification: signed, the same id on every attempt,
@@ -46,6 +62,10 @@ type Webhook struct {
 	url    string
 	signer *standardwebhooks.Webhook
 	client *http.Client
+
+	slots    chan struct{} // one for each action on its way
+	breaker  *gobreaker.CircuitBreaker[time.Duration]
+	cooldown time.Duration
 }
 
 // NewWebhook checks the configuration and returns the receiver. Errors: invalid, naming what is wrong.
@@ -62,6 +82,12 @@ func NewWebhook(name string, cfg WebhookConfig) (*Webhook, error) {
 	case u.Scheme != "https" && (u.Scheme != "http" || !cfg.AllowPrivate):
 		return nil, refuse("the URL must begin with https://")
 	}
+	if cfg.Concurrency < 0 || cfg.Concurrency > maxConcurrency {
+		return nil, refuse("concurrency is %d; it must lie in 1 to %d, or be left out", cfg.Concurrency, maxConcurrency)
+	}
+	if cfg.Cooldown < 0 || cfg.Cooldown > time.Hour {
+		return nil, refuse("cooldown is %s; it must lie in 1ms to 1h, or be left out", cfg.Cooldown)
+	}
 	encoded, prefixed := strings.CutPrefix(cfg.Secret, "whsec_")
 	key, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil || !prefixed || len(key) < minSecretBytes {
@@ -76,16 +102,42 @@ func NewWebhook(name string, cfg WebhookConfig) (*Webhook, error) {
 		// The check is on the address that is dialed, so a name that resolves anew cannot get around it.
 		dialer.Control = func(_, address string, _ syscall.RawConn) error { return checkPublic(address) }
 	}
-	return &Webhook{url: cfg.URL, signer: signer, client: &http.Client{
+	cooldown := cmp.Or(cfg.Cooldown, defaultCooldown)
+	breaker := gobreaker.NewCircuitBreaker[time.Duration](gobreaker.Settings{
+		Name: name, MaxRequests: 1, Timeout: cooldown,
+		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= failuresInARow },
+		// Who refuses an action, or asks for patience, is there.
+		IsSuccessful: func(err error) bool { return err == nil || schema.CodeOf(err) != schema.CodeUnavailable },
+		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) }, // the worker stops
+	})
+	return &Webhook{url: cfg.URL, signer: signer, slots: make(chan struct{}, cmp.Or(cfg.Concurrency, defaultConcurrency)), breaker: breaker, cooldown: cooldown, client: &http.Client{
 		Timeout:       webhookTimeout,
 		Transport:     &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: maxIdlePerHost, ForceAttemptHTTP2: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
 
-// Post makes one attempt. id is the same on every attempt, now is the time of this one. It returns how long the receiver
-// asked to be left alone, 0 where it did not say.
+// Post makes one attempt, or none where the receiver is busy with others or has not answered for a while. id is the same on every
+// attempt, now is the time of this one. It returns how long the receiver asked to be left alone, or is; 0 where nobody says.
 func (w *Webhook) Post(ctx context.Context, id, action string, data []byte, now time.Time) (time.Duration, error) {
+	patience := time.NewTimer(slotPatience)
+	defer patience.Stop()
+	select {
+	case w.slots <- struct{}{}:
+		defer func() { <-w.slots }()
+	case <-patience.C:
+		return 0, &schema.Error{Code: schema.CodeRateLimited, Message: fmt.Sprintf("webhook %s: %d others are on their way to the receiver", id, cap(w.slots))}
+	case <-ctx.Done():
+		return 0, &schema.Error{Code: schema.CodeUnavailable, Message: "post webhook " + id, Err: ctx.Err()}
+	}
+	after, err := w.breaker.Execute(func() (time.Duration, error) { return w.attempt(ctx, id, action, data, now) })
+	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
+		return w.cooldown, &schema.Error{Code: schema.CodeUnavailable, Message: fmt.Sprintf("webhook %s: the receiver has not answered %d times in a row and is left alone for %s", id, failuresInARow, w.cooldown)}
+	}
+	return after, err
+}
+
+func (w *Webhook) attempt(ctx context.Context, id, action string, data []byte, now time.Time) (time.Duration, error) {
 	body, err := json.Marshal(struct {
 		Type      string          `json:"type"`
 		Timestamp time.Time       `json:"timestamp"`

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/onramphq/onramp/activities"
@@ -241,6 +242,8 @@ func TestNewWebhookRefuses(t *testing.T) {
 		{"user name", "must not hold a user name", activities.WebhookConfig{URL: "https://u:p@example.org", Secret: secret}},
 		{"no secret", "base64 of at least 24 bytes", activities.WebhookConfig{URL: "https://example.org"}},
 		{"short secret", "base64 of at least 24 bytes", activities.WebhookConfig{URL: "https://example.org", Secret: short}},
+		{"concurrency", "it must lie in 1 to 1000", activities.WebhookConfig{URL: "https://example.org", Secret: secret, Concurrency: 5000}},
+		{"cooldown", "it must lie in 1ms to 1h", activities.WebhookConfig{URL: "https://example.org", Secret: secret, Cooldown: 2 * time.Hour}},
 		{"secret not base64", "base64 of at least 24 bytes", activities.WebhookConfig{URL: "https://example.org", Secret: "whsec_" + strings.Repeat("!", 40)}},
 		{"secret without its prefix", "whsec_", activities.WebhookConfig{URL: "https://example.org", Secret: strings.TrimPrefix(secret, "whsec_")}},
 	}
@@ -316,4 +319,76 @@ func TestPostWithoutDecisionTime(t *testing.T) {
 	require.Contains(t, string(requests()[0].body), clock.Format(time.RFC3339))
 	_, err = webhook(t, url).Post(t.Context(), "a1", "x", []byte(`no JSON`), clock)
 	require.Equal(t, schema.CodeInvalid, schema.CodeOf(err))
+}
+
+// TestReceiverThatFailsIsLeftAlone: after five failures in a row nothing is sent until the cooldown is over; then one attempt finds out.
+func TestReceiverThatFailsIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	var healthy atomic.Bool
+	url, requests := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
+		if !healthy.Load() {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+	})
+	const cooldown = 50 * time.Millisecond
+	w, err := activities.NewWebhook("crm", activities.WebhookConfig{URL: url, Secret: secret, AllowPrivate: true, Cooldown: cooldown})
+	require.NoError(t, err)
+	post := func() (time.Duration, error) { return w.Post(t.Context(), "a1", "greet", []byte(`{}`), time.Now()) }
+	for range 5 {
+		_, err := post()
+		require.Equal(t, schema.CodeUnavailable, schema.CodeOf(err))
+	}
+	require.Len(t, requests(), 5)
+	after, err := post()
+	require.Equal(t, schema.CodeUnavailable, schema.CodeOf(err))
+	require.ErrorContains(t, err, "left alone for 50ms")
+	require.Equal(t, cooldown, after, "when Temporal should try again")
+	require.Len(t, requests(), 5, "the sixth was not sent")
+	healthy.Store(true)
+	require.Eventually(t, func() bool {
+		_, err := post()
+		return err == nil
+	}, 5*time.Second, 5*time.Millisecond)
+	_, err = post()
+	require.NoError(t, err)
+}
+
+// TestRefusalsLeaveTheReceiverOpen: a receiver that refuses, or asks for patience, is not away.
+func TestRefusalsLeaveTheReceiverOpen(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{http.StatusBadRequest, http.StatusGone, http.StatusTooManyRequests} {
+		url, requests := receiver(t, status(code))
+		w := webhook(t, url)
+		for range 12 {
+			_, err := w.Post(t.Context(), "a1", "greet", []byte(`{}`), time.Now())
+			require.Error(t, err)
+		}
+		require.Len(t, requests(), 12)
+	}
+}
+
+// TestReceiverGetsSoManyAtOnce: no more actions are on their way to a receiver than it was promised.
+func TestReceiverGetsSoManyAtOnce(t *testing.T) {
+	t.Parallel()
+	var now, most atomic.Int64
+	release := make(chan struct{})
+	url, requests := receiver(t, func(http.ResponseWriter, *http.Request) {
+		most.Store(max(most.Load(), now.Add(1)))
+		<-release
+		now.Add(-1)
+	})
+	w, err := activities.NewWebhook("crm", activities.WebhookConfig{URL: url, Secret: secret, AllowPrivate: true, Concurrency: 3})
+	require.NoError(t, err)
+	var group sync.WaitGroup
+	for range 12 {
+		group.Go(func() {
+			_, err := w.Post(t.Context(), "a1", "greet", []byte(`{}`), time.Now())
+			assert.NoError(t, err)
+		})
+	}
+	require.Eventually(t, func() bool { return now.Load() == 3 }, 5*time.Second, time.Millisecond)
+	close(release)
+	group.Wait()
+	require.Len(t, requests(), 12)
+	require.Equal(t, int64(3), most.Load())
 }

@@ -18,6 +18,7 @@ type problemDetail struct {
 	Code      schema.Code `json:"code"`
 	Message   string      `json:"message"`
 	Field     string      `json:"field,omitempty"` // the part of the request at fault; empty where the whole is
+	Index     *int        `json:"index,omitempty"` // the item of a batch at fault
 	RequestID string      `json:"request_id"`
 }
 

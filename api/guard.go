@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ type request struct {
 	id        string
 	route     string // the pattern, never the path: a path holds a raw user id
 	userToken string
+	key       string // the name of the caller's key
 }
 
 type requestKey struct{}
@@ -116,6 +118,9 @@ func secure(header http.Header) {
 // knowsHost keeps web pages from reading a loopback server through a name of their own that resolves to it. An address is no
 // name, so it is let through.
 func (s *Server) knowsHost(hostport string) bool {
+	if s.cfg.Keys != nil {
+		return true // such a page has no key
+	}
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
 		host = h
@@ -129,10 +134,11 @@ func (s *Server) knowsHost(hostport string) bool {
 	})
 }
 
-// straight reports whether the path is what it seems: no empty segments, no `.` or `..`. An escaped dot is a character of an
-// id and stays.
+// straight reports whether the path is what it seems: no empty segments, no `.` or `..`, and one slash at the end at most, which
+// some SDKs write. An escaped dot is a character of an id and stays.
 func straight(escaped string) bool {
-	return strings.HasPrefix(escaped, "/") && path.Clean(escaped) == escaped
+	trimmed := strings.TrimSuffix(escaped, "/")
+	return escaped == "/" || strings.HasPrefix(trimmed, "/") && trimmed != "/" && path.Clean(trimmed) == trimmed
 }
 
 // survive turns a panic into an answer: one broken request must not end the others.
@@ -154,6 +160,12 @@ func (s *Server) logAccess(r *http.Request, known *request, w *recorder, took ti
 	}
 	if known.userToken != "" {
 		attrs = append(attrs, slog.String("user_token", known.userToken))
+	}
+	if known.key != "" {
+		attrs = append(attrs, slog.String("key", known.key))
+	}
+	if retries, err := strconv.ParseUint(r.Header.Get("X-Retry-Count"), 10, 16); err == nil && retries > 0 {
+		attrs = append(attrs, slog.Uint64("retry_count", retries))
 	}
 	level := slog.LevelInfo
 	if known.route == routeLive || known.route == routeReady { // asked every few seconds, and not by people

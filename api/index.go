@@ -23,7 +23,9 @@ const indexPage = `<!doctype html>
 {{with .Links}}<h2>Look inside</h2><table>{{range .}}<tr><td>{{.Name}}</td><td><a href="{{.URL}}">{{.URL}}</a></td></tr>{{end}}</table>{{end}}
 <h2>Ask this server</h2><table>
 <tr><td><code>GET /v1/users/{id}</code></td><td>what a user is right now: segments with reasons, variants, journeys, what comes next. The id is the one your services use, escaped</td></tr>
-{{if .Experiments}}<tr><td><a href="/v1/experiments"><code>GET /v1/experiments</code></a></td><td>where every experiment stands</td></tr>
+<tr><td><code>POST /ofrep/v1/evaluate/flags</code></td><td>the same as flags, for OpenFeature's OFREP providers</td></tr>
+{{if .Tracking}}<tr><td><code>POST /v1/track</code>, <code>/v1/batch</code> …</td><td>events, as the Segment and RudderStack SDKs send them: give them this address</td></tr>
+{{end}}{{if .Experiments}}<tr><td><a href="/v1/experiments"><code>GET /v1/experiments</code></a></td><td>where every experiment stands</td></tr>
 <tr><td><code>GET /v1/experiments/{key}/results</code></td><td>what an experiment has shown so far, with how each number was computed; <code>/experiments/{key}</code> is the same for people</td></tr>
 {{end}}<tr><td><a href="/readyz?verbose"><code>GET /readyz?verbose</code></a></td><td>does everything Onramp needs answer?</td></tr>
 <tr><td><a href="/livez"><code>GET /livez</code></a></td><td>does this process answer?</td></tr>
@@ -44,7 +46,8 @@ func renderIndex(cfg Config) (page []byte, policy string) {
 		Version     string
 		Links       []indexLink
 		Experiments bool
-	}{indexStyle, cfg.Version, links, cfg.Experiments != nil})
+		Tracking    bool
+	}{indexStyle, cfg.Version, links, cfg.Experiments != nil, cfg.Events != nil})
 	if err != nil {
 		panic("render index: " + err.Error()) // the template and its data are both above
 	}

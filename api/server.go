@@ -9,8 +9,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/onramphq/onramp/schema"
 )
@@ -56,6 +60,12 @@ type Config struct {
 	Version string
 	// Experiments reads results. Defaults to none: there are no such routes then.
 	Experiments Experiments
+	// Events is where tracked events go; open it with IntakeOptions. Defaults to none: there are no tracking routes then.
+	Events jetstream.JetStream
+	// Keys know who may ask. Defaults to none: everybody may, and the server listens on loopback alone.
+	Keys *Keyring
+	// Tracked is told what became of tracked events, with one of the verdicts. It must not block. Defaults to nobody.
+	Tracked func(verdict string, events int)
 	// Answered is told of every request: its route as a pattern, the status, and what it took. It is called from several goroutines
 	// and must not block. Defaults to nobody.
 	Answered func(route string, status int, took time.Duration)
@@ -91,6 +101,8 @@ type Server struct {
 	page     []byte
 	pageCSP  string
 	draining atomic.Bool
+	guessers guessers
+	intake   *intake // nil: no tracking
 }
 
 // New returns a Server over the mirror. checks decide with the mirror whether it is ready. Run tells what is wrong with cfg.
@@ -100,43 +112,82 @@ func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Serve
 	if mirror != nil {
 		s.checks = append([]Check{{Name: "profiles", Run: s.mirrorReady}}, checks...)
 	}
+	if cfg.Events != nil {
+		s.intake = newIntake(cfg.Events)
+	}
 	s.page, s.pageCSP = renderIndex(s.cfg)
 	return s
 }
 
 // Handler returns what the server serves, for a test or to mount it elsewhere.
 func (s *Server) Handler() http.Handler {
-	routes := map[string]http.HandlerFunc{routeIndex: s.index, routeLive: s.live, routeReady: s.readiness}
+	mux := http.NewServeMux()
+	read := func(pattern string, handle http.HandlerFunc) { s.route(mux, pattern, readMethods, handle) }
+	read(routeIndex, askPerson(s.reader(s.index)))
+	read(routeLive, s.live)
+	read(routeReady, s.readiness)
 	if s.mirror != nil {
-		routes[routeUser] = s.user
+		read(routeUser, s.reader(s.user))
+		s.route(mux, routeFlag, browserMethods, s.browsers(browserMethods, s.evaluateFlag))
+		s.route(mux, routeFlags, browserMethods, s.browsers(browserMethods, s.evaluateFlags))
 	}
 	if s.cfg.Experiments != nil {
-		routes[routeExperiments], routes[routeResults], routes[routePage] = s.listExperiments, s.experimentResults, s.experimentPage
+		read(routeExperiments, s.reader(s.listExperiments))
+		read(routeResults, s.reader(s.experimentResults))
+		read(routePage, askPerson(s.reader(s.experimentPage)))
 	}
-	mux := http.NewServeMux()
-	for pattern, handle := range routes {
-		mux.HandleFunc(pattern, s.readOnly(pattern, handle))
+	if s.intake != nil {
+		s.routeTracking(mux)
 	}
 	return s.guard(mux)
 }
 
-// readOnly lets GET and HEAD through.
-func (s *Server) readOnly(pattern string, next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+// Methods of routes, as the Allow header has them.
+const (
+	readMethods    = "GET, HEAD"
+	browserReads   = "GET, HEAD, OPTIONS"
+	browserMethods = "POST, OPTIONS"
+)
+
+// routeTracking serves the paths of the SDKs, each with and without a slash at its end.
+func (s *Server) routeTracking(mux *http.ServeMux) {
+	serve := func(pattern, methods string, handle http.HandlerFunc) {
+		for _, end := range []string{"", "/{$}"} {
+			s.routeAs(mux, pattern+end, pattern, methods, s.browsers(methods, handle))
+		}
+	}
+	for pattern, kind := range trackingRoutes() {
+		serve(pattern, browserMethods, s.trackOne(kind))
+	}
+	for pattern, backfill := range batchRoutes() {
+		serve(pattern, browserMethods, s.trackBatch(backfill))
+	}
+	serve(routeSettings, browserReads, s.settings)
+	serve(routeSourceConfig, browserReads, s.sourceConfig)
+}
+
+func (s *Server) route(mux *http.ServeMux, pattern, methods string, next http.HandlerFunc) {
+	s.routeAs(mux, pattern, pattern, methods, next)
+}
+
+// routeAs serves what matches pattern under the name of a route, for the methods named.
+func (s *Server) routeAs(mux *http.ServeMux, pattern, name, methods string, next http.HandlerFunc) {
+	allowed := strings.Split(methods, ", ")
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if pattern == routeIndex && r.URL.Path != routeIndex { // the pattern / also catches what no other pattern does
 			s.refuse(w, r, http.StatusNotFound, problemDetail{Code: schema.CodeNotFound, Message: "there is no such route"})
 			return
 		}
-		requestOf(r).route = pattern
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
+		requestOf(r).route = name
+		if !slices.Contains(allowed, r.Method) || r.Method == http.MethodOptions && r.Header.Get("Origin") == "" {
+			w.Header().Set("Allow", methods)
 			s.refuse(w, r, http.StatusMethodNotAllowed, problemDetail{
-				Code: schema.CodeInvalid, Field: "method", Message: "this route answers GET and HEAD",
+				Code: schema.CodeInvalid, Field: "method", Message: "this route answers " + methods,
 			})
 			return
 		}
 		next(w, r)
-	}
+	})
 }
 
 // Run listens on Config.Addr and then does as Serve. Errors: unavailable where the address cannot be had.
@@ -148,10 +199,23 @@ func (s *Server) Run(ctx context.Context) error {
 	return s.Serve(ctx, listener)
 }
 
+// sheltered refuses to tell what is known of users, and to take events, to a network without asking who is there.
+func (s *Server) sheltered(listener net.Listener) error {
+	if s.cfg.Keys != nil || s.mirror == nil && s.intake == nil {
+		return nil
+	}
+	addr, ok := listener.Addr().(*net.TCPAddr)
+	if ok && addr.IP.IsLoopback() {
+		s.logger.Info("api has no keys: it answers everybody, and listens on loopback alone")
+		return nil
+	}
+	return errors.New("api: without keys it listens on loopback only, such as " + DefaultAddr)
+}
+
 // Serve serves on listener until ctx ends. Then it says on /readyz that it is going, takes no new connection, and waits up
 // to 5 s for the requests in hand. It closes listener. Errors: invalid for a configuration that cannot work.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
-	if err := s.cfg.validate(); err != nil {
+	if err := errors.Join(s.cfg.validate(), s.sheltered(listener)); err != nil {
 		return errors.Join(&schema.Error{Code: schema.CodeInvalid, Message: "configure api", Err: err}, listener.Close())
 	}
 	server := &http.Server{

@@ -23,11 +23,20 @@ type Result struct {
 	Unread       uint64            `json:"unread"`   // events that nothing in the playbook reads
 	Duplicates   uint64            `json:"duplicates"`
 	EventsByName map[string]uint64 `json:"events_by_name"`
+	Broken       []Broken          `json:"broken"` // promises of the tracking plan
 	Segments     []Segment         `json:"segments"`
 	Journeys     []Journey         `json:"journeys"`
 	Actions      []Action          `json:"actions"`
 	Experiments  []Experiment      `json:"experiments"`
 	Timeline     Timeline          `json:"timeline"`
+}
+
+// Broken is a promise of the tracking plan that events do not keep. The engine takes them nonetheless, and does not see what is not as
+// declared.
+type Broken struct {
+	Event  string `json:"event"`
+	What   string `json:"what"` // property total is required and missing, trait seats should be int, not string, …
+	Events uint64 `json:"events"`
 }
 
 // Segment is how many users are in a segment at the end, and how many ever were.
@@ -82,7 +91,7 @@ func result(book *playbook.Playbook, t tally, from, to int64, opts Options) *Res
 	r := &Result{
 		Name: book.Name, Playbook: book.Hash, Live: opts.Live, From: from, Until: opts.Until, LastEvent: to,
 		Users: t.of(users, "", ""), Events: t.of(events, "", ""), Unread: t.of(unread, "", ""), Duplicates: t.of(duplicates, "", ""),
-		EventsByName: t.by(eventsNamed, ""), Segments: []Segment{}, Journeys: []Journey{}, Actions: []Action{}, Experiments: []Experiment{},
+		EventsByName: t.by(eventsNamed, ""), Broken: t.broken(), Segments: []Segment{}, Journeys: []Journey{}, Actions: []Action{}, Experiments: []Experiment{},
 	}
 	for i := range book.Segments {
 		name := book.Segments[i].Key
@@ -126,6 +135,20 @@ func journeyOf(j *playbook.Journey, t tally) Journey {
 		out.Funnel = append(out.Funnel, Step{step, t.of(reached, j.Key, step)})
 	}
 	return out
+}
+
+// broken is in order of event, the most frequent first.
+func (t tally) broken() []Broken {
+	list := []Broken{}
+	for k, n := range t {
+		if k.figure == broken {
+			list = append(list, Broken{k.a, k.b, uint64(n)}) //nolint:gosec // counts are never negative
+		}
+	}
+	slices.SortFunc(list, func(a, b Broken) int {
+		return cmp.Or(cmp.Compare(a.Event, b.Event), cmp.Compare(b.Events, a.Events), cmp.Compare(a.What, b.What))
+	})
+	return list
 }
 
 func (t tally) of(f figure, a, b string) uint64 { return uint64(t[key{f, a, b, 0}]) } //nolint:gosec // counts are never negative

@@ -151,7 +151,7 @@ func (s *share) user(u *User) error {
 	s.to = max(s.to, events[len(events)-1].OccurredAt)
 	prints := make([]tally, len(s.books))
 	for i, book := range s.books {
-		p := newFootprint(s.opts.From)
+		p := newFootprint(book.Plan, s.opts.From)
 		life := NewLife(u.Token, book, p.moment)
 		if err := live(life, events, s.opts.Until); err != nil {
 			return err

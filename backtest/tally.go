@@ -3,6 +3,7 @@ package backtest
 import (
 	"github.com/onramphq/onramp/journey"
 	"github.com/onramphq/onramp/schema"
+	"github.com/onramphq/onramp/segment"
 )
 
 // figure names what is counted.
@@ -14,6 +15,7 @@ const (
 	unread
 	duplicates
 	eventsNamed  // by event name
+	broken       // by event name and what is not as the tracking plan promises
 	members      // by segment: now
 	ever         // by segment: users who were ever in
 	membersDelta // by segment and hour: came minus went
@@ -60,6 +62,7 @@ func hourOf(at int64) int64 {
 // footprint is what one user's life leaves behind.
 type footprint struct {
 	tally tally
+	plan  segment.Plan
 
 	from      int64
 	counted   map[string]bool     // enrollments that began since from
@@ -68,8 +71,8 @@ type footprint struct {
 
 type exposure struct{ variant, journey string }
 
-func newFootprint(from int64) *footprint {
-	return &footprint{tally: make(tally), from: from, counted: make(map[string]bool), exposures: make(map[string]exposure)}
+func newFootprint(plan segment.Plan, from int64) *footprint {
+	return &footprint{tally: make(tally), plan: plan, from: from, counted: make(map[string]bool), exposures: make(map[string]exposure)}
 }
 
 func (p *footprint) count(f figure, a, b string, at int64) { p.tally[key{f, a, b, at}]++ }
@@ -88,9 +91,30 @@ func (p *footprint) moment(m Moment) {
 		if m.Duplicate {
 			p.count(duplicates, "", "", 0)
 		}
+		p.promises(m.Event)
 	}
 	for i := range m.Outcomes {
 		p.outcome(&m.Outcomes[i])
+	}
+}
+
+// promises counts what is missing or of another type than the tracking plan says. What it does not name at all is nobody's fault: services
+// send more than a playbook reads.
+func (p *footprint) promises(e *schema.UserEvent) {
+	properties, err := schema.DecodeProperties(e.Properties)
+	if err != nil {
+		return // refused long before
+	}
+	traits, err := schema.DecodeProperties(e.Traits)
+	if err != nil {
+		return
+	}
+	for _, v := range p.plan.Violations(e.EventName, properties, traits) {
+		switch v.Kind {
+		case segment.MissingProperty, segment.MistypedProperty, segment.MistypedTrait:
+			p.count(broken, e.EventName, v.String(), 0)
+		case segment.UndeclaredEvent, segment.UndeclaredProperty, segment.UndeclaredTrait:
+		}
 	}
 }
 

@@ -10,6 +10,10 @@ import (
 type Config struct {
 	// Page is the most messages taken up together. Defaults to 1,000.
 	Page int
+	// InHand is the most messages taken over from the stream and not settled. While Temporal is behind, the events of a user gather
+	// there and share one signal: the more users at once, the more there must be room for. Events are small, but each may have 256 KiB.
+	// Defaults to 10,000.
+	InHand int
 	// Batch is the most events of one user in one signal. Defaults to 200.
 	Batch int
 	// BatchBytes bounds one signal likewise. Defaults to 256 KiB.
@@ -47,7 +51,7 @@ func (c Config) withDefaults() Config {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&c.Page, 1000}, {&c.Batch, 200}, {&c.BatchBytes, 256 << 10}, {&c.Concurrency, 32}, {&c.MaxDeliver, 10}} {
+	}{{&c.Page, 1000}, {&c.InHand, max(10_000, c.Page)}, {&c.Batch, 200}, {&c.BatchBytes, 256 << 10}, {&c.Concurrency, 32}, {&c.MaxDeliver, 10}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -66,6 +70,7 @@ func (c Config) validate() error {
 		}
 	}
 	bound("page", c.Page, 1, 10_000)
+	bound("in hand", c.InHand, c.Page, 1_000_000)
 	bound("batch", c.Batch, 1, 500) // below journey.SeenCapacity: a batch that is sent again must be recognized whole
 	bound("batch bytes", c.BatchBytes, 1<<10, 1<<20)
 	bound("concurrency", c.Concurrency, 1, 1024)

@@ -133,7 +133,7 @@ func (i *Ingest) session(ctx context.Context) error {
 		return &schema.Error{Code: schema.CodeUnavailable, Message: "read " + schema.EventsStream, Err: err}
 	}
 	i.held.reset()
-	messages := make(chan jetstream.Msg, i.maxInHand()) // all the server hands out at once: pump never waits here
+	messages := make(chan jetstream.Msg, i.cfg.InHand) // all the server hands out at once: pump never waits here
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		i.renew(ctx)
@@ -171,7 +171,7 @@ func (i *Ingest) session(ctx context.Context) error {
 func (i *Ingest) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	cfg := jetstream.ConsumerConfig{
 		Durable: schema.IngestConsumer, Description: "events to workflows", AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: i.cfg.AckWait, MaxDeliver: -1, MaxAckPending: i.maxInHand(), DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckWait: i.cfg.AckWait, MaxDeliver: -1, MaxAckPending: i.cfg.InHand, DeliverPolicy: jetstream.DeliverAllPolicy,
 	}
 	i.stuck = stuck{}
 	old, err := i.js.Consumer(ctx, schema.EventsStream, schema.IngestConsumer)
@@ -231,12 +231,9 @@ func (s stuck) attempts(meta *jetstream.MsgMetadata) uint64 {
 	return meta.NumDelivered
 }
 
-// maxInHand is how many messages the server hands out before it waits for acknowledgments.
-func (i *Ingest) maxInHand() int { return 4 * i.cfg.Page }
-
 // pump takes messages over as they come. What is in hand already is not taken again: a second delivery would stand behind
 // newer events of its user. delivered is how many deliveries the server has counted so far: it counts on by one, and back only where
-// it lost its memory and delivers again what came before.
+// it lost its memory and delivers again what came before. It never waits: what the client library cannot hand over it drops.
 func (i *Ingest) pump(iterator jetstream.MessagesContext, messages chan<- jetstream.Msg, delivered uint64) error {
 	for {
 		message, err := iterator.Next()

@@ -146,7 +146,7 @@ func (a *analysis) phases(ctx context.Context) error {
 	sql := a.exposed.phases()
 	a.asked("phases", sql)
 	var early int64
-	err := a.each(ctx, sql, func(rows driver.Rows) error {
+	err := a.each(ctx, sql+"\n"+a.settings(), func(rows driver.Rows) error {
 		var p experiment.Phase
 		var weights string
 		var hash, users, clock int64
@@ -237,7 +237,7 @@ func (a *analysis) strangers(ctx context.Context) (list []string, err error) {
 func (a *analysis) exclusions(ctx context.Context) error {
 	sql := a.exposed.exclusions(a.variants())
 	a.asked("excluded", sql)
-	return a.each(ctx, sql, func(rows driver.Rows) error {
+	return a.each(ctx, sql+"\n"+a.settings(), func(rows driver.Rows) error {
 		var e experiment.Exclusion
 		var users uint64
 		if err := rows.Scan(&e.Reason, &users, &e.Sample); err != nil {

@@ -26,8 +26,8 @@ func (x exposedSQL) rows() string {
         argMin(early_row, moment) AS early,
         argMin(share, moment) AS coverage,
         argMin(is_forced, moment) AS forced,
-        uniqExact(v) > 1 AS mixed,
-        uniqExact(setting) > 1 AS moved
+        min(v) != max(v) AS mixed,
+        min(setting) != max(setting) AS moved
     FROM
     (
         SELECT

@@ -18,11 +18,11 @@ import (
 
 // carrier takes the messages of one consumer to ClickHouse, a batch at a time and in order:
 //
-//	reader ──▶ inbox ──▶ take ─▶ decode ─▶ insert ─▶ ack ─▶ take …
-//	             ▲                           │ away: again, later, for ever
-//	         heartbeats                      │ a row is at fault: halve the batch until it stands alone, write it off
+//	reader ──▶ inbox ──▶ take ─▶ insert ─▶ ack ─▶ take …
+//	            ▲  ▲               │ away: again, later, for ever
+//	  heartbeats   decode          │ a row is at fault: halve the batch until it stands alone, write it off
 //
-// R is the row it makes of a message.
+// Rows are made while the batch before them is being stored. R is the row it makes of a message.
 type carrier[R any] struct {
 	js           jetstream.JetStream
 	cfg          SinkConfig
@@ -30,16 +30,9 @@ type carrier[R any] struct {
 	stream, name string
 	decode       func(delivery) (R, error)
 	insert       func(ctx context.Context, token string, rows []R) error
-	inbox        *inbox
+	inbox        *inbox[R]
 
 	rows, batches, skipped, refused, retries, waiting atomic.Uint64
-}
-
-// entry is a message and its row.
-type entry[R any] struct {
-	delivery
-
-	row R
 }
 
 func newCarrier[R any](
@@ -47,7 +40,7 @@ func newCarrier[R any](
 	decode func(delivery) (R, error), insert func(context.Context, string, []R) error,
 ) *carrier[R] {
 	return &carrier[R]{
-		js: js, cfg: cfg, stream: stream, name: name, decode: decode, insert: insert, inbox: newInbox(cfg.MaxBytes),
+		js: js, cfg: cfg, stream: stream, name: name, decode: decode, insert: insert, inbox: newInbox[R](cfg.MaxBytes),
 		log: cfg.Logger.With(slog.String("stream", stream), slog.String("consumer", name)),
 	}
 }
@@ -71,6 +64,7 @@ func (c *carrier[R]) run(ctx, work context.Context) error {
 		failed = c.read(reading)
 	})
 	helpers.Go(func() { c.heartbeat(reading) })
+	helpers.Go(func() { c.inbox.decode(reading, c.decode) })
 	for reading.Err() == nil {
 		if err := c.next(reading, work); err != nil {
 			stop()
@@ -93,25 +87,25 @@ func (c *carrier[R]) next(ctx, work context.Context) error {
 	if err := c.carry(work, batch); err != nil {
 		return err
 	}
-	for _, d := range batch {
-		_ = d.msg.Ack() //nolint:errcheck // a lost acknowledgement brings the message again, and its row is counted once
+	for i := range batch {
+		_ = batch[i].msg.Ack() //nolint:errcheck // a lost acknowledgement brings the message again, and its row is counted once
 	}
 	c.inbox.settle(len(batch))
 	return nil
 }
 
 // carry stores the rows of a batch, or writes them off. It returns an error only when ctx ends.
-func (c *carrier[R]) carry(ctx context.Context, batch []delivery) error {
+func (c *carrier[R]) carry(ctx context.Context, batch []entry[R]) error {
 	entries := make([]entry[R], 0, len(batch))
-	for _, d := range batch {
-		row, err := c.decode(d)
+	for i := range batch {
+		e := &batch[i]
 		switch {
-		case err == nil:
-			entries = append(entries, entry[R]{d, row})
-		case isRejection(err): // ingest writes it to the dead letters, with this very reason
+		case e.refused == nil:
+			entries = append(entries, *e)
+		case isRejection(e.refused): // ingest writes it to the dead letters, with this very reason
 			c.skipped.Add(1)
 		default:
-			if err := c.writeOff(ctx, d, schema.Clean(err.Error())); err != nil {
+			if err := c.writeOff(ctx, e.delivery, schema.Clean(e.refused.Error())); err != nil {
 				return err
 			}
 		}

@@ -2,6 +2,7 @@ package outcome
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,21 +17,31 @@ type delivery struct {
 	attempt  uint64    // how often it has been delivered, this time included
 }
 
+// entry is a message and the row that was made of it, or why none could be made.
+type entry[R any] struct {
+	delivery
+
+	row     R
+	refused error
+}
+
 // inbox holds what one consumer was handed and has not settled, oldest first. The reader fills it so eagerly that nearly
 // nothing waits in the client library, where no heartbeat could reach it: what is held is kept alive, so an outage of
 // ClickHouse causes neither redelivery nor reordering. It is bounded by the consumer's MaxAckPending, which the server
-// enforces, and by bytes, which put does. One reader, one writer, any number of others for each and len.
-type inbox struct {
+// enforces, and by bytes, which put does. One reader, one decoder, one writer, any number of others for all and len.
+type inbox[R any] struct {
 	mu       sync.Mutex
-	held     []delivery
+	held     []entry[R]
+	decoded  int // so many of held, from the front, have their row
 	bytes    int
 	maxBytes int
 	arrived  chan struct{} // one token: something was put
+	ready    chan struct{} // one token: something was decoded
 	left     chan struct{} // one token: something was settled
 }
 
-func newInbox(maxBytes int) *inbox {
-	return &inbox{maxBytes: maxBytes, arrived: make(chan struct{}, 1), left: make(chan struct{}, 1)}
+func newInbox[R any](maxBytes int) *inbox[R] {
+	return &inbox[R]{maxBytes: maxBytes, arrived: make(chan struct{}, 1), ready: make(chan struct{}, 1), left: make(chan struct{}, 1)}
 }
 
 func signal(c chan struct{}) {
@@ -40,12 +51,12 @@ func signal(c chan struct{}) {
 	}
 }
 
-// put adds a delivery. It waits while the inbox is full, and no longer than ctx.
-func (in *inbox) put(ctx context.Context, d delivery) {
+// put adds a message. It waits while the inbox is full, and no longer than ctx.
+func (in *inbox[R]) put(ctx context.Context, d delivery) {
 	for {
 		in.mu.Lock()
 		if in.bytes < in.maxBytes || ctx.Err() != nil {
-			in.held = append(in.held, d)
+			in.held = append(in.held, entry[R]{delivery: d})
 			in.bytes += size(d)
 			in.mu.Unlock()
 			signal(in.arrived)
@@ -59,15 +70,43 @@ func (in *inbox) put(ctx context.Context, d delivery) {
 	}
 }
 
-// take waits for the next batch: up to maxRows deliveries, or what has come in maxWait after the first of them was seen.
+// decodeChunk is how many messages are decoded between two looks at the lock.
+const decodeChunk = 256
+
+// decode makes the rows of what waits, oldest first, until ctx ends: while one batch is being stored, the next is made ready.
+func (in *inbox[R]) decode(ctx context.Context, rowOf func(delivery) (R, error)) {
+	for {
+		in.mu.Lock()
+		chunk := slices.Clone(in.held[in.decoded:min(len(in.held), in.decoded+decodeChunk)])
+		in.mu.Unlock()
+		if len(chunk) == 0 {
+			select {
+			case <-in.arrived:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		for i := range chunk {
+			chunk[i].row, chunk[i].refused = rowOf(chunk[i].delivery)
+		}
+		in.mu.Lock()
+		copy(in.held[in.decoded:], chunk) // what was settled meanwhile came off the front of both
+		in.decoded += len(chunk)
+		in.mu.Unlock()
+		signal(in.ready)
+	}
+}
+
+// take waits for the next batch: up to maxRows entries, or what has come in maxWait after the first of them was seen.
 // The batch stays in the inbox until settle. Once ctx ends it returns what there is, perhaps nothing.
-func (in *inbox) take(ctx context.Context, maxRows int, maxWait time.Duration) []delivery {
+func (in *inbox[R]) take(ctx context.Context, maxRows int, maxWait time.Duration) []entry[R] {
 	var due <-chan time.Time
 	for {
 		in.mu.Lock()
-		n := len(in.held)
+		n := in.decoded
 		batch := in.held[:min(n, maxRows):min(n, maxRows)]
-		full := n >= maxRows || in.bytes >= in.maxBytes
+		full := n >= maxRows || (in.bytes >= in.maxBytes && n == len(in.held))
 		in.mu.Unlock()
 		if full || ctx.Err() != nil {
 			return batch
@@ -78,7 +117,7 @@ func (in *inbox) take(ctx context.Context, maxRows int, maxWait time.Duration) [
 			due = timer.C
 		}
 		select {
-		case <-in.arrived:
+		case <-in.ready:
 		case <-due:
 			return in.first(maxRows)
 		case <-ctx.Done():
@@ -86,37 +125,38 @@ func (in *inbox) take(ctx context.Context, maxRows int, maxWait time.Duration) [
 	}
 }
 
-func (in *inbox) first(n int) []delivery {
+func (in *inbox[R]) first(n int) []entry[R] {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	n = min(n, len(in.held))
+	n = min(n, in.decoded)
 	return in.held[:n:n]
 }
 
 // settle forgets the first n deliveries.
-func (in *inbox) settle(n int) {
+func (in *inbox[R]) settle(n int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for _, d := range in.held[:n] {
-		in.bytes -= size(d)
+	for i := range in.held[:n] {
+		in.bytes -= size(in.held[i].delivery)
 	}
+	in.decoded = max(0, in.decoded-n)
 	clear(in.held[:n]) // so that the payloads can be collected
 	in.held = in.held[n:]
 	signal(in.left)
 }
 
-// all returns a copy of what is held.
-func (in *inbox) all() []delivery {
+// all returns the messages of what is held.
+func (in *inbox[R]) all() []delivery {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return append([]delivery(nil), in.held...)
+	return pick(in.held, func(e entry[R]) delivery { return e.delivery })
 }
 
-func (in *inbox) len() int {
+func (in *inbox[R]) len() int {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return len(in.held)
 }
 
-// size is what a delivery holds in memory, about.
-func size(d delivery) int { return len(d.msg.Data()) + 256 }
+// size is what a message and its row hold in memory, about.
+func size(d delivery) int { return 2*len(d.msg.Data()) + 512 }

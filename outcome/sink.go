@@ -27,7 +27,7 @@ func NewSink(js jetstream.JetStream, store *Store, cfg SinkConfig) *Sink {
 	return &Sink{
 		js: js, cfg: cfg,
 		archive: newCarrier(js, cfg, schema.EventsStream, schema.ArchiveConsumer,
-			func(d delivery) (eventRow, error) { return decodeEvent(cfg.WorkspaceKey, d) }, store.insertEvents),
+			newEventDecoder(cfg.WorkspaceKey).decode, store.insertEvents),
 		outcomes:    newCarrier(js, cfg, schema.OutcomesStream, schema.OutcomesConsumer, decodeOutcome, store.insertOutcomes),
 		deadLetters: newCarrier(js, cfg, schema.DeadLettersStream, schema.DeadLettersConsumer, decodeDeadLetter, store.insertDeadLetters),
 	}

@@ -24,47 +24,12 @@ func DecodeEvent(raw []byte) (*Event, error) {
 	if !utf8.Valid(raw) {
 		return nil, reject(ReasonInvalidUTF8, "", "the message is not valid UTF-8")
 	}
-	dec := jsontext.NewDecoder(bytes.NewReader(raw))
-	if dec.PeekKind() != '{' {
-		if _, err := dec.ReadValue(); err != nil {
-			return nil, syntaxRejection(err, dec.InputOffset())
-		}
-		return nil, reject(ReasonNotAnObject, "", "an event is a JSON object")
-	}
-	event, err := readEvent(dec)
-	if err != nil {
+	var event Event
+	if err := readMembers(raw, event.set); err != nil {
 		return nil, err
-	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, reject(ReasonTrailingData, "", "something follows the event at byte %d", dec.InputOffset())
 	}
 	if err := event.check(); err != nil {
 		return nil, err
-	}
-	return event, nil
-}
-
-func readEvent(dec *jsontext.Decoder) (*Event, error) {
-	var event Event
-	if _, err := dec.ReadToken(); err != nil { // the opening brace
-		return nil, syntaxRejection(err, dec.InputOffset())
-	}
-	for dec.PeekKind() != '}' {
-		name, err := dec.ReadToken()
-		if err != nil {
-			return nil, syntaxRejection(err, dec.InputOffset())
-		}
-		field := name.String()
-		value, err := dec.ReadValue()
-		if err != nil {
-			return nil, syntaxRejection(err, dec.InputOffset())
-		}
-		if err := event.set(field, value); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := dec.ReadToken(); err != nil { // the closing brace
-		return nil, syntaxRejection(err, dec.InputOffset())
 	}
 	return &event, nil
 }
@@ -183,7 +148,8 @@ func readObject(dst *json.RawMessage, field string, value jsontext.Value) error 
 
 // checkTree bounds depth, keys, strings and numbers of a value that is known to be well-formed.
 func checkTree(field string, value jsontext.Value) error {
-	dec := jsontext.NewDecoder(bytes.NewReader(value))
+	dec := borrowDecoder(value)
+	defer returnDecoder(dec)
 	for {
 		token, err := dec.ReadToken()
 		if errors.Is(err, io.EOF) {

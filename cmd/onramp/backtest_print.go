@@ -61,12 +61,24 @@ func writeBacktest(w io.Writer, c *backtest.Comparison, color bool) error {
 	}
 	var b strings.Builder
 	p := paint(color)
+	writeBroken(&b, p, c.New)
 	writeArms(&b, p, c.New)
 	if c.Old != nil {
 		writeChanges(&b, p, c)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeBroken says which events are not as the tracking plan promises.
+func writeBroken(b *strings.Builder, p paint, r *backtest.Result) {
+	if len(r.Broken) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%s\n  %s\n", p.bold("TRACKING PLAN"), p.dim("taken nonetheless, but no rule sees what is not as declared"))
+	for _, broken := range r.Broken {
+		fmt.Fprintf(b, "  %-26s %10s events: %s\n", broken.Event, digits(broken.Events), p.yellow(broken.What))
+	}
 }
 
 // writeArms says who met which variant. Nobody in the log was sent what the playbook would have sent, so there is no lift to tell.

@@ -146,3 +146,34 @@ func TestMarkdown(t *testing.T) {
 	}, "\n"), markdown(page, false))
 	require.Contains(t, markdown(page, true), "\x1b[1min\x1b[0m")
 }
+
+// TestBacktestTellsBrokenPromises: whose events are not as the tracking plan says is told before anybody wonders why a rule is false.
+func TestBacktestTellsBrokenPromises(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	book, log := filepath.Join(dir, "playbook.yaml"), filepath.Join(dir, "log.jsonl")
+	require.NoError(t, os.WriteFile(book, []byte(`name: shop
+traits: {seats: int}
+events:
+  order: {properties: {order_id: string, total: {type: number, required: true}}}
+segments:
+  buyer: {when: 'did("order")'}
+`), 0o600))
+	require.NoError(t, os.WriteFile(log, []byte(strings.Join([]string{
+		`{"who":"ann","what":"order","at":"2026-03-02T10:00:00Z","order_id":"a1","total":3,"more":1}`,
+		`{"who":"ann","what":"order","at":"2026-03-02T11:00:00Z","order_id":7}`,
+		`{"who":"bob","what":"order","at":"2026-03-02T11:00:00Z","order_id":8,"seats":"many"}`,
+		`{"who":"bob","what":"other","at":"2026-03-02T11:00:00Z"}`,
+	}, "\n")), 0o600))
+	args := []string{"backtest", book, "--events", log, "--user", "who", "--event", "what", "--time", "at", "--traits", "seats", "--properties", "*", "--until", "2026-03-20"}
+	got := onramp(t.Context(), append(args, "--json")...)
+	require.Equal(t, exitDone, got.code, got.err)
+	var r backtest.Result
+	require.NoError(t, json.Unmarshal([]byte(got.out), &r))
+	require.Equal(t, []backtest.Broken{
+		{Event: "order", What: "property order_id should be string, not whole number", Events: 2},
+		{Event: "order", What: "property total is required and missing", Events: 2},
+		{Event: "order", What: "trait seats should be int, not string", Events: 1},
+	}, r.Broken)
+	require.Contains(t, onramp(t.Context(), args...).out, "property total is required and missing")
+}

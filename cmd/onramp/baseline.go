@@ -11,7 +11,6 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/onramphq/onramp/outcome"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -28,9 +27,12 @@ func countSignals(ctx workflow.Context, want int) error {
 }
 
 // rawSignals sends one signal an event, 32 at a time, as a service would that spoke to Temporal itself, and waits until the
-// workflows have taken all.
-func rawSignals(ctx context.Context, l *local, users, prepare, each int) (measured, error) {
-	w := sdkworker.New(l.temporal, baselineQueue, sdkworker.Options{MaxConcurrentWorkflowTaskPollers: 4})
+// workflows have taken all. writes is nil where Temporal's cannot be counted.
+func rawSignals(ctx context.Context, temporal client.Client, writes func() int64, users, prepare, each int) (measured, error) {
+	if writes == nil {
+		writes = func() int64 { return 0 }
+	}
+	w := sdkworker.New(temporal, baselineQueue, sdkworker.Options{MaxConcurrentWorkflowTaskPollers: 4})
 	w.RegisterWorkflow(countSignals)
 	if err := w.Start(); err != nil {
 		return measured{}, fmt.Errorf("start baseline worker: %w", err)
@@ -45,7 +47,7 @@ func rawSignals(ctx context.Context, l *local, users, prepare, each int) (measur
 				group.Go(func() error {
 					id := fmt.Sprintf("%s-%d", label, u)
 					event := schema.UserEvent{EventID: fmt.Sprintf("%s-%d", id, first+k), EventName: "signed_up", Sequence: 1, OccurredAt: 1, ReceivedAt: 1}
-					_, err := l.temporal.SignalWithStartWorkflow(ctx, id, schema.EventsReceived.Name, schema.EventBatch{Events: []schema.UserEvent{event}},
+					_, err := temporal.SignalWithStartWorkflow(ctx, id, schema.EventsReceived.Name, schema.EventBatch{Events: []schema.UserEvent{event}},
 						client.StartWorkflowOptions{ID: id, TaskQueue: baselineQueue, WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING},
 						countSignals, prepare+each)
 					return err
@@ -57,75 +59,19 @@ func rawSignals(ctx context.Context, l *local, users, prepare, each int) (measur
 	if err := send(0, prepare); err != nil {
 		return measured{}, fmt.Errorf("send baseline signals: %w", err)
 	}
-	before := l.writes()
-	start := time.Now()
+	before := writes()
+	start, cpu := time.Now(), cpuTime()
 	if err := send(prepare, each); err != nil {
 		return measured{}, fmt.Errorf("send baseline signals: %w", err)
 	}
 	for u := range users {
-		if err := l.temporal.GetWorkflow(ctx, fmt.Sprintf("%s-%d", label, u), "").Get(ctx, nil); err != nil {
+		if err := temporal.GetWorkflow(ctx, fmt.Sprintf("%s-%d", label, u), "").Get(ctx, nil); err != nil {
 			return measured{}, fmt.Errorf("wait for baseline workflow: %w", err)
 		}
 	}
 	events := float64(users * each)
-	return measured{events / time.Since(start).Seconds(), float64(l.writes()-before) / events}, nil
-}
-
-// archiveRows is how many events the archive is measured with.
-const archiveRows = 60_000
-
-// archiveRate publishes events that no rule reads and waits for their rows; the baseline inserts the same rows with
-// clickhouse-go alone, in batches of the same size.
-func archiveRate(ctx context.Context, l *local) (benchResult, error) {
-	start := time.Now()
-	for n := range archiveRows {
-		if err := publishEvent(l.js, benchSource, schema.Event{EventID: fmt.Sprint("archive-", n), EventName: "page_seen", UserID: fmt.Sprint("archive-", n%1000)}); err != nil {
-			return benchResult{}, err
-		}
-	}
-	for {
-		var rows uint64
-		if err := l.store.Conn().QueryRow(ctx, `SELECT count() FROM events WHERE event_name = 'page_seen'`).Scan(&rows); err != nil {
-			return benchResult{}, fmt.Errorf("count archived rows: %w", err)
-		}
-		if rows >= archiveRows {
-			break
-		}
-		if err := waitUntil(ctx, time.Now().Add(20*time.Millisecond)); err != nil {
-			return benchResult{}, err
-		}
-	}
-	archived := time.Since(start).Seconds()
-	start = time.Now()
-	if err := bareInsert(ctx, l.store); err != nil {
-		return benchResult{}, err
-	}
-	bare := time.Since(start).Seconds()
-	return benchResult{
-		Name: "archive, rows", PerSecond: archiveRows / archived, Baseline: archiveRows / bare, Ratio: bare / archived,
-		BaselineMeaning: "clickhouse-go inserting the same rows in batches of 20,000, with no stream before it",
+	return measured{
+		perSecond: events / time.Since(start).Seconds(), writes: float64(writes()-before) / events,
+		cpu: float64((cpuTime() - cpu).Microseconds()) / events,
 	}, nil
-}
-
-func bareInsert(ctx context.Context, store *outcome.Store) error {
-	if err := store.Conn().Exec(ctx, `CREATE TABLE bench_events AS events`); err != nil {
-		return fmt.Errorf("create baseline table: %w", err)
-	}
-	for first := 0; first < archiveRows; first += 20_000 {
-		batch, err := store.Conn().PrepareBatch(ctx, `INSERT INTO bench_events (event_id, event_name, user_token, occurred_at, received_at, sequence, lateness)`)
-		if err != nil {
-			return fmt.Errorf("prepare baseline batch: %w", err)
-		}
-		defer batch.Close() //nolint:errcheck // a batch that was sent is closed already
-		for n := first; n < first+20_000; n++ {
-			user := fmt.Sprint("archive-", n%1000)
-			if err := batch.Append(fmt.Sprint("archive-", n), "page_seen", user, time.Now(), time.Now(), uint64(n), "on_time"); err != nil {
-				return fmt.Errorf("fill baseline batch: %w", err)
-			}
-		}
-		if err := batch.Send(); err != nil {
-			return fmt.Errorf("insert baseline batch: %w", err)
-		}
-	}
-	return nil
 }

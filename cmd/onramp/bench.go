@@ -105,7 +105,7 @@ func (c *benchCommand) measure(ctx context.Context, l *local, io stdio) (*benchR
 		{"warm users, 20 events each", 1, 20, "one SDK signal per event to a running workflow that only counts"},
 	} {
 		say(io.err, "measuring: %s …\n", m.name)
-		base, err := rawSignals(ctx, l, c.Users, m.prepare, m.each)
+		base, err := rawSignals(ctx, l.temporal, l.writes, c.Users, m.prepare, m.each)
 		if err != nil {
 			return nil, err
 		}
@@ -118,21 +118,42 @@ func (c *benchCommand) measure(ctx context.Context, l *local, io stdio) (*benchR
 			WritesPerEvent: path.writes, BaselineWrites: base.writes, BaselineMeaning: m.baseline,
 		})
 	}
+	say(io.err, "measuring: update-with-start …\n")
+	handover, err := c.handover(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	report.Results = append(report.Results, handover)
 	say(io.err, "measuring: latency …\n")
 	if report.LatencyMS, err = lightLoad(ctx, l, watch); err != nil {
 		return nil, err
 	}
-	say(io.err, "measuring: archive …\n")
-	archive, err := archiveRate(ctx, l)
-	if err != nil {
-		return nil, err
-	}
-	report.Results = append(report.Results, archive)
 	return report, nil
 }
 
-// measured is a rate and what it cost.
-type measured struct{ perSecond, writes float64 }
+// measured is a rate and what it cost: what Temporal wrote, and microseconds of processor, an event.
+type measured struct{ perSecond, writes, cpu float64 }
+
+// handover compares the two ways to hand a batch to a workflow, in turn; medians count.
+func (c *benchCommand) handover(ctx context.Context, l *local) (benchResult, error) {
+	var rates, writes [2][]float64
+	var ratios []float64
+	for range 3 {
+		for way, byUpdate := range []bool{false, true} {
+			m, err := transport(ctx, l.temporal, l.writes, c.Users, byUpdate)
+			if err != nil {
+				return benchResult{}, err
+			}
+			rates[way], writes[way] = append(rates[way], m.perSecond), append(writes[way], m.writes)
+		}
+		ratios = append(ratios, rates[1][len(rates[1])-1]/rates[0][len(rates[0])-1])
+	}
+	return benchResult{
+		Name: "batches of 20 by update-with-start", PerSecond: median(rates[1]), Baseline: median(rates[0]), Ratio: median(ratios),
+		WritesPerEvent: median(writes[1]), BaselineWrites: median(writes[0]),
+		BaselineMeaning: "the same batches by signal-with-start, to the same workflow that only counts",
+	}, nil
+}
 
 // path publishes each user's events and waits until every user's profile includes the last of them.
 func (c *benchCommand) path(ctx context.Context, l *local, watch *profileWatch, label string, prepare, each int) (measured, error) {
@@ -151,7 +172,7 @@ func (c *benchCommand) path(ctx context.Context, l *local, watch *profileWatch, 
 		return measured{}, err
 	}
 	events := float64(c.Users * each)
-	return measured{events / time.Since(start).Seconds(), float64(l.writes()-before) / events}, nil
+	return measured{perSecond: events / time.Since(start).Seconds(), writes: float64(l.writes()-before) / events}, nil
 }
 
 // benchRound sends n events of each user, numbered from first. The last of them always has an outcome, and so a profile: the

@@ -158,7 +158,7 @@ func (j *judged) names() []string {
 }
 
 // innocent brings the rig to rest, judges it, and wants nothing found.
-func (r *rig) innocent(l *load) *judged {
+func (r *rig) innocent(l *traffic) *judged {
 	r.t.Helper()
 	took := r.settle()
 	j := r.judge(l)
@@ -178,7 +178,7 @@ func (r *rig) innocent(l *load) *judged {
 
 // judge asks onramp verify, and holds the rest against what the load and the receiver know, without any code of the engine but its
 // wire types.
-func (r *rig) judge(l *load) *judged {
+func (r *rig) judge(l *traffic) *judged {
 	r.t.Helper()
 	j := &judged{verdict: r.verify()}
 	r.judgeArchive(j, l)
@@ -190,13 +190,13 @@ func (r *rig) judge(l *load) *judged {
 
 // judgeArchive: A1 what was acknowledged is there, A2 once, A3 nothing else is, A4 with its first body, A7 what is no event is a dead
 // letter with its reason.
-func (r *rig) judgeArchive(j *judged, l *load) {
+func (r *rig) judgeArchive(j *judged, l *traffic) {
 	r.t.Helper()
 	ctx, store := r.t.Context(), r.store()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known := func(id string) bool {
-		return strings.HasPrefix(id, "canary-") || slices.ContainsFunc(r.loads, func(l *load) bool { return l.events[id] != nil })
+		return strings.HasPrefix(id, "canary-") || slices.ContainsFunc(r.loads, func(l *traffic) bool { return l.events[id] != nil })
 	}
 	stored := map[string]string{}
 	rows, err := store.Conn().Query(ctx, `SELECT event_id, properties, count() FROM events_unique GROUP BY event_id, properties`)

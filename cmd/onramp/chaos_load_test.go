@@ -32,9 +32,9 @@ type sent struct {
 	others int  // other bodies that were published under the same id later
 }
 
-// load publishes events as services would, and notes what became of each: acknowledged, or of unknown fate. It keeps on with what it
+// traffic publishes events as services would, and notes what became of each: acknowledged, or of unknown fate. It keeps on with what it
 // got no answer for, under the same id, as a service with an outbox does.
-type load struct {
+type traffic struct {
 	r     *rig
 	cfg   loadConfig
 	stop  context.CancelFunc
@@ -61,7 +61,7 @@ const (
 )
 
 // publishing starts a load. What it publishes follows from the rig's seed.
-func (r *rig) publishing(cfg loadConfig) *load {
+func (r *rig) publishing(cfg loadConfig) *traffic {
 	if cfg.users == 0 {
 		cfg.users = 60
 	}
@@ -69,7 +69,7 @@ func (r *rig) publishing(cfg loadConfig) *load {
 		cfg.rate = 90
 	}
 	ctx, stop := context.WithCancel(r.t.Context())
-	l := &load{r: r, cfg: cfg, stop: stop, events: make(map[string]*sent), bad: make(map[uint64]schema.Reason), first: time.Now()}
+	l := &traffic{r: r, cfg: cfg, stop: stop, events: make(map[string]*sent), bad: make(map[uint64]schema.Reason), first: time.Now()}
 	r.loads = append(r.loads, l)
 	for n := range publishers {
 		l.wait.Go(func() { l.publish(ctx, n) })
@@ -79,24 +79,24 @@ func (r *rig) publishing(cfg loadConfig) *load {
 }
 
 // end stops the load and waits for its last answers.
-func (l *load) end() {
+func (l *traffic) end() {
 	l.stop()
 	l.wait.Wait()
 }
 
 // until waits until so many messages are acknowledged.
-func (l *load) until(n int) {
+func (l *traffic) until(n int) {
 	l.r.t.Helper()
 	eventually(l.r.t, 2*time.Minute, "enough is published", func() bool { return l.count() >= n })
 }
 
-func (l *load) count() int {
+func (l *traffic) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.acks
 }
 
-func (l *load) publish(ctx context.Context, n int) {
+func (l *traffic) publish(ctx context.Context, n int) {
 	nc, err := nats.Connect("nats://"+l.r.via("nats"), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.RetryOnFailedConnect(true))
 	if err != nil {
 		panic(err)
@@ -120,7 +120,7 @@ func (l *load) publish(ctx context.Context, n int) {
 }
 
 // one publishes one event, or a bad message, or an event that is there already.
-func (l *load) one(ctx context.Context, js jetstream.JetStream, rng *rand.Rand, id string, n int) {
+func (l *traffic) one(ctx context.Context, js jetstream.JetStream, rng *rand.Rand, id string, n int) {
 	if l.cfg.only != nil {
 		name, user := l.cfg.only(n)
 		l.keepOn(ctx, js, id, user, l.body(id, name, user, rng), rng.IntN(2) == 0)
@@ -141,7 +141,7 @@ func (l *load) one(ctx context.Context, js jetstream.JetStream, rng *rand.Rand, 
 }
 
 // body makes an event: of now, of a while ago, or of the past.
-func (l *load) body(id, name, user string, rng *rand.Rand) []byte {
+func (l *traffic) body(id, name, user string, rng *rand.Rand) []byte {
 	e := schema.Event{EventID: id, EventName: name, UserID: user, Properties: json.RawMessage(fmt.Sprintf(`{"n":%d}`, rng.IntN(300)))}
 	switch draw := rng.IntN(100); {
 	case l.cfg.age > 0:
@@ -162,7 +162,7 @@ func (l *load) body(id, name, user string, rng *rand.Rand) []byte {
 
 // keepOn publishes until the stream says that it has the event. With a message id the stream itself recognizes the repetition; without
 // one the engine must.
-func (l *load) keepOn(ctx context.Context, js jetstream.JetStream, id, user string, raw []byte, withID bool) {
+func (l *traffic) keepOn(ctx context.Context, js jetstream.JetStream, id, user string, raw []byte, withID bool) {
 	l.mu.Lock()
 	l.events[id] = &sent{body: raw, user: user}
 	l.mu.Unlock()
@@ -179,7 +179,7 @@ func (l *load) keepOn(ctx context.Context, js jetstream.JetStream, id, user stri
 	}
 }
 
-func (l *load) try(ctx context.Context, js jetstream.JetStream, raw []byte, id string, withID bool) (uint64, error) {
+func (l *traffic) try(ctx context.Context, js jetstream.JetStream, raw []byte, id string, withID bool) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	message := nats.NewMsg(schema.EventSubject("chaos"))
@@ -198,7 +198,7 @@ func (l *load) try(ctx context.Context, js jetstream.JetStream, raw []byte, id s
 }
 
 // again publishes an event a second time, one in ten with another body: the first counts.
-func (l *load) again(ctx context.Context, js jetstream.JetStream, rng *rand.Rand) {
+func (l *traffic) again(ctx context.Context, js jetstream.JetStream, rng *rand.Rand) {
 	l.mu.Lock()
 	ids := make([]string, 0, 64)
 	for id, e := range l.events { // any will do
@@ -224,7 +224,7 @@ func (l *load) again(ctx context.Context, js jetstream.JetStream, rng *rand.Rand
 }
 
 // refused publishes what is no event.
-func (l *load) refused(ctx context.Context, js jetstream.JetStream, rng *rand.Rand) {
+func (l *traffic) refused(ctx context.Context, js jetstream.JetStream, rng *rand.Rand) {
 	bad := []struct {
 		reason schema.Reason
 		raw    string

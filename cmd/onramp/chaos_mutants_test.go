@@ -65,7 +65,7 @@ type mutant struct {
 	load    loadConfig
 	slow    time.Duration // how long the receiver takes
 	proxied bool
-	during  func(r *rig, l *load) // what happens while it runs; defaults to nothing for some seconds
+	during  func(r *rig, l *traffic) // what happens while it runs; defaults to nothing for some seconds
 	caught  []string              // any of these must be found
 }
 
@@ -83,7 +83,7 @@ func mutants() []mutant {
 		return err
 	}
 `}},
-			during: func(r *rig, l *load) {
+			during: func(r *rig, l *traffic) {
 				l.until(200)
 				store, sink := r.part("clickhouse"), r.part("sink")
 				store.hold()
@@ -124,7 +124,7 @@ func mutants() []mutant {
 	}
 	err := i.persist(ctx, user, batch)
 `}},
-			during: func(r *rig, l *load) { // what waits for Temporal gathers in batches
+			during: func(r *rig, l *traffic) { // what waits for Temporal gathers in batches
 				l.until(100)
 				r.part("temporal").signal(syscall.SIGSTOP)
 				l.until(l.count() + 200)
@@ -143,14 +143,14 @@ func mutants() []mutant {
 	next :=`, "	next :="}},
 			load:   loadConfig{users: 12, rate: 120},
 			slow:   1500 * time.Millisecond,
-			during: func(_ *rig, l *load) { l.until(1500) },
+			during: func(_ *rig, l *traffic) { l.until(1500) },
 			caught: []string{"verify"},
 		},
 		{
 			name:    "M7 measures lateness by the clock on the wall",
 			changes: []change{{"schema/event.go", "timingOf(event, first, receivedAt)", "timingOf(event, first, time.Now())"}},
 			load:    loadConfig{age: 15*time.Minute - 2*time.Second}, // on time when it is received, late three seconds after
-			during: func(r *rig, l *load) {
+			during: func(r *rig, l *traffic) {
 				r.part("sink").signal(syscall.SIGSTOP)
 				l.until(300)
 				for range 3 {
@@ -174,7 +174,7 @@ func mutants() []mutant {
 			},
 			load:    loadConfig{users: 200},
 			proxied: true,
-			during: func(r *rig, l *load) {
+			during: func(r *rig, l *traffic) {
 				r.proxies["nats"].Set(testenv.Weather{LoseAnswer: 40})
 				l.until(900)
 				r.proxies["nats"].Set(testenv.Weather{})

@@ -31,7 +31,7 @@ type stage struct {
 	*rig
 
 	t    *testing.T
-	load *load
+	load *traffic
 	rng  *rand.Rand
 }
 

@@ -69,6 +69,16 @@ func TestCookieCats(t *testing.T) {
 	require.InDelta(t, 51.30, rounds.Arms[1].Value, 0.005)
 	require.EqualValues(t, 1, rounds.Cap.Users)
 	require.Contains(t, a.asks(t, "results", "gate", "--playbook", "../../examples/cookie-cats"), "unusual but no alarm")
+
+	// Replayed in one command, it prints the published digits.
+	text := a.asks(t, "replay", cookieCats, "--playbook", "../../examples/cookie-cats", "--mapping", "../../examples/cookie-cats/import/mapping.yaml", "--experiment", "gate", "--variant", "version")
+	for _, want := range []string{
+		"20,034 of 44,700", "20,119 of 45,489", "−0.591 pp; at one look −1.239 to +0.058 pp, p 0.0744 by the pooled test",
+		"8,502 of 44,700", "8,279 of 45,489", "−0.820 pp; at one look −1.328 to −0.312 pp, p 0.00155 by the pooled test",
+	} {
+		require.Contains(t, text, want)
+	}
+	require.Equal(t, exitUsage, a.tries(t, "replay", cookieCats, "--variant", "version").code)
 }
 
 func metricOf(t *testing.T, a *experiment.Analysis, key string) *experiment.MetricReading {

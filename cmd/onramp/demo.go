@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"path"
 	"time"
 
 	"github.com/onramphq/onramp/internal/simulate"
@@ -77,8 +78,9 @@ func (c *demoCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) er
 		if err := c.print(io, report); err != nil || !c.Keep {
 			return err
 		}
-		say(io.err, "\nEverything keeps running; stop with Ctrl-C.\n  Temporal UI  %s\n  ClickHouse   %s  database onramp; queries at %s/play\n  NATS         %s\n  Results      http://%s/experiments/%s\n  the same     onramp results %s --clickhouse-addr %s --nats-url %s\n",
-			l.stack.UIURL, l.stack.ClickHouseAddr, l.stack.ClickHouseHTTPURL, l.stack.NATSURL, l.listen.Addr(), demoExperiment, demoExperiment, l.stack.ClickHouseAddr, l.stack.NATSURL)
+		say(io.err, "\nEverything keeps running; stop with Ctrl-C.\n  Temporal UI  %s\n  ClickHouse   %s  database onramp; queries at %s/play\n  NATS         %s\n  Results      http://%s/experiments/%s\n\nIn another terminal:\n  export ONRAMP_NATS_URL=%[4]s ONRAMP_TEMPORAL_ADDRESS=%[7]s ONRAMP_CLICKHOUSE_ADDR=%[2]s\n  onramp results %[6]s\n  onramp explain %[8]s\n",
+			l.stack.UIURL, l.stack.ClickHouseAddr, l.stack.ClickHouseHTTPURL, l.stack.NATSURL, l.listen.Addr(), demoExperiment, l.stack.TemporalAddress,
+			path.Base(report.Links["dropped_user"]))
 		<-ctx.Done()
 		return nil
 	})

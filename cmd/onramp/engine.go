@@ -39,6 +39,7 @@ type servers struct {
 	ClickHousePassword string `name:"clickhouse-password" env:"ONRAMP_CLICKHOUSE_PASSWORD" help:"ClickHouse password."`
 	WorkspaceKey       string `env:"ONRAMP_WORKSPACE_KEY" help:"Secret of at least 16 bytes that makes user tokens. Never change it: every user would become another."`
 	APIAddr            string `name:"api-addr" env:"ONRAMP_API_ADDR" help:"Address the HTTP API listens on. Defaults to 127.0.0.1:8080; a role without API answers /livez and /readyz there if one is given."`
+	APIKeys            string `name:"api-keys" env:"ONRAMP_API_KEYS" help:"YAML file with the keys of the HTTP API, made with onramp key. Without it the API listens on loopback only."`
 	AdminAddr          string `env:"ONRAMP_ADMIN_ADDR" help:"Address of /metrics and /debug/pprof/, for operators alone. Defaults to 127.0.0.1:9464, or a free port of loopback where that is taken; off for none."`
 	Webhooks           string `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
 	Replicas           int    `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
@@ -73,6 +74,7 @@ type engine struct {
 	mirror *api.Mirror
 	server *api.Server
 	listen net.Listener // of the API
+	keys   *api.Keyring // of the API; nil: everybody may ask
 	links  map[string]string
 
 	admin   net.Listener // of metrics and profiles; nil: none
@@ -120,11 +122,28 @@ func (e *engine) openListener(ctx context.Context) error {
 	if e.servers.APIAddr == "" {
 		return nil
 	}
+	if err := e.openKeys(); err != nil {
+		return err
+	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.servers.APIAddr)
 	if err != nil {
 		return fmt.Errorf("the API cannot listen on %s (%w): free the port, or choose another with --api-addr", e.servers.APIAddr, err)
 	}
 	e.listen = listener
+	if addr, ok := listener.Addr().(*net.TCPAddr); e.roles.api && e.keys == nil && (!ok || !addr.IP.IsLoopback()) {
+		return usagef("without keys the API listens on loopback only, and %s is not: make a key with onramp key and name the file with --api-keys or ONRAMP_API_KEYS", e.servers.APIAddr)
+	}
+	return nil
+}
+
+// openKeys reads the file of keys where this process has a use for it.
+func (e *engine) openKeys() (err error) {
+	if e.servers.APIKeys == "" || !e.roles.api {
+		return nil
+	}
+	if e.keys, err = api.OpenKeyring(e.servers.APIKeys, e.logger.With(slog.String("role", "api"))); err != nil {
+		return &usageError{err}
+	}
 	return nil
 }
 
@@ -192,6 +211,9 @@ func (e *engine) dialTemporal(ctx context.Context) error {
 	options := client.Options{
 		HostPort: e.servers.TemporalAddress, Namespace: e.servers.TemporalNamespace, Logger: sdklog.NewStructuredLogger(e.logger),
 	}
+	if e.inProcess != nil {
+		options.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{} // the server is on this machine: there is no wire to spare
+	}
 	if e.metrics != nil {
 		options.MetricsHandler = newTemporalMetrics(e.metrics.registry)
 	}
@@ -243,7 +265,15 @@ func (e *engine) assemble(context.Context) error {
 		e.mirror = api.NewMirror(e.js, logger)
 	}
 	if e.listen != nil {
-		cfg := api.Config{Addr: e.servers.APIAddr, WorkspaceKey: []byte(e.servers.WorkspaceKey), Links: e.links, Version: version(), Answered: e.metrics.answered()}
+		cfg := api.Config{
+			Addr: e.servers.APIAddr, WorkspaceKey: []byte(e.servers.WorkspaceKey), Links: e.links, Version: version(), Answered: e.metrics.answered(),
+			Keys: e.keys, Tracked: e.metrics.trackedEvents(),
+		}
+		if e.roles.api { // a window of its own: what visitors send and what the other roles publish do not wait for each other
+			if cfg.Events, err = jetstream.New(e.nc, api.IntakeOptions()...); err != nil {
+				return fmt.Errorf("open JetStream at %s: %w", e.servers.NATSURL, err)
+			}
+		}
 		if e.roles.api && e.store != nil {
 			cfg.Experiments = &shelf{reader: &reader{store: e.store, book: e.playbook}, held: make(map[string]*held)}
 		}
@@ -300,6 +330,9 @@ func (e *engine) run(ctx context.Context) error {
 	}
 	if e.mirror != nil {
 		group.Go(func() error { return e.mirror.Run(ctx) })
+	}
+	if e.keys != nil {
+		group.Go(func() error { return e.keys.Follow(ctx) })
 	}
 	if e.admin != nil {
 		group.Go(func() error { return e.serveAdmin(ctx) })

@@ -52,51 +52,70 @@ func (c *importCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) 
 	if err != nil {
 		return err
 	}
-	x := book.Experiments[c.Experiment]
-	if x == nil {
-		return usagef("the playbook %s has no experiment %s", c.Playbook, schema.Clean(c.Experiment))
+	load, err := c.read(ctx, book, io)
+	if err != nil {
+		return err
+	}
+	if err := c.withStore(ctx, logger, load.into); err != nil {
+		return err
+	}
+	return c.print(io, book.Experiments[c.Experiment], load)
+}
+
+// importing is what an import has read and is to write.
+type importing struct {
+	imported
+
+	events    []outcome.ImportEvent
+	exposures []outcome.ImportOutcome
+	token     string
+}
+
+func (i *importing) into(ctx context.Context, store *outcome.Store) error {
+	return store.Import(ctx, i.token, i.events, i.exposures)
+}
+
+// read reads the files. It writes nothing.
+func (c *importCommand) read(ctx context.Context, book *playbook.Playbook, io stdio) (*importing, error) {
+	if book.Experiments[c.Experiment] == nil {
+		return nil, usagef("the playbook %s has no experiment %s", c.Playbook, schema.Clean(c.Experiment))
 	}
 	mapping, err := c.mapping()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	log, err := readEvents(ctx, c.Files, mapping, io, nil)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
-			return &usageError{err}
+			return nil, &usageError{err}
 		}
-		return err
+		return nil, err
 	}
 	log.printRejects(io)
-	events, exposures, result, err := c.rows(book, log)
-	if err != nil {
-		return err
-	}
-	if err := c.withStore(ctx, logger, func(ctx context.Context, store *outcome.Store) error {
-		return store.Import(ctx, importToken(c.Experiment, log), events, exposures)
-	}); err != nil {
-		return err
-	}
+	return c.rows(book, log)
+}
+
+func (c *importCommand) print(io stdio, x *playbook.Experiment, load *importing) error {
 	if c.JSON {
-		return writeJSON(io.out, result)
+		return writeJSON(io.out, load.imported)
 	}
-	say(io.out, "%s events, %s users exposed to %s\n", digits(result.Events), digits(len(exposures)), c.Experiment)
+	say(io.out, "%s events, %s users exposed to %s\n", digits(load.Events), digits(len(load.exposures)), c.Experiment)
 	for _, v := range x.Variants {
-		say(io.out, "  %-24s %12s\n", v.Key, digits(result.Exposed[v.Key]))
+		say(io.out, "  %-24s %12s\n", v.Key, digits(load.Exposed[v.Key]))
 	}
-	if result.Unexposed > 0 {
-		say(io.out, "%d events have no %s: their users count only where another has\n", result.Unexposed, schema.Clean(c.Variant))
+	if load.Unexposed > 0 {
+		say(io.out, "%d events have no %s: their users count only where another has\n", load.Unexposed, schema.Clean(c.Variant))
 	}
 	return nil
 }
 
 // rows turns records into what the archive and the outcomes hold.
-func (c *importCommand) rows(book *playbook.Playbook, log *eventLog) ([]outcome.ImportEvent, []outcome.ImportOutcome, *imported, error) {
+func (c *importCommand) rows(book *playbook.Playbook, log *eventLog) (*importing, error) {
 	key := []byte(cmp.Or(c.WorkspaceKey, embeddedKey))
-	result := &imported{Experiment: c.Experiment, Rows: log.counts.Rows, Rejected: log.counts.Rejects, Events: len(log.records), Exposed: map[string]uint64{}}
+	result := imported{Experiment: c.Experiment, Rows: log.counts.Rows, Rejected: log.counts.Rejects, Events: len(log.records), Exposed: map[string]uint64{}}
 	details, err := importDetails(book.Experiments[c.Experiment])
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	events := make([]outcome.ImportEvent, len(log.records))
 	var exposures []outcome.ImportOutcome
@@ -123,7 +142,7 @@ func (c *importCommand) rows(book *playbook.Playbook, log *eventLog) ([]outcome.
 			Experiment: c.Experiment, Variant: variant, Details: details,
 		}})
 	}
-	return events, exposures, result, nil
+	return &importing{imported: result, events: events, exposures: exposures, token: importToken(c.Experiment, log)}, nil
 }
 
 // importDetails say what the users are compared with, and that no hash of ours gave them their variants.

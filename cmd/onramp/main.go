@@ -71,8 +71,10 @@ type cli struct {
 	Letters  lettersCommand  `cmd:"" name:"deadletters" help:"List, show, send in again or drop the messages that were refused for good."`
 	Verify   verifyCommand   `cmd:"" help:"Work out every user again from the log, and say where archive, outcomes, profile or workflow differ."`
 	Schema   schemaCommand   `cmd:"" help:"Print the JSON Schema of playbook files, for editors."`
+	Key      keyCommand      `cmd:"" help:"Make a key for the HTTP API: the key for its user, the entry for the file of keys."`
 	Health   healthCommand   `cmd:"" help:"Ask a running API whether it is ready; for container health checks."`
 	Bench    benchCommand    `cmd:"" help:"Measure the path against bare SDK loops on the same embedded servers."`
+	Loadtest loadtestCommand `cmd:"" help:"Send a chosen load through the engine and measure throughput and latency against one SDK signal per event."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 
 	Results    resultsCommand    `cmd:"" help:"Read the results of an experiment: verdict, intervals, segments; as text, JSON or a page."`

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/onramphq/onramp/activities"
+	"github.com/onramphq/onramp/api"
 	"github.com/onramphq/onramp/ingest"
 	"github.com/onramphq/onramp/outcome"
 	"github.com/onramphq/onramp/schema"
@@ -28,6 +29,7 @@ type metrics struct {
 	outcomes, actions          *prometheus.CounterVec
 	delivery                   *prometheus.HistogramVec
 	requests                   *prometheus.HistogramVec
+	tracked                    *prometheus.CounterVec
 	actionNames                bounded
 }
 
@@ -56,6 +58,10 @@ func newMetrics() *metrics {
 	m.actions = m.counter("onramp_action_attempts_total", "Attempts to deliver actions: delivered, retried, or refused for good.", "action", "result")
 	m.delivery = m.histogram("onramp_action_attempt_duration_seconds", "One attempt to deliver an action.", seconds(), "via")
 	m.requests = m.histogram("onramp_http_request_duration_seconds", "Answers of the HTTP API by route and status.", seconds(), "route", "code")
+	m.tracked = m.counter("onramp_tracking_events_total", "Events of tracking calls: stored, duplicate, refused for their content, or deferred because the stream took no more.", "verdict")
+	for _, verdict := range []string{api.VerdictStored, api.VerdictDuplicate, api.VerdictRefused, api.VerdictDeferred} {
+		m.tracked.WithLabelValues(verdict)
+	}
 	for _, kind := range schema.OutcomeKinds() {
 		m.outcomes.WithLabelValues(string(kind)) // a rate needs a zero to begin from
 	}
@@ -132,6 +138,13 @@ func (m *metrics) answered() func(string, int, time.Duration) {
 	return func(route string, status int, took time.Duration) {
 		m.requests.WithLabelValues(route, strconv.Itoa(status)).Observe(took.Seconds())
 	}
+}
+
+func (m *metrics) trackedEvents() func(string, int) {
+	if m == nil {
+		return nil
+	}
+	return func(verdict string, events int) { m.tracked.WithLabelValues(verdict).Add(float64(events)) }
 }
 
 // bounded lets so many names through as they are; all others are one.

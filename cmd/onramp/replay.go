@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/onramphq/onramp/internal/eventlog"
+	"github.com/onramphq/onramp/internal/results"
 	"github.com/onramphq/onramp/outcome"
 	"github.com/onramphq/onramp/playbook"
 )
@@ -22,6 +23,8 @@ type replayCommand struct {
 	Source   string  `default:"replay" help:"Last token of the subject."`
 	Rejects  string  `default:"rejects.jsonl" help:"File that keeps the lines that are no events; - keeps none."`
 	Playbook string  `help:"Playbook to put in force first. Without it the current one stays."`
+	Variant  string  `placeholder:"PROPERTY" help:"The log is of an experiment that ran elsewhere, and this property says which variant a user met: load it as onramp experiment import does, without workflows, and show its results."`
+	Exp      string  `name:"experiment" placeholder:"KEY" help:"With --variant: which experiment of the playbook it is."`
 	Embedded bool    `help:"Bring up servers of its own for this replay."`
 	Data     string  `help:"With --embedded: folder that keeps all data. Defaults to none: a temporary one."`
 	JSON     bool    `name:"json" help:"Print the report as one JSON document."`
@@ -33,7 +36,8 @@ type replayCommand struct {
 
 // Help is shown by onramp replay --help.
 func (*replayCommand) Help() string {
-	return "Example: onramp replay events.csv.gz --embedded --playbook examples/app-onboarding\n\n" +
+	return "Examples:\n\n  onramp replay events.csv.gz --embedded --playbook examples/app-onboarding\n" +
+		"  onramp replay cookie_cats.csv.gz --embedded --playbook examples/cookie-cats --mapping examples/cookie-cats/import/mapping.yaml --experiment gate --variant version\n\n" +
 		"Publishes the events as any service would, with their own times; events of the past change state but never cause actions. Replayed twice, nothing is counted twice. Lines that are no events are counted, shown and kept in the rejects file."
 }
 
@@ -53,6 +57,9 @@ type replayReport struct {
 // Run replays the files.
 func (c *replayCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) error {
 	began := time.Now()
+	if c.Variant != "" || c.Exp != "" {
+		return c.elsewhere(ctx, io, logger)
+	}
 	mapping, err := c.mapping()
 	if err != nil {
 		return err
@@ -75,6 +82,37 @@ func (c *replayCommand) Run(ctx context.Context, io stdio, logger *slog.Logger) 
 		}
 		report.Seconds = time.Since(began).Seconds()
 		return c.print(io, report)
+	})
+}
+
+// elsewhere loads an experiment that other variants were given for than a workflow would give, and shows what it has found.
+func (c *replayCommand) elsewhere(ctx context.Context, io stdio, logger *slog.Logger) error {
+	if c.Variant == "" || c.Exp == "" || c.Playbook == "" {
+		return usagef("an experiment that ran elsewhere needs --experiment, --variant and --playbook")
+	}
+	load := importCommand{Experiment: c.Exp, Files: c.Files, Playbook: c.Playbook, Variant: c.Variant, mappingFlags: c.mappingFlags}
+	book, err := compiledPlaybook(c.Playbook)
+	if err != nil {
+		return err
+	}
+	read, err := load.read(ctx, book, io)
+	if err != nil {
+		return err
+	}
+	return c.with(ctx, io, logger, func(ctx context.Context, e *engine) error {
+		if err := read.into(ctx, e.store); err != nil {
+			return err
+		}
+		r := &reader{store: e.store, book: func() (*playbook.Playbook, error) { return book, nil }}
+		found, err := r.read(ctx, c.Exp, time.Time{})
+		switch {
+		case err != nil:
+			return err
+		case c.JSON:
+			return writeJSON(io.out, found)
+		default:
+			return results.WriteText(io.out, found, colored(io.out))
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -25,6 +26,9 @@ func readWebhooks(path string) (map[string]*activities.Webhook, error) {
 		Secret       string `yaml:"secret"`
 		SecretFile   string `yaml:"secret_file"`   //nolint:tagliatelle // snake_case as in playbooks
 		AllowPrivate bool   `yaml:"allow_private"` //nolint:tagliatelle // as above
+
+		Concurrency int           `yaml:"concurrency"`
+		Cooldown    time.Duration `yaml:"cooldown"`
 	}
 	decoder := yaml.NewDecoder(file)
 	decoder.KnownFields(true)
@@ -42,7 +46,7 @@ func readWebhooks(path string) (map[string]*activities.Webhook, error) {
 			}
 			entry.Secret = string(secret)
 		}
-		webhook, err := activities.NewWebhook(name, activities.WebhookConfig{URL: entry.URL, Secret: entry.Secret, AllowPrivate: entry.AllowPrivate})
+		webhook, err := activities.NewWebhook(name, activities.WebhookConfig{URL: entry.URL, Secret: entry.Secret, AllowPrivate: entry.AllowPrivate, Concurrency: entry.Concurrency, Cooldown: entry.Cooldown})
 		if err != nil {
 			problems = append(problems, err)
 			continue

@@ -174,6 +174,7 @@ func (p *paper) metrics(r *Results) {
 		axis := textAxis(m)
 		for j := range m.Effects {
 			p.effect(&m.Effects[j], axis)
+			p.difference(r, m, &m.Effects[j])
 		}
 		if slices.ContainsFunc(m.Effects, func(e experiment.EffectReading) bool { return e.Relative.State.Readable() }) {
 			p.line("    %s %16s  %s", pad("", nameColumns), "", p.dim(axis.ends()))
@@ -203,6 +204,18 @@ func (p *paper) effect(e *experiment.EffectReading, axis scale) {
 	if g := e.Guard; g != nil && g.State.Readable() {
 		p.line("    %s %16s  %s", pad("", nameColumns), "", p.class(class, fmt.Sprintf("%s: the worst that the data allow is %s, where %s is accepted", g.Verdict, lift(g.Worst), lift(-g.Margin))))
 	}
+}
+
+// difference is the effect in the metric's own unit. A share also has the p-value that most tools print.
+func (p *paper) difference(r *Results, m *experiment.MetricReading, e *experiment.EffectReading) {
+	if !e.Absolute.State.Readable() {
+		return
+	}
+	text := fmt.Sprintf("%s; at one look %s", change(e.Absolute.Value, m.Unit), changes(e.Absolute.Fixed, m.Unit))
+	if i := slices.IndexFunc(r.Pooled, func(one Pooled) bool { return one.Metric == m.Key && one.Treatment == e.Treatment }); i >= 0 {
+		text += ", p " + significant(r.Pooled[i].PValue) + " by the pooled test"
+	}
+	p.line("    %s %16s  %s", pad("", nameColumns), "", p.dim(text))
 }
 
 // textAxis holds zero and the intervals of a metric.

@@ -1,0 +1,118 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// Limits of what is on its way to the stream.
+const (
+	// roomInFlight bounds the events of all requests together that wait for the stream. It is below what the client takes before
+	// it blocks, so a caller is told to wait and does not hang.
+	roomInFlight = 8192
+	storeTimeout = 8 * time.Second
+)
+
+// errBusy and errAway are why events were not stored: the stream takes no more, or nobody answers.
+var (
+	errBusy = errors.New("the stream takes no more")
+	errAway = errors.New("the stream does not answer")
+)
+
+// intake puts events into the stream. Safe for concurrent use.
+type intake struct {
+	js   jetstream.JetStream
+	room *semaphore.Weighted
+}
+
+// IntakeOptions are how to open JetStream for Config.Events: more events may wait for the stream than the server lets in, so that it
+// is the server that says no, and none waits for ever.
+func IntakeOptions() []jetstream.JetStreamOpt {
+	return []jetstream.JetStreamOpt{jetstream.WithPublishAsyncMaxPending(2 * roomInFlight), jetstream.WithPublishAsyncTimeout(storeTimeout)}
+}
+
+func newIntake(js jetstream.JetStream) *intake {
+	return &intake{js: js, room: semaphore.NewWeighted(roomInFlight)}
+}
+
+// store returns when JetStream has every event, each flagged where it had it already. Otherwise nothing may be acknowledged,
+// though some may be stored: whoever sends again sends the same ids, and the stream knows them. Not an atomic batch: one id that
+// is known already would fail the whole.
+func (i *intake) store(ctx context.Context, source string, events []tracked) (duplicates []bool, err error) {
+	if i.js.Conn().Status() != nats.CONNECTED { // the client would keep it in memory and wait
+		return nil, errAway
+	}
+	if !i.room.TryAcquire(int64(len(events))) {
+		return nil, errBusy
+	}
+	defer i.room.Release(int64(len(events)))
+	ctx, cancel := context.WithTimeoutCause(ctx, storeTimeout, errAway)
+	defer cancel()
+	futures := make([]jetstream.PubAckFuture, 0, len(events))
+	for _, event := range events {
+		message := nats.NewMsg(schema.EventSubject(source))
+		message.Data = event.body
+		message.Header.Set(jetstream.MsgIDHeader, messageID(event.eventID))
+		future, err := i.js.PublishMsgAsync(message, jetstream.WithExpectStream(schema.EventsStream))
+		if err != nil {
+			return nil, why(err)
+		}
+		futures = append(futures, future)
+	}
+	duplicates = make([]bool, len(events))
+	for n, future := range futures {
+		select {
+		case ack := <-future.Ok():
+			duplicates[n] = ack.Duplicate
+		case err := <-future.Err():
+			return nil, why(err)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", errAway, context.Cause(ctx))
+		}
+	}
+	return duplicates, nil
+}
+
+// The server's words for a stream or a disk that is full.
+const (
+	codeStoreFailed  jetstream.ErrorCode = 10077
+	codeNoResources  jetstream.ErrorCode = 10023
+	codeMemoryFull   jetstream.ErrorCode = 10028
+	codeStorageFull  jetstream.ErrorCode = 10047
+	codeTooManyInbox jetstream.ErrorCode = 10167
+)
+
+func why(err error) error {
+	if refused, ok := errors.AsType[*jetstream.APIError](err); ok {
+		switch refused.ErrorCode {
+		case codeStoreFailed, codeNoResources, codeMemoryFull, codeStorageFull, codeTooManyInbox:
+			return fmt.Errorf("%w: %w", errBusy, err)
+		default: // a stream that is not there, or is another
+		}
+	}
+	if errors.Is(err, jetstream.ErrTooManyStalledMsgs) {
+		return fmt.Errorf("%w: %w", errBusy, err)
+	}
+	return fmt.Errorf("%w: %w", errAway, err)
+}
+
+// messageID is by what the stream recognizes the event: its id, as every other publisher has it. Headers lose white space and
+// may not hold everything an id may, so ids of that kind go by their hash.
+func messageID(eventID string) string {
+	if strings.ContainsFunc(eventID, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		sum := sha256.Sum256([]byte(eventID))
+		return "sha256-" + hex.EncodeToString(sum[:])
+	}
+	return eventID
+}

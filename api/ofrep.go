@@ -1,0 +1,261 @@
+package api
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// Routes of OFREP, the protocol by which OpenFeature's providers ask for flags.
+const (
+	routeFlag  = "/ofrep/v1/evaluate/flags/{flag}"
+	routeFlags = "/ofrep/v1/evaluate/flags"
+)
+
+// maxContextBytes bounds an evaluation context, of which the targeting key alone counts.
+const maxContextBytes = 64 << 10
+
+// Reasons and error codes, as OpenFeature has them.
+const (
+	reasonTargeting = "TARGETING_MATCH"
+	reasonSplit     = "SPLIT"
+	reasonUnknown   = "UNKNOWN"
+	reasonStatic    = "STATIC"
+
+	flagNotFound        = "FLAG_NOT_FOUND"
+	flagParseError      = "PARSE_ERROR"
+	flagNoTargetingKey  = "TARGETING_KEY_MISSING"
+	flagInvalidContext  = "INVALID_CONTEXT"
+	flagGeneral         = "GENERAL"
+	flagSet             = "onramp"
+	metadataContext     = "contextId"
+	metadataFlagSet     = "flagSetId"
+	metadataVersion     = "version"
+	metadataExplanation = "explanation"
+)
+
+// flag is one evaluated flag. Metadata holds texts, numbers and booleans alone: clients drop the rest.
+type flag struct {
+	Key      string         `json:"key"`
+	Value    any            `json:"value"`
+	Reason   string         `json:"reason"`
+	Variant  string         `json:"variant,omitempty"`
+	Metadata map[string]any `json:"metadata,omitempty"`
+}
+
+// flagFailure is OFREP's own shape of an error. Its providers do not understand any other.
+//
+//nolint:tagliatelle // the names are OFREP's
+type flagFailure struct {
+	Key          string `json:"key,omitempty"`
+	ErrorCode    string `json:"errorCode"`
+	ErrorDetails string `json:"errorDetails,omitempty"`
+}
+
+// bulk is the answer to all flags at once.
+type bulk struct {
+	Flags    []flag         `json:"flags"`
+	Metadata map[string]any `json:"metadata"`
+}
+
+// journeyFlag is the value of a journey's flag: where the user's newest enrollment stands.
+type journeyFlag struct {
+	Step      string `json:"step"`
+	Waiting   string `json:"waiting"`
+	StartedAt int64  `json:"started_at"`
+	Deadline  int64  `json:"deadline"`
+	Ended     string `json:"ended"`
+	Converted bool   `json:"converted"`
+	Paused    bool   `json:"paused"`
+}
+
+// flagsOf are a profile's flags, by key: `segment.<name>` (boolean), `variant.<experiment>` (string), `journey.<name>` (object) and
+// `stage` (string). explain adds the reasons of rules, which say more than a page of strangers should know.
+func flagsOf(p *schema.Profile, explain bool) []flag {
+	flags := []flag{{Key: "stage", Value: p.Stage, Reason: reasonStatic}}
+	for _, m := range p.Segments {
+		f := flag{Key: "segment." + m.Segment, Value: m.In, Reason: reasonTargeting, Variant: "out", Metadata: map[string]any{"since": m.Since}}
+		if m.In {
+			f.Variant = "in"
+		}
+		if m.Unknown { // the rule has no answer at the moment; what it was before stands
+			f.Reason = reasonUnknown
+		}
+		if explain {
+			f.Metadata[metadataExplanation] = m.Reason
+		}
+		flags = append(flags, f)
+	}
+	for experiment, variant := range p.Variants {
+		flags = append(flags, flag{
+			Key: "variant." + experiment, Value: variant, Reason: reasonSplit, Variant: variant, Metadata: map[string]any{"experiment": experiment},
+		})
+	}
+	newest := make(map[string]schema.JourneyStatus, len(p.Journeys))
+	for _, j := range p.Journeys {
+		if known, ok := newest[j.Journey]; !ok || j.StartedAt >= known.StartedAt {
+			newest[j.Journey] = j
+		}
+	}
+	for name, j := range newest {
+		flags = append(flags, flag{Key: "journey." + name, Reason: reasonTargeting, Variant: cmp.Or(j.Ended, j.StepKey), Value: journeyFlag{
+			Step: j.StepKey, Waiting: j.Waiting, StartedAt: j.StartedAt, Deadline: j.Deadline, Ended: j.Ended, Converted: j.Converted, Paused: j.Paused,
+		}})
+	}
+	slices.SortFunc(flags, func(a, b flag) int { return cmp.Compare(a.Key, b.Key) })
+	return flags
+}
+
+// evaluateFlags answers with all flags of a user. Whoever is not known has none, and the client takes the defaults in its code; asking
+// makes nobody. So it is while the profiles are being read in, because the web provider gives up after a first call that fails.
+func (s *Server) evaluateFlags(w http.ResponseWriter, r *http.Request) {
+	key, token, ok := s.evaluation(w, r, "")
+	if !ok {
+		return
+	}
+	profile, known := s.mirror.Get(token)
+	answer := bulk{Flags: []flag{}, Metadata: map[string]any{metadataContext: token, metadataFlagSet: flagSet}}
+	if known {
+		answer.Flags = flagsOf(&profile, key.may(RoleRead))
+		answer.Metadata[metadataVersion] = profile.Playbook
+	}
+	body, err := json.Marshal(answer)
+	if err != nil {
+		s.refuseFlag(w, r, http.StatusInternalServerError, flagFailure{ErrorCode: flagGeneral, ErrorDetails: "the flags cannot be written; quote request " + requestOf(r).id})
+		return
+	}
+	sum := sha256.Sum256(body)
+	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+	w.Header().Set("ETag", tag)
+	if matches(r.Header.Values("If-None-Match"), tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	s.send(r.Context(), w, http.StatusOK, "application/json", append(body, '\n'))
+}
+
+// evaluateFlag answers with one flag of a user.
+func (s *Server) evaluateFlag(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("flag")
+	key, token, ok := s.evaluation(w, r, name)
+	if !ok {
+		return
+	}
+	profile, known := s.mirror.Get(token)
+	if !known && !s.mirror.Ready() {
+		w.Header().Set("Retry-After", "1")
+		s.refuseFlag(w, r, http.StatusServiceUnavailable, flagFailure{Key: name, ErrorCode: flagGeneral, ErrorDetails: "the profiles are still being read in; ask again"})
+		return
+	}
+	if known {
+		for _, f := range flagsOf(&profile, key.may(RoleRead)) {
+			if f.Key != name {
+				continue
+			}
+			if f.Metadata == nil {
+				f.Metadata = make(map[string]any)
+			}
+			f.Metadata[metadataContext], f.Metadata[metadataFlagSet], f.Metadata[metadataVersion] = token, flagSet, profile.Playbook
+			s.answer(r.Context(), w, http.StatusOK, f)
+			return
+		}
+	}
+	s.refuseFlag(w, r, http.StatusNotFound, flagFailure{Key: name, ErrorCode: flagNotFound, ErrorDetails: "this user has no such flag"})
+}
+
+// evaluation finds out who asks about whom, and answers where that cannot be.
+func (s *Server) evaluation(w http.ResponseWriter, r *http.Request, flagKey string) (key *apiKey, token string, ok bool) {
+	key, ok = s.admit(w, r, RoleRead, RoleWrite)
+	if !ok {
+		return nil, "", false
+	}
+	targetingKey, failure := s.targetingKey(w, r)
+	if failure.ErrorCode == "" {
+		token, failure = s.tokenFor(key, targetingKey)
+	}
+	if failure.ErrorCode != "" {
+		failure.Key = flagKey
+		s.refuseFlag(w, r, http.StatusBadRequest, failure)
+		return nil, "", false
+	}
+	requestOf(r).userToken = token
+	return key, token, true
+}
+
+// targetingKey reads the context. A failure without a code is none.
+func (s *Server) targetingKey(w http.ResponseWriter, r *http.Request) (string, flagFailure) {
+	body, err := readBody(w, r, maxContextBytes)
+	if err != nil {
+		return "", flagFailure{ErrorCode: flagParseError, ErrorDetails: err.Error()}
+	}
+	request, err := schema.ReadObject(body)
+	if err != nil {
+		return "", parseFailure(err)
+	}
+	context := request["context"]
+	if isNull(context) {
+		return "", flagFailure{ErrorCode: flagNoTargetingKey, ErrorDetails: `the context is missing: {"context":{"targetingKey":"u42"}}`}
+	}
+	if jsontext.Value(context).Kind() != '{' {
+		return "", flagFailure{ErrorCode: flagInvalidContext, ErrorDetails: "the context is not an object"}
+	}
+	members, err := schema.ReadObject(context)
+	if err != nil {
+		return "", parseFailure(err)
+	}
+	id := members["targetingKey"]
+	switch {
+	case isNull(id):
+		return "", flagFailure{ErrorCode: flagNoTargetingKey, ErrorDetails: "the targeting key names the user"}
+	case jsontext.Value(id).Kind() != '"':
+		return "", flagFailure{ErrorCode: flagInvalidContext, ErrorDetails: "the targeting key is not a string"}
+	}
+	text := textOf(id)
+	switch {
+	case strings.TrimSpace(text) == "":
+		return "", flagFailure{ErrorCode: flagNoTargetingKey, ErrorDetails: "the targeting key is empty"}
+	case len(text) > schema.MaxUserID || !utf8.ValidString(text):
+		return "", flagFailure{ErrorCode: flagInvalidContext, ErrorDetails: "the targeting key has more than 256 bytes"}
+	}
+	return text, flagFailure{}
+}
+
+func parseFailure(err error) flagFailure {
+	failure := flagFailure{ErrorCode: flagParseError, ErrorDetails: "the body is not a JSON object"}
+	if rejection, ok := errors.AsType[*schema.Rejection](err); ok {
+		failure.ErrorDetails = string(rejection.Reason) + ": " + rejection.Message
+	}
+	return failure
+}
+
+// tokenFor turns the targeting key into a user token. Whoever holds a key that may stand in a page names the user by the token, which
+// a service gave to this user's page and nobody can guess; so a stranger with the same key learns nothing. Services name the user
+// by id, or likewise.
+func (s *Server) tokenFor(key *apiKey, targetingKey string) (string, flagFailure) {
+	isToken := schema.CheckToken(targetingKey) == nil
+	if !key.may(RoleRead) {
+		if !isToken {
+			return "", flagFailure{ErrorCode: flagInvalidContext, ErrorDetails: "with a write key the targeting key is a user token, as user_token in the profile"}
+		}
+		return targetingKey, flagFailure{}
+	}
+	token := schema.UserToken(s.cfg.WorkspaceKey, targetingKey)
+	if _, known := s.mirror.raw(token); isToken && !known {
+		return targetingKey, flagFailure{}
+	}
+	return token, flagFailure{}
+}
+
+func (s *Server) refuseFlag(w http.ResponseWriter, r *http.Request, status int, failure flagFailure) {
+	s.answer(r.Context(), w, status, failure)
+}
