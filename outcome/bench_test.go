@@ -52,15 +52,18 @@ func fillStream(b *testing.B, js jetstream.JetStream, first int) {
 func insertBare(b *testing.B, store *outcome.Store, first int) {
 	b.Helper()
 	const size = 20_000
-	for from := first; from < first+benchRows; from += size {
+	insert := func(from int) {
 		batch, err := store.Conn().PrepareBatch(b.Context(), "INSERT INTO bare (event_id, event_name, user_token, occurred_at, received_at, sequence, lateness, clamped, source, properties, traits)")
 		require.NoError(b, err)
+		defer func() { require.NoError(b, batch.Close()) }()
 		now := time.Now()
 		for i := range size {
 			require.NoError(b, batch.Append(fmt.Sprint("e", from+i), "feature_viewed", fmt.Sprint("uaaaaaaaaaaaaaaaaaaaaaaa", 100+i%900), now, now, uint64(from+i), "on_time", false, "load", `{"feature":"reports"}`, ""))
 		}
 		require.NoError(b, batch.Send())
-		require.NoError(b, batch.Close())
+	}
+	for from := first; from < first+benchRows; from += size {
+		insert(from)
 	}
 }
 

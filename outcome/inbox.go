@@ -74,7 +74,7 @@ func (in *inbox[R]) put(ctx context.Context, d delivery) {
 const decodeChunk = 256
 
 // decode makes the rows of what waits, oldest first, until ctx ends: while one batch is being stored, the next is made ready.
-func (in *inbox[R]) decode(ctx context.Context, make func(delivery) (R, error)) {
+func (in *inbox[R]) decode(ctx context.Context, rowOf func(delivery) (R, error)) {
 	for {
 		in.mu.Lock()
 		chunk := slices.Clone(in.held[in.decoded:min(len(in.held), in.decoded+decodeChunk)])
@@ -88,7 +88,7 @@ func (in *inbox[R]) decode(ctx context.Context, make func(delivery) (R, error)) 
 			}
 		}
 		for i := range chunk {
-			chunk[i].row, chunk[i].refused = make(chunk[i].delivery)
+			chunk[i].row, chunk[i].refused = rowOf(chunk[i].delivery)
 		}
 		in.mu.Lock()
 		copy(in.held[in.decoded:], chunk) // what was settled meanwhile came off the front of both

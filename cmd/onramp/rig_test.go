@@ -225,7 +225,7 @@ type rig struct {
 	receiver *receiver
 	js       jetstream.JetStream
 	held     []net.PacketConn
-	loads    []*load
+	loads    []*traffic
 }
 
 const chaosPlaybook = "testdata/chaos.yaml"
