@@ -66,7 +66,7 @@ type mutant struct {
 	slow    time.Duration // how long the receiver takes
 	proxied bool
 	during  func(r *rig, l *traffic) // what happens while it runs; defaults to nothing for some seconds
-	caught  []string              // any of these must be found
+	caught  []string                 // any of these must be found
 }
 
 // shortHistories makes runs continue as new after a few events instead of a hundred.

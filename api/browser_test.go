@@ -1,0 +1,145 @@
+package api_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/onramphq/onramp/api"
+)
+
+// Real SDKs in Chromium, on a page of another origin: A6, A7 and B7 of the project's list of real clients.
+
+type browsed struct {
+	Errors []string `json:"errors"`
+	Failed int      `json:"failed"`
+	Enough bool     `json:"enough"`
+	Value  any      `json:"value"`
+}
+
+// pages serves a folder from an origin of its own.
+func pages(t *testing.T) (url, folder string) {
+	t.Helper()
+	folder = t.TempDir()
+	server := httptest.NewServer(http.FileServer(http.Dir(folder)))
+	t.Cleanup(server.Close)
+	return server.URL, folder
+}
+
+func browse(t *testing.T, what, apiURL, page, folder, key, token string) browsed {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a browser takes its time")
+	}
+	if !slices.ContainsFunc([]string{"chromium", "chromium-browser", "google-chrome"}, func(name string) bool {
+		_, err := exec.LookPath(name)
+		return err == nil
+	}) {
+		if os.Getenv(envNode) == "1" {
+			t.Fatal("there is no chromium on PATH")
+		}
+		t.Skip("no chromium on PATH: the SDKs of browsers do not run here")
+	}
+	var saw browsed
+	node(t, &saw, "browser.mjs", what, apiURL, page, folder, key, token)
+	return saw
+}
+
+// visit has a page use an SDK, and returns what came to the stream and what was asked.
+func visit(t *testing.T, what string) ([]stored, []seen) {
+	t.Helper()
+	page, folder := pages(t)
+	d := openDoor(t, func(c *api.Config, _ *jetstream.StreamConfig) {
+		c.Keys = ringOf(t, "origins: ["+page+"]\nkeys:\n"+entry("web", api.RoleWrite, "right"))
+	})
+	url, requests := d.open(t, nil)
+	saw := browse(t, what, url, page, folder, "right", "")
+	require.Empty(t, saw.Errors)
+	require.True(t, saw.Enough, "%+v", requests())
+	return d.stored(t), requests()
+}
+
+// oneVisitor checks the three calls of browser.mjs: a visitor, who then says who they are.
+func oneVisitor(t *testing.T, all []stored) {
+	t.Helper()
+	require.Len(t, all, 3)
+	byName := make(map[string]stored)
+	for _, e := range all {
+		byName[e.EventName] = e
+	}
+	visitor := byName["signed_up"]
+	require.NotEqual(t, "ann", visitor.UserID)
+	require.Equal(t, "pro", visitor.properties["plan"])
+	known := byName["identify"]
+	require.Equal(t, "ann", known.UserID)
+	require.Equal(t, "finance", known.traits["industry"])
+	require.Equal(t, visitor.UserID, known.properties["tracking"].(map[string]any)["anonymousId"], "who the visitor was")
+	require.Equal(t, "ann", byName["trial_started"].UserID)
+	require.NotEmpty(t, visitor.properties["tracking"].(map[string]any)["context"].(map[string]any)["page"])
+}
+
+func asked(requests []seen, method, path string) int {
+	n := 0
+	for _, r := range requests {
+		if r.method == method && r.path == path && r.status < 300 {
+			n++
+		}
+	}
+	return n
+}
+
+func TestA6SegmentBrowser(t *testing.T) {
+	t.Parallel()
+	t.Run("one by one", func(t *testing.T) {
+		t.Parallel()
+		all, requests := visit(t, "segment")
+		oneVisitor(t, all)
+		require.Equal(t, 1, asked(requests, http.MethodGet, "/v1/projects/right/settings"))
+		require.Equal(t, 2, asked(requests, http.MethodPost, "/v1/t"))
+		require.Equal(t, 1, asked(requests, http.MethodPost, "/v1/i"))
+	})
+	t.Run("batches", func(t *testing.T) {
+		t.Parallel()
+		all, requests := visit(t, "segment-batching")
+		oneVisitor(t, all)
+		require.Positive(t, asked(requests, http.MethodPost, "/v1/b"))
+	})
+	t.Run("a page that is not listed", func(t *testing.T) {
+		t.Parallel()
+		page, folder := pages(t)
+		d := openDoor(t, func(c *api.Config, _ *jetstream.StreamConfig) {
+			c.Keys = ringOf(t, "origins: [https://app.example.org]\nkeys:\n"+entry("web", api.RoleWrite, "right"))
+		})
+		url, requests := d.open(t, nil)
+		require.False(t, browse(t, "segment", url, page, folder, "right", "").Enough)
+		require.NotEmpty(t, requests())
+		require.Empty(t, d.stored(t))
+	})
+}
+
+func TestA7RudderStackBrowser(t *testing.T) {
+	t.Parallel()
+	all, requests := visit(t, "rudder")
+	oneVisitor(t, all)
+	require.Equal(t, 1, asked(requests, http.MethodGet, "/sourceConfig/"))
+	require.Positive(t, asked(requests, http.MethodOptions, "/v1/track"), "the browser asked before")
+}
+
+// TestB7FlagsInBrowser: a page of another origin reads flags with a write key and a user token, and learns that nothing changed. TestA6SegmentBrowser has a page of an origin that is not listed.
+func TestB7FlagsInBrowser(t *testing.T) {
+	t.Parallel()
+	page, folder := pages(t)
+	keys := ringOf(t, "origins: ["+page+"]\nkeys:\n"+entry("web", api.RoleWrite, "right"))
+	d := &door{handler: api.New(api.Config{WorkspaceKey: key(), Keys: keys}, filled(t), nil, quiet()).Handler()}
+	url, requests := d.open(t, nil)
+	saw := browse(t, "flags", url, page, folder, "right", tokenOf("ann"))
+	require.Empty(t, saw.Errors)
+	require.Equal(t, "guided", saw.Value)
+	require.True(t, saw.Enough, "304: %+v", requests())
+}
