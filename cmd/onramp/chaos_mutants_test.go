@@ -195,8 +195,8 @@ func TestChaosMutants(t *testing.T) { //nolint:paralleltest // alone: it keeps b
 	if !chaosFull() {
 		all = all[:3]
 	}
-	for i, m := range all {
-		t.Run(m.name, func(t *testing.T) { //nolint:paralleltest // likewise
+	for i, m := range all { //nolint:paralleltest // one after the other
+		t.Run(m.name, func(t *testing.T) {
 			r := newRig(t, rigConfig{seed: seed + uint64(i), binary: buildWith(t, m.changes, nil), proxied: m.proxied})
 			r.receiver.slow = m.slow
 			l := r.publishing(m.load)
