@@ -66,7 +66,7 @@ type mutant struct {
 	slow    time.Duration // how long the receiver takes
 	proxied bool
 	during  func(r *rig, l *traffic) // what happens while it runs; defaults to nothing for some seconds
-	caught  []string              // any of these must be found
+	caught  []string                 // any of these must be found
 }
 
 // shortHistories makes runs continue as new after a few events instead of a hundred.
@@ -195,8 +195,8 @@ func TestChaosMutants(t *testing.T) { //nolint:paralleltest // alone: it keeps b
 	if !chaosFull() {
 		all = all[:3]
 	}
-	for i, m := range all {
-		t.Run(m.name, func(t *testing.T) { //nolint:paralleltest // likewise
+	for i, m := range all { //nolint:paralleltest // likewise
+		t.Run(m.name, func(t *testing.T) {
 			r := newRig(t, rigConfig{seed: seed + uint64(i), binary: buildWith(t, m.changes, nil), proxied: m.proxied})
 			r.receiver.slow = m.slow
 			l := r.publishing(m.load)

@@ -192,11 +192,11 @@ func TestChaosScenarios(t *testing.T) { //nolint:paralleltest // alone: it keeps
 	}
 	seed := chaosSeed(t)
 	r := newRig(t, rigConfig{seed: seed, ingests: 2, workers: 2, proxied: true})
-	for i, one := range ordeals() {
+	for i, one := range ordeals() { //nolint:paralleltest // one after the other
 		if !one.short && !chaosFull() {
 			continue
 		}
-		t.Run(one.name, func(t *testing.T) { //nolint:paralleltest // one after the other
+		t.Run(one.name, func(t *testing.T) {
 			r.t = t
 			s := &stage{rig: r, t: t, load: r.publishing(one.load), rng: rand.New(rand.NewPCG(seed, uint64(1000+i)))}
 			s.pass(time.Second)
