@@ -195,7 +195,7 @@ func TestChaosMutants(t *testing.T) { //nolint:paralleltest // alone: it keeps b
 	if !chaosFull() {
 		all = all[:3]
 	}
-	for i, m := range all { //nolint:paralleltest // one after the other
+	for i, m := range all { //nolint:paralleltest // likewise
 		t.Run(m.name, func(t *testing.T) {
 			r := newRig(t, rigConfig{seed: seed + uint64(i), binary: buildWith(t, m.changes, nil), proxied: m.proxied})
 			r.receiver.slow = m.slow

@@ -36,8 +36,8 @@ type replayCommand struct {
 
 // Help is shown by onramp replay --help.
 func (*replayCommand) Help() string {
-	return "Examples:\n\n  onramp replay events.csv.gz --embedded --playbook examples/app-onboarding\n" +
-		"  onramp replay cookie_cats.csv.gz --embedded --playbook examples/cookie-cats --mapping examples/cookie-cats/import/mapping.yaml --experiment gate --variant version\n\n" +
+	return "Example: onramp replay events.csv.gz --embedded --playbook examples/app-onboarding\n\n" +
+		"An experiment that ran elsewhere: onramp replay cookie_cats.csv.gz --embedded --playbook examples/cookie-cats --mapping examples/cookie-cats/import/mapping.yaml --experiment gate --variant version\n\n" +
 		"Publishes the events as any service would, with their own times; events of the past change state but never cause actions. Replayed twice, nothing is counted twice. Lines that are no events are counted, shown and kept in the rejects file."
 }
 

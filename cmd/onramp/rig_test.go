@@ -96,6 +96,9 @@ func (p *proc) supervise() {
 	defer close(p.ended)
 	for p.start() {
 		_ = p.cmd.Wait() // killed, or told to end: the supervisor does not mind
+		p.mu.Lock()
+		p.cmd = nil // its number may be another's from now on
+		p.mu.Unlock()
 		select {
 		case <-p.again:
 		case <-time.After(restartPause):
@@ -132,7 +135,7 @@ func (p *proc) start() bool {
 func (p *proc) signal(s syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cmd == nil || p.cmd.Process == nil {
+	if p.cmd == nil {
 		return
 	}
 	if s == syscall.SIGKILL || s == syscall.SIGSTOP || s == syscall.SIGCONT {
@@ -143,10 +146,13 @@ func (p *proc) signal(s syscall.Signal) {
 	_ = p.cmd.Process.Signal(s) // likewise
 }
 
-// engine kills only what the part has started: for ClickHouse that is the database, and its watchdog lives on.
+// killChildren kills only what the part has started: for ClickHouse that is the database, and its watchdog lives on.
 func (p *proc) killChildren() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return
+	}
 	for _, child := range childrenOf(p.cmd.Process.Pid) {
 		_ = syscall.Kill(child, syscall.SIGKILL)
 	}
