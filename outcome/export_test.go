@@ -28,8 +28,12 @@ func (s *Store) InsertOutcomes(ctx context.Context, token string, sequence uint6
 // Translate is how errors of the driver get their code.
 func Translate(err error) error { return translate(err, "db.example:9000", "open ClickHouse") }
 
-// HeldEvents is how many events the sink has in hand.
-func HeldEvents(s *Sink) int { return s.archive.inbox.len() }
+// HeldEvents is how many events the sink has in hand, with their rows made.
+func HeldEvents(s *Sink) int {
+	s.archive.inbox.mu.Lock()
+	defer s.archive.inbox.mu.Unlock()
+	return s.archive.inbox.decoded
+}
 
 // ArchivedEvent is an event as the archive holds it. Times are Unix milliseconds.
 type ArchivedEvent struct {

@@ -100,6 +100,7 @@ func (l *live) run(signals []signal) []schema.Outcome {
 		signals, start, in = slices.Clone(signals[len(rest)-1:]), env.Now(), workflows.JourneyInput{}
 		signals[0].cut = false
 		require.NoError(l.t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &in))
+		in.Version = 0 // likewise
 	}
 }
 
