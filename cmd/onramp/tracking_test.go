@@ -34,7 +34,9 @@ func TestTrackedUser(t *testing.T) {
 	})
 	code, body = ask("/ofrep/v1/evaluate/flags/segment.new_user", `{"context":{"targetingKey":"tracked@example.com"}}`)
 	require.Equal(t, 200, code, string(body))
-	var flag struct{ Value bool }
+	var flag struct {
+		Value bool `json:"value"`
+	}
 	require.NoError(t, json.Unmarshal(body, &flag))
 	require.True(t, flag.Value)
 }
