@@ -25,5 +25,5 @@ func TestRecordDecisions(t *testing.T) {
 	require.Equal(t, []string{
 		`('d1','flow','2026-11-24 09:00:00.000','shares',['a','b'],{'a':0.25,'b':0.75},['it\'s better','and "quoted"'],'change','rule','x','p')`,
 		`('d2','flow','2026-11-24 09:00:00.000','stop',['b'],{},[],'','','','')`,
-	}, rowsOf(t, store, "SELECT * FROM experiment_decisions ORDER BY decision_id"))
+	}, rowsOf(t, store, "SELECT * REPLACE (mapSort(shares) AS shares) FROM experiment_decisions ORDER BY decision_id"))
 }
