@@ -46,15 +46,15 @@ func newIntake(js jetstream.JetStream) *intake {
 	return &intake{js: js, room: semaphore.NewWeighted(roomInFlight)}
 }
 
-// store returns when JetStream has every event, each flagged where it had it already. Otherwise nothing may be acknowledged,
+// store returns when JetStream has every event, and how many of them it had already. Otherwise nothing may be acknowledged,
 // though some may be stored: whoever sends again sends the same ids, and the stream knows them. Not an atomic batch: one id that
 // is known already would fail the whole.
-func (i *intake) store(ctx context.Context, source string, events []tracked) (duplicates []bool, err error) {
+func (i *intake) store(ctx context.Context, source string, events []tracked) (duplicates int, err error) {
 	if i.js.Conn().Status() != nats.CONNECTED { // the client would keep it in memory and wait
-		return nil, errAway
+		return 0, errAway
 	}
 	if !i.room.TryAcquire(int64(len(events))) {
-		return nil, errBusy
+		return 0, errBusy
 	}
 	defer i.room.Release(int64(len(events)))
 	ctx, cancel := context.WithTimeoutCause(ctx, storeTimeout, errAway)
@@ -66,19 +66,20 @@ func (i *intake) store(ctx context.Context, source string, events []tracked) (du
 		message.Header.Set(jetstream.MsgIDHeader, messageID(event.eventID))
 		future, err := i.js.PublishMsgAsync(message, jetstream.WithExpectStream(schema.EventsStream))
 		if err != nil {
-			return nil, why(err)
+			return 0, why(err)
 		}
 		futures = append(futures, future)
 	}
-	duplicates = make([]bool, len(events))
-	for n, future := range futures {
+	for _, future := range futures {
 		select {
 		case ack := <-future.Ok():
-			duplicates[n] = ack.Duplicate
+			if ack.Duplicate {
+				duplicates++
+			}
 		case err := <-future.Err():
-			return nil, why(err)
+			return 0, why(err)
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", errAway, context.Cause(ctx))
+			return 0, fmt.Errorf("%w: %w", errAway, context.Cause(ctx))
 		}
 	}
 	return duplicates, nil

@@ -102,7 +102,7 @@ func (s *Server) trackOne(kind string) http.HandlerFunc {
 		if !ok {
 			return
 		}
-		s.answer(r.Context(), w, http.StatusOK, singleAnswer{Success: true, MessageID: event.eventID, Duplicate: duplicates[0]})
+		s.answer(r.Context(), w, http.StatusOK, singleAnswer{Success: true, MessageID: event.eventID, Duplicate: duplicates > 0})
 	}
 }
 
@@ -132,12 +132,7 @@ func (s *Server) trackBatch(backfill bool) http.HandlerFunc {
 		if !ok {
 			return
 		}
-		answer.Accepted = len(events)
-		for _, duplicate := range duplicates {
-			if duplicate {
-				answer.Duplicates++
-			}
-		}
+		answer.Accepted, answer.Duplicates = len(events), duplicates
 		s.logRejected(r, answer.Rejected)
 		s.answer(r.Context(), w, http.StatusOK, answer)
 	}
@@ -206,20 +201,14 @@ func (s *Server) writer(w http.ResponseWriter, r *http.Request, known *apiKey, i
 }
 
 // store puts the events into the stream and answers where it does not take them.
-func (s *Server) store(w http.ResponseWriter, r *http.Request, key *apiKey, events []tracked) (duplicates []bool, ok bool) {
+func (s *Server) store(w http.ResponseWriter, r *http.Request, key *apiKey, events []tracked) (duplicates int, ok bool) {
 	if len(events) == 0 {
-		return nil, true
+		return 0, true
 	}
 	duplicates, err := s.intake.store(r.Context(), key.name, events)
 	if err == nil {
-		again := 0
-		for _, duplicate := range duplicates {
-			if duplicate {
-				again++
-			}
-		}
-		s.verdict(VerdictStored, len(events)-again)
-		s.verdict(VerdictDuplicate, again)
+		s.verdict(VerdictStored, len(events)-duplicates)
+		s.verdict(VerdictDuplicate, duplicates)
 		return duplicates, true
 	}
 	s.verdict(VerdictDeferred, len(events))
@@ -227,11 +216,11 @@ func (s *Server) store(w http.ResponseWriter, r *http.Request, key *apiKey, even
 		slog.String("request_id", requestOf(r).id), slog.Int("events", len(events)), slog.Any("error", err))
 	if errors.Is(err, errBusy) {
 		s.refuseBusy(w, r, patienceBusy, "the stream takes no more at the moment; nothing was acknowledged, send it again")
-		return nil, false
+		return 0, false
 	}
 	w.Header().Set("Retry-After", seconds(patienceAway))
 	s.refuse(w, r, http.StatusServiceUnavailable, problemDetail{Code: schema.CodeUnavailable, Message: "the stream does not answer; nothing was acknowledged, send it again"})
-	return nil, false
+	return 0, false
 }
 
 // logRejected says what was refused of a batch, since an SDK looks at the status alone.

@@ -101,6 +101,9 @@ func (p *footprint) moment(m Moment) {
 // promises counts what is missing or of another type than the tracking plan says. What it does not name at all is nobody's fault: services
 // send more than a playbook reads.
 func (p *footprint) promises(e *schema.UserEvent) {
+	if _, declared := p.plan.Events[e.EventName]; !declared {
+		return // nothing is promised
+	}
 	properties, err := schema.DecodeProperties(e.Properties)
 	if err != nil {
 		return // refused long before

@@ -78,6 +78,10 @@ func OpenLibrary(ctx context.Context, js jetstream.JetStream, replicas int, logg
 	if err != nil {
 		return nil, &schema.Error{Code: schema.CodeUnavailable, Message: "open object store " + schema.PlaybooksBucket, Err: err}
 	}
+	return loadLibrary(ctx, store, logger)
+}
+
+func loadLibrary(ctx context.Context, store jetstream.ObjectStore, logger *slog.Logger) (*Library, error) {
 	l := &Library{store: store, logger: logger, books: make(map[string]*playbook.Playbook)}
 	if err := l.refresh(ctx); err != nil && !errors.Is(err, ErrNoPlaybook) {
 		return nil, err
@@ -89,17 +93,13 @@ func OpenLibrary(ctx context.Context, js jetstream.JetStream, replicas int, logg
 // the library is empty.
 func ReadLibrary(ctx context.Context, js jetstream.JetStream, logger *slog.Logger) (*Library, error) {
 	store, err := js.ObjectStore(ctx, schema.PlaybooksBucket)
-	l := &Library{store: store, logger: logger, books: make(map[string]*playbook.Playbook)}
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		return l, nil
+		return &Library{logger: logger, books: make(map[string]*playbook.Playbook)}, nil
 	}
 	if err != nil {
 		return nil, &schema.Error{Code: schema.CodeUnavailable, Message: "open object store " + schema.PlaybooksBucket, Err: err}
 	}
-	if err := l.refresh(ctx); err != nil && !errors.Is(err, ErrNoPlaybook) {
-		return nil, err
-	}
-	return l, nil
+	return loadLibrary(ctx, store, logger)
 }
 
 // Stored loads every version that was ever published, in no order.

@@ -19,15 +19,6 @@ import (
 	"github.com/onramphq/onramp/segment"
 )
 
-// natsFlags say where the NATS of a running engine is, and by which key its users have their tokens.
-type natsFlags struct {
-	NATSURL      string `name:"nats-url" env:"ONRAMP_NATS_URL,NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS of the running engine."`
-	NATSCreds    string `name:"nats-creds" env:"ONRAMP_NATS_CREDS" help:"File with NATS credentials."`
-	WorkspaceKey string `env:"ONRAMP_WORKSPACE_KEY" help:"Secret that makes user tokens. Defaults to that of onramp dev."`
-}
-
-func (f *natsFlags) key() []byte { return []byte(cmp.Or(f.WorkspaceKey, embeddedKey)) }
-
 type lettersCommand struct {
 	List  deadlettersList  `cmd:"" help:"List the messages that were refused for good and that nobody has settled."`
 	Show  deadlettersShow  `cmd:"" help:"Show one of them with everything that is known of it."`

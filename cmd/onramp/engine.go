@@ -53,6 +53,21 @@ type clickhouseFlags struct {
 	CHPassword     string `name:"clickhouse-password" env:"ONRAMP_CLICKHOUSE_PASSWORD" help:"ClickHouse password."`
 }
 
+// natsFlags say where the NATS of a running engine is, and by which key its users have their tokens.
+type natsFlags struct {
+	NATSURL      string `name:"nats-url" env:"ONRAMP_NATS_URL,NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS of the running engine."`
+	NATSCreds    string `name:"nats-creds" env:"ONRAMP_NATS_CREDS" help:"File with NATS credentials."`
+	WorkspaceKey string `env:"ONRAMP_WORKSPACE_KEY" help:"Secret that makes user tokens. Defaults to that of onramp dev."`
+}
+
+func (f *natsFlags) key() []byte { return []byte(cmp.Or(f.WorkspaceKey, embeddedKey)) }
+
+// temporalFlags say where the Temporal of a running engine is.
+type temporalFlags struct {
+	TemporalAddress   string `env:"ONRAMP_TEMPORAL_ADDRESS,TEMPORAL_ADDRESS" default:"127.0.0.1:7233" help:"Temporal of the running engine."`
+	TemporalNamespace string `env:"ONRAMP_TEMPORAL_NAMESPACE,TEMPORAL_NAMESPACE" default:"default" help:"Temporal namespace."`
+}
+
 func (f *clickhouseFlags) servers() servers {
 	return servers{ClickHouseAddr: f.ClickHouseAddr, ClickHouseDatabase: f.Database, ClickHouseUser: f.CHUser, ClickHousePassword: f.CHPassword}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,13 +25,9 @@ type explainCommand struct {
 	JSON     bool     `name:"json" help:"Print one JSON document."`
 
 	mappingFlags
+	natsFlags
 	clickhouseFlags
-
-	NATSURL           string `name:"nats-url" env:"ONRAMP_NATS_URL,NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS of the running engine."`
-	NATSCreds         string `name:"nats-creds" env:"ONRAMP_NATS_CREDS" help:"File with NATS credentials."`
-	TemporalAddress   string `env:"ONRAMP_TEMPORAL_ADDRESS,TEMPORAL_ADDRESS" default:"127.0.0.1:7233" help:"Temporal of the running engine."`
-	TemporalNamespace string `env:"ONRAMP_TEMPORAL_NAMESPACE,TEMPORAL_NAMESPACE" default:"default" help:"Temporal namespace."`
-	WorkspaceKey      string `env:"ONRAMP_WORKSPACE_KEY" help:"Secret that makes user tokens. Defaults to that of onramp dev."`
+	temporalFlags
 }
 
 // Help is shown by onramp explain --help.
@@ -66,8 +61,6 @@ func (c *explainCommand) Run(ctx context.Context, io stdio, logger *slog.Logger)
 	say(io.out, "%s\n", paint(color).bold("What happened"))
 	return writeStory(io.out, story, zone, color)
 }
-
-func (c *explainCommand) key() []byte { return []byte(cmp.Or(c.WorkspaceKey, embeddedKey)) }
 
 func (c *explainCommand) engine(logger *slog.Logger) *engine {
 	e := &engine{logger: logger, servers: c.servers()}

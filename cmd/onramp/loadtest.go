@@ -32,13 +32,12 @@ type loadtestCommand struct {
 	Milestone []string `default:"profile_completed,onboarding_completed,activated" help:"Events that decide something, spread over a user's events. The last of them is every user's last event and must lead to an outcome."`
 	Playbook  string   `help:"Playbook of the embedded engine. Defaults to the example saas-onboarding."`
 
-	NATSURL           string `name:"nats-url" help:"Measure the engine that runs on this NATS, instead of an embedded one. Never one that serves real users: their actions would be sent to users that are none."`
-	NATSCreds         string `name:"nats-creds" env:"ONRAMP_NATS_CREDS" help:"File with NATS credentials."`
-	TemporalAddress   string `env:"ONRAMP_TEMPORAL_ADDRESS,TEMPORAL_ADDRESS" default:"127.0.0.1:7233" help:"Temporal of the running engine."`
-	TemporalNamespace string `env:"ONRAMP_TEMPORAL_NAMESPACE,TEMPORAL_NAMESPACE" default:"default" help:"Temporal namespace."`
-	WorkspaceKey      string `env:"ONRAMP_WORKSPACE_KEY" help:"Secret that makes user tokens. Defaults to that of onramp dev."`
+	NATSURL      string `name:"nats-url" help:"Measure the engine that runs on this NATS, instead of an embedded one. Never one that serves real users: their actions would be sent to users that are none."`
+	NATSCreds    string `name:"nats-creds" env:"ONRAMP_NATS_CREDS" help:"File with NATS credentials."`
+	WorkspaceKey string `env:"ONRAMP_WORKSPACE_KEY" help:"Secret that makes user tokens. Defaults to that of onramp dev."`
 
 	clickhouseFlags
+	temporalFlags
 
 	JSON bool `name:"json" help:"Print one JSON document."`
 }

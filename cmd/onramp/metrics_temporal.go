@@ -57,41 +57,39 @@ func (t *temporalMetrics) WithTags(tags map[string]string) client.MetricsHandler
 
 // Counter implements client.MetricsHandler.
 func (t *temporalMetrics) Counter(name string) client.MetricsCounter {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	v := t.counters[name]
-	if v == nil {
-		v = prometheus.NewCounterVec(prometheus.CounterOpts{Name: counterName(name), Help: temporalHelp(name)}, temporalLabels())
-		t.registry.MustRegister(v)
-		t.counters[name] = v
-	}
+	v := series(t, t.counters, name, func() *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: counterName(name), Help: temporalHelp(name)}, temporalLabels())
+	})
 	return temporalCounter{v.WithLabelValues(t.labels...)}
 }
 
 // Gauge implements client.MetricsHandler.
 func (t *temporalMetrics) Gauge(name string) client.MetricsGauge {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	v := t.gauges[name]
-	if v == nil {
-		v = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: temporalHelp(name)}, temporalLabels())
-		t.registry.MustRegister(v)
-		t.gauges[name] = v
-	}
+	v := series(t, t.gauges, name, func() *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: temporalHelp(name)}, temporalLabels())
+	})
 	return temporalGauge{v.WithLabelValues(t.labels...)}
 }
 
 // Timer implements client.MetricsHandler.
 func (t *temporalMetrics) Timer(name string) client.MetricsTimer {
+	v := series(t, t.histograms, name, func() *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name + "_seconds", Help: temporalHelp(name), Buckets: seconds()}, temporalLabels())
+	})
+	return temporalTimer{v.WithLabelValues(t.labels...)}
+}
+
+// series is the metric of that name among those met, made and registered where it is new.
+func series[V prometheus.Collector](t *temporalMetrics, met map[string]V, name string, build func() V) V {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v := t.histograms[name]
-	if v == nil {
-		v = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name + "_seconds", Help: temporalHelp(name), Buckets: seconds()}, temporalLabels())
+	v, known := met[name]
+	if !known {
+		v = build()
 		t.registry.MustRegister(v)
-		t.histograms[name] = v
+		met[name] = v
 	}
-	return temporalTimer{v.WithLabelValues(t.labels...)}
+	return v
 }
 
 // counterName ends as a counter should, also where the SDK's name ends so already.

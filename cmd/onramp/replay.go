@@ -99,11 +99,11 @@ func (c *replayCommand) elsewhere(ctx context.Context, io stdio, logger *slog.Lo
 	if err != nil {
 		return err
 	}
-	return c.with(ctx, io, logger, func(ctx context.Context, e *engine) error {
-		if err := read.into(ctx, e.store); err != nil {
+	show := func(ctx context.Context, store *outcome.Store) error {
+		if err := read.into(ctx, store); err != nil {
 			return err
 		}
-		r := &reader{store: e.store, book: func() (*playbook.Playbook, error) { return book, nil }}
+		r := &reader{store: store, book: func() (*playbook.Playbook, error) { return book, nil }}
 		found, err := r.read(ctx, c.Exp, time.Time{})
 		switch {
 		case err != nil:
@@ -113,7 +113,11 @@ func (c *replayCommand) elsewhere(ctx context.Context, io stdio, logger *slog.Lo
 		default:
 			return results.WriteText(io.out, found, colored(io.out))
 		}
-	})
+	}
+	if !c.Embedded {
+		return c.withStore(ctx, logger, show)
+	}
+	return c.with(ctx, io, logger, func(ctx context.Context, e *engine) error { return show(ctx, e.store) })
 }
 
 func (c *replayCommand) bundle() (*playbook.Bundle, error) {

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
-	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 	"golang.org/x/sync/errgroup"
 
@@ -43,26 +41,20 @@ func countBatches(ctx workflow.Context, want int) error {
 	return workflow.Await(ctx, func() bool { return got >= want })
 }
 
-// transport measures one way to hand batches over, 32 calls in flight and one a user, to workflows that run already.
+// transport measures one way to hand batches over, one call a user at a time, to workflows that run already.
 func transport(ctx context.Context, temporal client.Client, writes func() int64, users int, byUpdate bool) (measured, error) {
-	w := sdkworker.New(temporal, baselineQueue, sdkworker.Options{MaxConcurrentWorkflowTaskPollers: 4})
-	w.RegisterWorkflow(countBatches)
-	if err := w.Start(); err != nil {
-		return measured{}, fmt.Errorf("start worker: %w", err)
-	}
-	defer w.Stop()
-	label := fmt.Sprint("transport-", time.Now().UnixNano())
-	events := make([]schema.UserEvent, transportBatch)
-	for i := range events {
-		events[i] = schema.UserEvent{EventID: fmt.Sprintf("%s-%d", label, i), EventName: "feature_used", Sequence: 1, OccurredAt: 1, ReceivedAt: 1}
+	c := &counting{temporal: temporal, writes: writes, workflow: countBatches, label: fmt.Sprint("transport-", time.Now().UnixNano()), users: users}
+	batch := schema.EventBatch{Events: make([]schema.UserEvent, transportBatch)}
+	for i := range batch.Events {
+		batch.Events[i] = schema.UserEvent{EventID: fmt.Sprintf("%s-%d", c.label, i), EventName: "feature_used", Sequence: 1, OccurredAt: 1, ReceivedAt: 1}
 	}
 	send := func(calls int, byUpdate bool) error {
 		var group errgroup.Group
-		group.SetLimit(32)
+		group.SetLimit(inFlight)
 		for u := range users {
 			group.Go(func() error {
 				for range calls {
-					if err := handOver(ctx, temporal, fmt.Sprintf("%s-%d", label, u), schema.EventBatch{Events: events}, byUpdate); err != nil {
+					if err := c.handOver(ctx, u, batch, byUpdate); err != nil {
 						return err
 					}
 				}
@@ -71,38 +63,18 @@ func transport(ctx context.Context, temporal client.Client, writes func() int64,
 		}
 		return group.Wait()
 	}
-	if err := send(1, false); err != nil {
-		return measured{}, err
-	}
-	before := writes()
-	start, cpu := time.Now(), cpuTime()
-	if err := send(transportCalls, byUpdate); err != nil {
-		return measured{}, err
-	}
-	for u := range users {
-		if err := temporal.GetWorkflow(ctx, fmt.Sprintf("%s-%d", label, u), "").Get(ctx, nil); err != nil {
-			return measured{}, fmt.Errorf("wait for workflow: %w", err)
-		}
-	}
-	sent := float64(users * transportCalls * transportBatch)
-	return measured{
-		perSecond: sent / time.Since(start).Seconds(), writes: float64(writes()-before) / sent,
-		cpu: float64((cpuTime() - cpu).Microseconds()) / sent,
-	}, nil
+	return c.measure(ctx, users*transportCalls*transportBatch, func() error { return send(1, false) }, func() error { return send(transportCalls, byUpdate) })
 }
 
-func handOver(ctx context.Context, temporal client.Client, id string, batch schema.EventBatch, byUpdate bool) error {
-	options := client.StartWorkflowOptions{
-		ID: id, TaskQueue: baselineQueue, WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-	}
+func (c *counting) handOver(ctx context.Context, user int, batch schema.EventBatch, byUpdate bool) error {
 	if !byUpdate {
-		_, err := temporal.SignalWithStartWorkflow(ctx, id, schema.EventsReceived.Name, batch, options, countBatches, 1+transportCalls)
+		_, err := c.temporal.SignalWithStartWorkflow(ctx, c.id(user), schema.EventsReceived.Name, batch, c.options(user), countBatches, 1+transportCalls)
 		return err
 	}
-	handle, err := temporal.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
-		StartWorkflowOperation: temporal.NewWithStartWorkflowOperation(options, countBatches, 1+transportCalls),
+	handle, err := c.temporal.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
+		StartWorkflowOperation: c.temporal.NewWithStartWorkflowOperation(c.options(user), countBatches, 1+transportCalls),
 		UpdateOptions: client.UpdateWorkflowOptions{
-			WorkflowID: id, UpdateName: batchUpdate, Args: []any{batch}, WaitForStage: client.WorkflowUpdateStageCompleted,
+			WorkflowID: c.id(user), UpdateName: batchUpdate, Args: []any{batch}, WaitForStage: client.WorkflowUpdateStageCompleted,
 		},
 	})
 	if err != nil {

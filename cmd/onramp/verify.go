@@ -18,9 +18,7 @@ import (
 type verifyCommand struct {
 	natsFlags
 	clickhouseFlags
-
-	TemporalAddress   string `env:"ONRAMP_TEMPORAL_ADDRESS,TEMPORAL_ADDRESS" default:"127.0.0.1:7233" help:"Temporal of the running engine."`
-	TemporalNamespace string `env:"ONRAMP_TEMPORAL_NAMESPACE,TEMPORAL_NAMESPACE" default:"default" help:"Temporal namespace."`
+	temporalFlags
 
 	User string `help:"Only this user, by raw id or by token."`
 	JSON bool   `name:"json" help:"Print one JSON document."`

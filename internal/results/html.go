@@ -343,8 +343,8 @@ func (v *view) effectNumbers(m *experiment.MetricReading, e *experiment.EffectRe
 		measureNumber("Difference, "+e.Treatment, class, &e.Absolute, change(e.Absolute.Value, m.Unit), func(b experiment.Bounds) string { return changes(b, m.Unit) }),
 		measureNumber("Lift, "+e.Treatment, class, &e.Relative, lift(e.Relative.Value), lifts),
 	}
-	if i := slices.IndexFunc(v.Pooled, func(p Pooled) bool { return p.Metric == m.Key && p.Treatment == e.Treatment }); i >= 0 {
-		all[0].Words = append(all[0].Words, fmt.Sprintf("By the pooled test that most tools report, at one planned look: p %s. Ours keeps the variance of each arm, so that it agrees with its interval.", significant(v.Pooled[i].PValue)))
+	if p, tested := v.pooled(m.Key, e.Treatment); tested {
+		all[0].Words = append(all[0].Words, fmt.Sprintf("By the pooled test that most tools report, at one planned look: p %s. Ours keeps the variance of each arm, so that it agrees with its interval.", significant(p)))
 	}
 	if a := e.Adjustment; a != nil {
 		all = append(all, number{

@@ -24,6 +24,15 @@ type Pooled struct {
 	PValue    float64 `json:"p_value"`
 }
 
+// pooled is the pooled p-value of one share; false where there is none.
+func (r *Results) pooled(metric, treatment string) (float64, bool) {
+	i := slices.IndexFunc(r.Pooled, func(p Pooled) bool { return p.Metric == metric && p.Treatment == treatment })
+	if i < 0 {
+		return 0, false
+	}
+	return r.Pooled[i].PValue, true
+}
+
 // PooledOf tests every share of an analysis that can be read.
 func PooledOf(a *experiment.Analysis) []Pooled {
 	list := []Pooled{}

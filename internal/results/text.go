@@ -212,8 +212,8 @@ func (p *paper) difference(r *Results, m *experiment.MetricReading, e *experimen
 		return
 	}
 	text := fmt.Sprintf("%s; at one look %s", change(e.Absolute.Value, m.Unit), changes(e.Absolute.Fixed, m.Unit))
-	if i := slices.IndexFunc(r.Pooled, func(one Pooled) bool { return one.Metric == m.Key && one.Treatment == e.Treatment }); i >= 0 {
-		text += ", p " + significant(r.Pooled[i].PValue) + " by the pooled test"
+	if pooled, tested := r.pooled(m.Key, e.Treatment); tested {
+		text += ", p " + significant(pooled) + " by the pooled test"
 	}
 	p.line("    %s %16s  %s", pad("", nameColumns), "", p.dim(text))
 }
