@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
@@ -151,7 +152,7 @@ func TestTenThousandEmptyMessages(t *testing.T) {
 	js := streams(t)
 	const many = 10_000
 	for range many {
-		_, err := js.PublishAsync(schema.EventSubject("mad"), nil)
+		_, err := js.PublishAsync(schema.EventSubject("mad"), nil, jetstream.WithStallWait(patience))
 		require.NoError(t, err)
 	}
 	select {
