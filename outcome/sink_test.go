@@ -174,9 +174,10 @@ func TestNATSRestartedInMidStream(t *testing.T) {
 	t.Parallel()
 	store := openStore(t)
 	js, restart := restartableJetStream(t)
-	_, stop := runSink(t, js, store, outcome.SinkConfig{MaxRows: 50, AckWait: 3 * time.Second})
+	sink, stop := runSink(t, js, store, outcome.SinkConfig{MaxRows: 50, AckWait: 3 * time.Second})
 	for i := range 300 {
 		if i == 150 {
+			require.Eventually(t, func() bool { return sink.Stats().Archive.Rows > 0 }, 30*time.Second, 10*time.Millisecond, "it is under way")
 			restart()
 		}
 		publishEvent(t, js, "web", schema.Event{EventID: fmt.Sprint("e", i), EventName: "clicked", UserID: fmt.Sprint("user ", i%7)})
