@@ -61,6 +61,7 @@ type tracked struct {
 	eventID string
 	made    bool // the call had no id of its own
 	body    []byte
+	index   int // its place in the batch
 }
 
 // call is one call while it is read.
