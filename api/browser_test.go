@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onramphq/onramp/api"
+	"github.com/onramphq/onramp/internal/testenv"
 )
 
 // Real SDKs in Chromium, on a page of another origin: A6, A7 and B7 of the project's list of real clients.
@@ -41,7 +42,7 @@ func browse(t *testing.T, what, apiURL, page, folder, key, token string) browsed
 		_, err := exec.LookPath(name)
 		return err == nil
 	}) {
-		if os.Getenv(envNode) == "1" {
+		if os.Getenv(testenv.EnvNode) == "1" {
 			t.Fatal("there is no chromium on PATH")
 		}
 		t.Skip("no chromium on PATH: the SDKs of browsers do not run here")

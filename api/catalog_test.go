@@ -224,19 +224,27 @@ func TestCatalogTaken(t *testing.T) {
 		fields string
 		check  func(*testing.T, stored)
 	}{
-		"29 minus zero":            {`"properties":{"a":-0}`, func(t *testing.T, s stored) { require.Contains(t, string(s.Properties), `"a":-0`) }},
-		"30 a number beyond 2^53":  {`"properties":{"a":9007199254740993}`, func(t *testing.T, s stored) { require.Contains(t, string(s.Properties), "9007199254740993") }},
-		"46 no id":                 {``, func(t *testing.T, s stored) { require.Regexp(t, `^api-[a-z2-7]{26}$`, s.ID) }},
-		"53 no time":               {``, func(t *testing.T, s stored) { require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, time.Millisecond) }},
-		"59 four minutes ahead":    {`"timestamp":"` + at(4*time.Minute) + `"`, func(t *testing.T, s stored) { require.True(t, s.Timing.OccurredAt.After(s.ReceivedAt)) }},
-		"59 six minutes ahead":     {`"timestamp":"` + at(6*time.Minute) + `"`, func(t *testing.T, s stored) { require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, time.Second) }},
-		"60 73 hours ago":          {`"timestamp":"` + at(-73*time.Hour) + `"`, func(t *testing.T, s stored) { require.Equal(t, schema.Lateness("historic"), s.Lateness) }},
-		"61 a clock 3 h off":       {`"timestamp":"` + at(-3*time.Hour) + `","sentAt":"` + at(-3*time.Hour) + `"`, func(t *testing.T, s stored) { require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, 2*time.Second) }},
-		"62 sent in 1970":          {`"timestamp":"` + at(0) + `","sentAt":"1970-01-01T00:00:00Z"`, func(t *testing.T, s stored) { require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, patience) }},
-		"64 nanoseconds":           {`"timestamp":"2026-11-24T09:00:00.123456789Z"`, func(t *testing.T, s stored) { u := s.UserEvent(); require.Equal(t, int64(123), u.OccurredAt%1000) }},
-		"65 a list in a property":  {`"properties":{"plan":["pro",null]}`, func(t *testing.T, s stored) { require.Equal(t, []any{"pro", nil}, s.properties["plan"]) }},
-		"66 names of columns":      {`"properties":{"sequence":1,"user_token":"u"}`, func(t *testing.T, s stored) { require.Equal(t, "u", s.properties["user_token"]) }},
-		"74 an unknown field":      {`"tenant":"t2"`, func(t *testing.T, s stored) { require.Equal(t, "t2", s.properties["tracking"].(map[string]any)["tenant"]) }},
+		"29 minus zero":           {`"properties":{"a":-0}`, func(t *testing.T, s stored) { require.Contains(t, string(s.Properties), `"a":-0`) }},
+		"30 a number beyond 2^53": {`"properties":{"a":9007199254740993}`, func(t *testing.T, s stored) { require.Contains(t, string(s.Properties), "9007199254740993") }},
+		"46 no id":                {``, func(t *testing.T, s stored) { require.Regexp(t, `^api-[a-z2-7]{26}$`, s.ID) }},
+		"53 no time": {``, func(t *testing.T, s stored) {
+			require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, time.Millisecond)
+		}},
+		"59 four minutes ahead": {`"timestamp":"` + at(4*time.Minute) + `"`, func(t *testing.T, s stored) { require.True(t, s.Timing.OccurredAt.After(s.ReceivedAt)) }},
+		"59 six minutes ahead": {`"timestamp":"` + at(6*time.Minute) + `"`, func(t *testing.T, s stored) {
+			require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, time.Second)
+		}},
+		"60 73 hours ago": {`"timestamp":"` + at(-73*time.Hour) + `"`, func(t *testing.T, s stored) { require.Equal(t, schema.Lateness("historic"), s.Lateness) }},
+		"61 a clock 3 h off": {`"timestamp":"` + at(-3*time.Hour) + `","sentAt":"` + at(-3*time.Hour) + `"`, func(t *testing.T, s stored) {
+			require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, 2*time.Second)
+		}},
+		"62 sent in 1970":         {`"timestamp":"` + at(0) + `","sentAt":"1970-01-01T00:00:00Z"`, func(t *testing.T, s stored) { require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, patience) }},
+		"64 nanoseconds":          {`"timestamp":"2026-11-24T09:00:00.123456789Z"`, func(t *testing.T, s stored) { u := s.UserEvent(); require.Equal(t, int64(123), u.OccurredAt%1000) }},
+		"65 a list in a property": {`"properties":{"plan":["pro",null]}`, func(t *testing.T, s stored) { require.Equal(t, []any{"pro", nil}, s.properties["plan"]) }},
+		"66 names of columns":     {`"properties":{"sequence":1,"user_token":"u"}`, func(t *testing.T, s stored) { require.Equal(t, "u", s.properties["user_token"]) }},
+		"74 an unknown field": {`"tenant":"t2"`, func(t *testing.T, s stored) {
+			require.Equal(t, "t2", s.properties["tracking"].(map[string]any)["tenant"])
+		}},
 		"2 text as it is declared": {`"properties":{"a":1}`, func(t *testing.T, s stored) { require.NotNil(t, s.properties["a"]) }},
 	} {
 		t.Run(name, func(t *testing.T) {
