@@ -178,3 +178,27 @@ func TestB8FlagsRestartInBrowser(t *testing.T) {
 	require.Empty(t, saw.Errors)
 	require.Equal(t, map[string]any{"before": false, "after": true, "stale": true}, saw.Value)
 }
+
+// TestB9FlagsAwayInBrowser: a page that loads while NATS is away hears of its flags when NATS comes back.
+func TestB9FlagsAwayInBrowser(t *testing.T) {
+	t.Parallel()
+	page, folder := pages(t)
+	k := newKiosk(t, "origins: ["+page+"]\n")
+	opened := make(chan struct{})
+	k.beforeStream = func(n int) {
+		if n == 1 {
+			close(opened)
+		}
+	}
+	k.away(t)
+	go func() {
+		select {
+		case <-opened:
+			k.broker.Start(t)
+		case <-t.Context().Done():
+		}
+	}()
+	saw := browse(t, "stream", k.url, page, folder, "right", k.pageToken())
+	require.Empty(t, saw.Errors)
+	require.Equal(t, map[string]any{"before": false, "after": true}, saw.Value)
+}

@@ -126,6 +126,7 @@ func TestB6ServerProvider(t *testing.T) {
 
 // kiosk is an API on an address that stays, which a test can take away and bring back, for one page with a write key and a page token.
 type kiosk struct {
+	broker       *testenv.Broker
 	js           jetstream.JetStream
 	cfg          api.Config
 	url          string
@@ -140,7 +141,8 @@ type kiosk struct {
 
 func newKiosk(t *testing.T, more string) *kiosk {
 	t.Helper()
-	k := &kiosk{js: testenv.NewBroker(t).Connect(t), port: "127.0.0.1:0"}
+	broker := testenv.NewBroker(t)
+	k := &kiosk{broker: broker, js: broker.Connect(t), port: "127.0.0.1:0"}
 	makeStream(t, k.js)
 	publish(t, k.js, profileOf("ann", 3))
 	k.cfg = api.Config{WorkspaceKey: key(), Keys: ringOf(t, more+"keys:\n"+entry("web", api.RoleWrite, "right"))}
@@ -158,7 +160,9 @@ func (k *kiosk) start(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	following := make(chan error, 1)
 	go func() { following <- k.mirror.Run(ctx) }()
-	assert.Eventually(t, k.mirror.Ready, patience, poll)
+	if k.js.Conn().IsConnected() {
+		assert.Eventually(t, k.mirror.Ready, patience, poll)
+	}
 	k.server = api.New(k.cfg, k.mirror, nil, quiet())
 	handler := k.server.Handler()
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", k.port)
@@ -269,4 +273,28 @@ func TestB8Restart(t *testing.T) {
 	require.False(t, saw.Meanwhile, "what it knew")
 	require.Equal(t, [][]string{{"segment.at_risk"}}, saw.Changes)
 	require.True(t, saw.After)
+}
+
+// away takes NATS away before the API has read anything in.
+func (k *kiosk) away(t *testing.T) {
+	t.Helper()
+	k.change(t, 4, true)
+	k.broker.Stop()
+	require.Eventually(t, func() bool { return !k.js.Conn().IsConnected() }, patience, poll)
+	k.start(t)
+}
+
+// TestB9AwayBeforeTheFirstPage: NATS is away when the page loads. It has its defaults, and hears of what is when NATS comes back.
+// Temporal is never asked: package api does not know it, which the linter sees to.
+func TestB9AwayBeforeTheFirstPage(t *testing.T) {
+	t.Parallel()
+	k := newKiosk(t, "")
+	k.away(t)
+	saw := k.listen(t, "away", map[string]func(){"recover": func() { k.broker.Start(t) }})
+	require.Equal(t, "READY", saw.Status)
+	require.Equal(t, "none", saw.String, "the default of the code")
+	require.False(t, saw.Before)
+	require.True(t, saw.After)
+	require.Contains(t, saw.Changes[0], "segment.at_risk")
+	require.Contains(t, saw.Changes[0], "variant.checklist_style")
 }
