@@ -28,6 +28,7 @@ type request struct {
 	route     string // the pattern, never the path: a path holds a raw user id
 	userToken string
 	key       string // the name of the caller's key
+	lasts     bool   // an event stream: it took as long as somebody listened
 }
 
 type requestKey struct{}
@@ -93,7 +94,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			s.survive(recorded, r, recover())
 			took := time.Since(began)
 			s.logAccess(r, known, recorded, took)
-			if s.cfg.Answered != nil {
+			if s.cfg.Answered != nil && !known.lasts {
 				s.cfg.Answered(known.route, recorded.status, took)
 			}
 		}()

@@ -38,6 +38,8 @@ type Mirror struct {
 	ready  atomic.Bool
 	mu     sync.RWMutex
 	users  map[mirrorKey]mirrored
+
+	watchers watchers
 }
 
 // mirrorKey is a user token without the string header: it lies in the map itself.
@@ -80,15 +82,52 @@ func (m *Mirror) Get(token string) (schema.Profile, bool) {
 }
 
 func (m *Mirror) raw(token string) (string, bool) {
-	var key mirrorKey
-	if len(token) != len(key) {
-		return "", false
+	kept, ok := m.kept(token)
+	return kept.raw, ok
+}
+
+func (m *Mirror) kept(token string) (mirrored, bool) {
+	key, ok := keyOf(token)
+	if !ok {
+		return mirrored{}, false
 	}
-	copy(key[:], token)
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	kept, ok := m.users[key]
-	return kept.raw, ok
+	return kept, ok
+}
+
+func keyOf(token string) (key mirrorKey, ok bool) {
+	if len(token) != len(key) {
+		return mirrorKey{}, false
+	}
+	copy(key[:], token)
+	return key, true
+}
+
+// watch is watchers.watch of a user by token. What is no token never changes.
+func (m *Mirror) watch(token string) (changed <-chan struct{}, stop func()) {
+	key, ok := keyOf(token)
+	if !ok {
+		return nil, func() {}
+	}
+	return m.watchers.watch(key)
+}
+
+// reach waits until the user's profile has come to this sequence, or ctx ends.
+func (m *Mirror) reach(ctx context.Context, token string, sequence uint64) {
+	changed, stop := m.watch(token)
+	defer stop()
+	for {
+		if kept, _ := m.kept(token); kept.sequence >= sequence {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Run follows the stream until ctx ends, through restarts of the server and through the stream being made anew. It returns
@@ -186,6 +225,7 @@ func (m *Mirror) take(message jetstream.Msg) {
 		m.mu.Lock()
 		delete(m.users, key)
 		m.mu.Unlock()
+		m.watchers.tell(key)
 		return
 	}
 	var profile schema.Profile
@@ -197,10 +237,18 @@ func (m *Mirror) take(message jetstream.Msg) {
 		m.logger.Warn("profile left out: it is of another user", slog.String("user_token", token))
 		return
 	}
+	if m.keep(key, mirrored{sequence: profile.Sequence, raw: string(message.Data())}) {
+		m.watchers.tell(key)
+	}
+}
+
+// keep reports whether the profile is not older than the one that was there.
+func (m *Mirror) keep(key mirrorKey, fresh mirrored) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if profile.Sequence < m.users[key].sequence {
-		return
+	if fresh.sequence < m.users[key].sequence {
+		return false
 	}
-	m.users[key] = mirrored{sequence: profile.Sequence, raw: string(message.Data())}
+	m.users[key] = fresh
+	return true
 }

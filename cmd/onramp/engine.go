@@ -29,20 +29,21 @@ type roles struct{ ingest, worker, sink, api bool }
 
 // servers say where everything is. They come from flags, the environment, or the embedded stack.
 type servers struct {
-	NATSURL            string `name:"nats-url" env:"ONRAMP_NATS_URL,NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS server."`
-	NATSCreds          string `name:"nats-creds" env:"ONRAMP_NATS_CREDS" help:"File with NATS credentials."`
-	TemporalAddress    string `env:"ONRAMP_TEMPORAL_ADDRESS,TEMPORAL_ADDRESS" default:"127.0.0.1:7233" help:"Temporal frontend."`
-	TemporalNamespace  string `env:"ONRAMP_TEMPORAL_NAMESPACE,TEMPORAL_NAMESPACE" default:"default" help:"Temporal namespace."`
-	ClickHouseAddr     string `name:"clickhouse-addr" env:"ONRAMP_CLICKHOUSE_ADDR" default:"127.0.0.1:9000" help:"ClickHouse, native protocol."`
-	ClickHouseDatabase string `name:"clickhouse-database" env:"ONRAMP_CLICKHOUSE_DATABASE" default:"onramp" help:"ClickHouse database."`
-	ClickHouseUser     string `name:"clickhouse-user" env:"ONRAMP_CLICKHOUSE_USER" default:"default" help:"ClickHouse user."`
-	ClickHousePassword string `name:"clickhouse-password" env:"ONRAMP_CLICKHOUSE_PASSWORD" help:"ClickHouse password."`
-	WorkspaceKey       string `env:"ONRAMP_WORKSPACE_KEY" help:"Secret of at least 16 bytes that makes user tokens. Never change it: every user would become another."`
-	APIAddr            string `name:"api-addr" env:"ONRAMP_API_ADDR" help:"Address the HTTP API listens on. Defaults to 127.0.0.1:8080; a role without API answers /livez and /readyz there if one is given."`
-	APIKeys            string `name:"api-keys" env:"ONRAMP_API_KEYS" help:"YAML file with the keys of the HTTP API, made with onramp key. Without it the API listens on loopback only."`
-	AdminAddr          string `env:"ONRAMP_ADMIN_ADDR" help:"Address of /metrics and /debug/pprof/, for operators alone. Defaults to 127.0.0.1:9464, or a free port of loopback where that is taken; off for none."`
-	Webhooks           string `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
-	Replicas           int    `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
+	NATSURL            string   `name:"nats-url" env:"ONRAMP_NATS_URL,NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS server."`
+	NATSCreds          string   `name:"nats-creds" env:"ONRAMP_NATS_CREDS" help:"File with NATS credentials."`
+	TemporalAddress    string   `env:"ONRAMP_TEMPORAL_ADDRESS,TEMPORAL_ADDRESS" default:"127.0.0.1:7233" help:"Temporal frontend."`
+	TemporalNamespace  string   `env:"ONRAMP_TEMPORAL_NAMESPACE,TEMPORAL_NAMESPACE" default:"default" help:"Temporal namespace."`
+	ClickHouseAddr     string   `name:"clickhouse-addr" env:"ONRAMP_CLICKHOUSE_ADDR" default:"127.0.0.1:9000" help:"ClickHouse, native protocol."`
+	ClickHouseDatabase string   `name:"clickhouse-database" env:"ONRAMP_CLICKHOUSE_DATABASE" default:"onramp" help:"ClickHouse database."`
+	ClickHouseUser     string   `name:"clickhouse-user" env:"ONRAMP_CLICKHOUSE_USER" default:"default" help:"ClickHouse user."`
+	ClickHousePassword string   `name:"clickhouse-password" env:"ONRAMP_CLICKHOUSE_PASSWORD" help:"ClickHouse password."`
+	WorkspaceKey       string   `env:"ONRAMP_WORKSPACE_KEY" help:"Secret of at least 16 bytes that makes user tokens. Never change it: every user would become another."`
+	APIAddr            string   `name:"api-addr" env:"ONRAMP_API_ADDR" help:"Address the HTTP API listens on. Defaults to 127.0.0.1:8080; a role without API answers /livez and /readyz there if one is given."`
+	APIKeys            string   `name:"api-keys" env:"ONRAMP_API_KEYS" help:"YAML file with the keys of the HTTP API, made with onramp key. Without it the API listens on loopback only."`
+	SigningKeys        []string `env:"ONRAMP_SIGNING_KEYS" sep:"," help:"Secrets of at least 16 bytes that sign what pages read flags with: the newest first, and behind a comma the one before it. Defaults to one made from the workspace key."`
+	AdminAddr          string   `env:"ONRAMP_ADMIN_ADDR" help:"Address of /metrics and /debug/pprof/, for operators alone. Defaults to 127.0.0.1:9464, or a free port of loopback where that is taken; off for none."`
+	Webhooks           string   `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
+	Replicas           int      `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
 }
 
 // clickhouseFlags say where the ClickHouse is that a running engine writes to.
@@ -283,6 +284,9 @@ func (e *engine) assemble(context.Context) error {
 		cfg := api.Config{
 			Addr: e.servers.APIAddr, WorkspaceKey: []byte(e.servers.WorkspaceKey), Links: e.links, Version: version(), Answered: e.metrics.answered(),
 			Keys: e.keys, Tracked: e.metrics.trackedEvents(),
+		}
+		for _, secret := range e.servers.SigningKeys {
+			cfg.SigningKeys = append(cfg.SigningKeys, []byte(secret))
 		}
 		if e.roles.api { // a window of its own: what visitors send and what the other roles publish do not wait for each other
 			if cfg.Events, err = jetstream.New(e.nc, api.IntakeOptions()...); err != nil {

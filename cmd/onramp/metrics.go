@@ -188,7 +188,7 @@ type standing struct {
 type descriptions struct {
 	events, refused, signals, retries, mailboxes, queued, inHand *prometheus.Desc
 	sinkMessages, sinkRetries                                    *prometheus.Desc
-	profiles, profilesReady                                      *prometheus.Desc
+	profiles, profilesReady, flagStreams                         *prometheus.Desc
 	pending, ackPending, redelivered, messages, bytes, answers   *prometheus.Desc
 }
 
@@ -208,6 +208,7 @@ func newDescriptions() *descriptions {
 		sinkRetries:   desc("onramp_sink_retries_total", "Attempts that failed because a server was away.", "consumer"),
 		profiles:      desc("onramp_profiles", "Users whose newest profile is in memory."),
 		profilesReady: desc("onramp_profiles_ready", "1 once the profiles have been read in."),
+		flagStreams:   desc("onramp_flag_streams", "Event streams that are open: clients of OpenFeature that hear of changes."),
 		pending:       desc("onramp_consumer_pending_messages", "Messages that have not been handed out yet.", "stream", "consumer"),
 		ackPending:    desc("onramp_consumer_ack_pending_messages", "Messages that were handed out and are not acknowledged.", "stream", "consumer"),
 		redelivered:   desc("onramp_consumer_redelivered_messages", "Messages in hand that were handed out more than once.", "stream", "consumer"),
@@ -238,6 +239,11 @@ func (s *standing) Collect(to chan<- prometheus.Metric) {
 			ready = 1
 		}
 		send(to, s.profilesReady, prometheus.GaugeValue, ready)
+		open := 0
+		if s.server != nil {
+			open = s.server.Streams()
+		}
+		send(to, s.flagStreams, prometheus.GaugeValue, float64(open))
 	}
 	s.collectJetStream(to)
 }
