@@ -23,7 +23,9 @@ func cloudHeader() header {
 	}
 }
 
-func structuredHeader() header { return header{"Content-Type": "application/cloudevents+json; charset=utf-8"} }
+func structuredHeader() header {
+	return header{"Content-Type": "application/cloudevents+json; charset=utf-8"}
+}
 
 // TestReceiveCloudEvent: both modes are the same event, whatever the case of the headers.
 func TestReceiveCloudEvent(t *testing.T) {
