@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -66,6 +67,7 @@ type Webhook struct {
 	slots    chan struct{} // one for each action on its way
 	breaker  *gobreaker.CircuitBreaker[time.Duration]
 	cooldown time.Duration
+	gone     atomic.Pointer[time.Time] // when it answered 410; nil: it never did
 }
 
 // NewWebhook checks the configuration and returns the receiver. Errors: invalid, naming what is wrong.
@@ -122,7 +124,8 @@ func signersOf(cfg WebhookConfig) ([]*standardwebhooks.Webhook, error) {
 	return signers, nil
 }
 
-// Post makes one attempt, or none where the receiver is busy with others or has not answered for a while. id is the same on every
+// Post makes one attempt, or none where the receiver is busy with others, has not answered for a while, or has said that it is gone for
+// good (410): that disables it until the process starts anew, as it does where the receivers are configured otherwise. id is the same on every
 // attempt, now is the time of this one. It returns how long the receiver asked to be left alone, or is; 0 where nobody says.
 func (w *Webhook) Post(ctx context.Context, id, action string, data []byte, now time.Time) (time.Duration, error) {
 	patience := time.NewTimer(slotPatience)
@@ -134,6 +137,10 @@ func (w *Webhook) Post(ctx context.Context, id, action string, data []byte, now 
 		return 0, &schema.Error{Code: schema.CodeRateLimited, Message: fmt.Sprintf("webhook %s: %d others are on their way to the receiver", id, cap(w.slots))}
 	case <-ctx.Done():
 		return 0, &schema.Error{Code: schema.CodeUnavailable, Message: "post webhook " + id, Err: ctx.Err()}
+	}
+	if gone := w.gone.Load(); gone != nil { // asked after the wait: one that was on its way may have found it out
+		return 0, &schema.Error{Code: schema.CodeInvalid, Message: fmt.Sprintf(
+			"webhook %s: the receiver is disabled, because it answered 410 at %s; start the worker anew once it is back", id, gone.UTC().Format(time.RFC3339))}
 	}
 	after, err := w.breaker.Execute(func() (time.Duration, error) { return w.attempt(ctx, id, action, data, now) })
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
@@ -174,6 +181,9 @@ func (w *Webhook) attempt(ctx context.Context, id, action string, data []byte, n
 	}
 	defer response.Body.Close()                                        //nolint:errcheck // nothing was written through it
 	io.Copy(io.Discard, io.LimitReader(response.Body, maxAnswerBytes)) //nolint:errcheck // the status says it all: read so that the connection is used again
+	if response.StatusCode == http.StatusGone {
+		w.gone.CompareAndSwap(nil, &now)
+	}
 	return judge(id, response, now)
 }
 

@@ -470,7 +470,7 @@ func TestReceiverThatFailsIsLeftAlone(t *testing.T) {
 // TestRefusalsLeaveTheReceiverOpen: a receiver that refuses, or asks for patience, is not away.
 func TestRefusalsLeaveTheReceiverOpen(t *testing.T) {
 	t.Parallel()
-	for _, code := range []int{http.StatusBadRequest, http.StatusGone, http.StatusTooManyRequests} {
+	for _, code := range []int{http.StatusBadRequest, http.StatusTooManyRequests} {
 		url, requests := receiver(t, status(code))
 		w := webhook(t, url)
 		for range 12 {
@@ -479,6 +479,23 @@ func TestRefusalsLeaveTheReceiverOpen(t *testing.T) {
 		}
 		require.Len(t, requests(), 12)
 	}
+}
+
+// TestGoneDisables: a receiver that says that it is gone for good is not asked again, and every later action is given up at once with a
+// reason that says so.
+func TestGoneDisables(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewBroker(t).Connect(t)
+	streams(t, js)
+	url, requests := receiver(t, status(http.StatusGone))
+	delivery := activities.NewDelivery(js, map[string]*activities.Webhook{"crm": webhook(t, url)}, now)
+	env := environment(t, delivery)
+	for range 3 {
+		_, err := env.ExecuteActivity(delivery.DeliverAction, input("crm"))
+		failure(t, err, schema.CodeInvalid, false, 0)
+		require.ErrorContains(t, err, "410")
+	}
+	require.Len(t, requests(), 1)
 }
 
 // TestReceiverGetsSoManyAtOnce: no more actions are on their way to a receiver than it was promised.

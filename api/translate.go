@@ -5,10 +5,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
-	"regexp"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -204,7 +202,7 @@ func (c *call) name() (string, error) {
 		return "", refusal(schema.ReasonWrongType, fieldEvent, "is not a string")
 	}
 	name, err := c.text(fieldEvent)
-	return snake(name), err
+	return schema.DeclarableName(name), err
 }
 
 // values fills properties and traits.
@@ -356,7 +354,7 @@ func declared(field string, raw json.RawMessage) (map[string]json.RawMessage, er
 	}
 	ours := make(map[string]json.RawMessage, len(theirs))
 	for name, value := range theirs {
-		renamed := snake(name)
+		renamed := schema.DeclarableName(name)
 		if _, taken := theirs[renamed]; taken {
 			renamed = name // both spellings are there: the exact one keeps its name
 		}
@@ -448,35 +446,4 @@ func quote(text string) json.RawMessage {
 
 func refusal(reason schema.Reason, field, message string) *schema.Rejection {
 	return &schema.Rejection{Reason: reason, Field: field, Message: message}
-}
-
-// declarable is the shape of names in a playbook.
-var declarable = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
-
-// snake turns a name into one that a playbook can declare, as warehouses do with the names of these SDKs: `Trial Started` and
-// `trialStarted` become trial_started. A name that cannot be made one stays as it is, and reaches the archive alone.
-func snake(name string) string {
-	if declarable.MatchString(name) {
-		return name
-	}
-	var b strings.Builder
-	var before rune
-	for _, r := range name {
-		switch {
-		case r == ' ' || r == '-' || r == '.' || r == '/' || r == '_':
-			if b.Len() > 0 && before != '_' {
-				b.WriteByte('_')
-			}
-			before = '_'
-			continue
-		case unicode.IsUpper(r) && (unicode.IsLower(before) || unicode.IsDigit(before)):
-			b.WriteByte('_')
-		}
-		b.WriteRune(unicode.ToLower(r))
-		before = r
-	}
-	if turned := strings.TrimRight(b.String(), "_"); declarable.MatchString(turned) {
-		return turned
-	}
-	return name
 }

@@ -120,6 +120,10 @@ func readTime(dst *time.Time, field string, value jsontext.Value) error {
 	if err := readString(&text, field, value); err != nil {
 		return reject(ReasonBadTimestamp, field, "is not an RFC 3339 string such as 2026-11-24T09:00:00Z")
 	}
+	return parseTime(dst, field, text)
+}
+
+func parseTime(dst *time.Time, field, text string) error {
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil || len(text) < len(timeShape) || text[10] != 'T' || strings.ContainsAny(text, ",z") || at.Year() < 1 {
 		return reject(ReasonBadTimestamp, field, "is not an RFC 3339 time with a zone, such as 2026-11-24T09:00:00Z: %q", Clean(text))

@@ -71,6 +71,7 @@ const (
 	ReasonBadTimestamp  Reason = "bad_timestamp"
 	ReasonFuture        Reason = "future"
 	ReasonTooOld        Reason = "too_old"
+	ReasonBadCloudEvent Reason = "bad_cloud_event"
 	ReasonUndeliverable Reason = "undeliverable"
 	ReasonMaxDeliveries Reason = "max_deliveries" // a consumer was handed it as often as it may, and never acknowledged it
 )
@@ -81,7 +82,7 @@ func Reasons() []Reason {
 		ReasonMalformedJSON, ReasonTrailingData, ReasonNotAnObject, ReasonInvalidUTF8, ReasonDuplicateKey, ReasonUnknownField,
 		ReasonWrongType, ReasonTooDeep, ReasonTooManyKeys, ReasonBadKey, ReasonValueTooLong, ReasonNumberRange, ReasonTooLarge,
 		ReasonMissingUser, ReasonIllegalID, ReasonBadID, ReasonIDTooLong, ReasonBadEventID, ReasonBadEventName, ReasonBadTimestamp,
-		ReasonFuture, ReasonTooOld, ReasonUndeliverable, ReasonMaxDeliveries,
+		ReasonFuture, ReasonTooOld, ReasonBadCloudEvent, ReasonUndeliverable, ReasonMaxDeliveries,
 	}
 }
 

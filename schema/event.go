@@ -83,18 +83,19 @@ type Received struct {
 	ReceivedAt time.Time
 }
 
-// Receive reads a message of ONRAMP_EVENTS; header may be nil. Every reader of the stream does it through this, from the same
-// facts, so that journeys and archive cannot disagree about an event. An event that is sent in again from the dead letters goes
-// by the id, and is measured by the moment of receipt, that it had the first time. Errors are *Rejection.
-func Receive(raw []byte, header Header, sequence uint64, receivedAt time.Time) (Received, error) {
-	event, err := DecodeEvent(raw)
+// Receive reads a message of ONRAMP_EVENTS, an event of ours or a CloudEvent in either mode; header, which NATS calls nats.Header,
+// may be nil. Every reader of the stream does it through this, from the same facts, so that journeys and archive cannot disagree
+// about an event. An event that is sent in again from the dead letters goes by the id, and is measured by the moment of receipt,
+// that it had the first time. Errors are *Rejection.
+func Receive(raw []byte, header map[string][]string, sequence uint64, receivedAt time.Time) (Received, error) {
+	event, err := decodeMessage(raw, header)
 	if err != nil {
 		return Received{}, err
 	}
 	messageID, first := "", receivedAt
 	if header != nil {
-		messageID = orElse(header.Get(HeaderEventID), header.Get(headerMessageID))
-		if before := timeOf(header.Get(HeaderFirstReceived)); !before.IsZero() && before.Before(receivedAt) {
+		messageID = orElse(valueOf(header, HeaderEventID), valueOf(header, headerMessageID))
+		if before := timeOf(valueOf(header, HeaderFirstReceived)); !before.IsZero() && before.Before(receivedAt) {
 			first = before
 		}
 	}

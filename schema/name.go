@@ -60,6 +60,7 @@ const (
 	HeaderConsumer  = "Onramp-Consumer"
 	HeaderSHA256    = "Onramp-Sha256"     // of the whole payload, which may have been cut for its size
 	HeaderMessageID = "Onramp-Message-Id" // the Nats-Msg-Id it was published with
+	HeaderKept      = "Onramp-Headers"    // base64 of the headers that its payload is read by, a line each
 )
 
 // Headers of a message that a dead letter was sent in again as. They keep what its new place in the stream would change: the
