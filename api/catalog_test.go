@@ -241,7 +241,9 @@ func TestCatalogTaken(t *testing.T) {
 		"61 a clock 3 h off": {`"timestamp":"{{-3h}}","sentAt":"{{-3h}}"`, func(t *testing.T, s stored) {
 			require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, 2*time.Second)
 		}},
-		"62 sent in 1970":         {`"timestamp":"{{+0s}}","sentAt":"1970-01-01T00:00:00Z"`, func(t *testing.T, s stored) { require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, 5*time.Second) }},
+		"62 sent in 1970": {`"timestamp":"{{+0s}}","sentAt":"1970-01-01T00:00:00Z"`, func(t *testing.T, s stored) {
+			require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, 5*time.Second)
+		}},
 		"64 nanoseconds":          {`"timestamp":"2026-11-24T09:00:00.123456789Z"`, func(t *testing.T, s stored) { u := s.UserEvent(); require.Equal(t, int64(123), u.OccurredAt%1000) }},
 		"65 a list in a property": {`"properties":{"plan":["pro",null]}`, func(t *testing.T, s stored) { require.Equal(t, []any{"pro", nil}, s.properties["plan"]) }},
 		"66 names of columns":     {`"properties":{"sequence":1,"user_token":"u"}`, func(t *testing.T, s stored) { require.Equal(t, "u", s.properties["user_token"]) }},
