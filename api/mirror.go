@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/onramphq/onramp/identity"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -38,6 +39,7 @@ type Mirror struct {
 	ready  atomic.Bool
 	mu     sync.RWMutex
 	users  map[mirrorKey]mirrored
+	into   map[mirrorKey]mirrorKey // whom those have become who are another by now
 }
 
 // mirrorKey is a user token without the string header: it lies in the map itself.
@@ -50,7 +52,7 @@ type mirrored struct {
 
 // NewMirror returns an empty Mirror over js. Run fills it.
 func NewMirror(js jetstream.JetStream, logger *slog.Logger) *Mirror {
-	return &Mirror{js: js, logger: logger, users: make(map[mirrorKey]mirrored)}
+	return &Mirror{js: js, logger: logger, users: make(map[mirrorKey]mirrored), into: make(map[mirrorKey]mirrorKey)}
 }
 
 // Ready reports whether the mirror has held everything the stream held at some moment since the start. It stays true while
@@ -64,7 +66,7 @@ func (m *Mirror) Len() int {
 	return len(m.users)
 }
 
-// Get returns the newest profile of the user, false where there is none.
+// Get returns the newest profile of the user, false where there is none. Who has become another is answered with the other's.
 func (m *Mirror) Get(token string) (schema.Profile, bool) {
 	raw, ok := m.raw(token)
 	if !ok {
@@ -87,6 +89,13 @@ func (m *Mirror) raw(token string) (string, bool) {
 	copy(key[:], token)
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	for range identity.MaxMerged { // longer than any chain
+		into, merged := m.into[key]
+		if _, known := m.users[into]; !merged || !known {
+			break
+		}
+		key = into
+	}
 	kept, ok := m.users[key]
 	return kept.raw, ok
 }
@@ -185,6 +194,7 @@ func (m *Mirror) take(message jetstream.Msg) {
 	if len(message.Data()) == 0 {
 		m.mu.Lock()
 		delete(m.users, key)
+		delete(m.into, key)
 		m.mu.Unlock()
 		return
 	}
@@ -201,6 +211,9 @@ func (m *Mirror) take(message jetstream.Msg) {
 	defer m.mu.Unlock()
 	if profile.Sequence < m.users[key].sequence {
 		return
+	}
+	if schema.CheckToken(profile.MergedInto) == nil && profile.MergedInto != token {
+		m.into[key] = mirrorKey([]byte(profile.MergedInto))
 	}
 	m.users[key] = mirrored{sequence: profile.Sequence, raw: string(message.Data())}
 }
