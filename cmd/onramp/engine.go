@@ -338,6 +338,7 @@ func (e *engine) run(ctx context.Context) error {
 		}
 		deps := worker.Deps{
 			Books: e.library, Delivery: activities.NewDelivery(e.js, webhooks, time.Now), Record: activities.NewRecord(e.js, time.Now),
+			Identity: activities.NewIdentity(e.temporal),
 		}
 		deps.Delivery.Meters, deps.Record.Meters = e.metrics.workerMeters(), e.metrics.workerMeters()
 		group.Go(func() error {
