@@ -209,6 +209,7 @@ func (s *Server) store(w http.ResponseWriter, r *http.Request, key *apiKey, even
 	if err == nil {
 		s.verdict(VerdictStored, len(events)-duplicates)
 		s.verdict(VerdictDuplicate, duplicates)
+		s.viewed(events)
 		return duplicates, true
 	}
 	s.verdict(VerdictDeferred, len(events))

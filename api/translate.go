@@ -61,6 +61,8 @@ type tracked struct {
 	eventID string
 	made    bool // the call had no id of its own
 	body    []byte
+
+	received schema.Received // the event as ingest will read it, but for its place in the stream
 }
 
 // call is one call while it is read.
@@ -101,7 +103,7 @@ func translate(kind string, raw []byte, shared callShared, now time.Time, newID 
 	if err != nil {
 		return tracked{}, c.inTheirWords(err, userField)
 	}
-	return tracked{eventID: received.ID, made: made, body: body}, nil
+	return tracked{eventID: received.ID, made: made, body: body, received: received}, nil
 }
 
 func (c *call) kindOf(route string) (string, error) {
