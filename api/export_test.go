@@ -3,6 +3,8 @@ package api
 import (
 	"net/http"
 	"time"
+
+	"github.com/onramphq/onramp/schema"
 )
 
 // Guard lets a test send a handler of its own through what every request passes.
@@ -15,3 +17,6 @@ func (s *Server) SetStreamPatience(patience time.Duration) { s.patience = patien
 func PageToken(workspaceKey []byte, userToken string, expires time.Time) string {
 	return newSigner(nil, workspaceKey).pageToken(userToken, expires)
 }
+
+// Narrow leaves room for fewer exposures than a test would have to fill.
+func (e *Exposures) Narrow(n int) { e.queue = make(chan schema.Outcome, n) }

@@ -121,6 +121,17 @@ func flagsOf(p *schema.Profile, explain bool) []flag {
 	return flags
 }
 
+// allFlags are those of the profile, and of experiments that are met by their flag alone.
+func (s *Server) allFlags(p *schema.Profile, explain bool) []flag {
+	flags, met := flagsOf(p, explain), s.cfg.Exposures.current().flags(p)
+	if len(met) == 0 {
+		return flags
+	}
+	flags = append(flags, met...)
+	slices.SortFunc(flags, func(a, b flag) int { return cmp.Compare(a.Key, b.Key) })
+	return flags
+}
+
 // evaluateFlags answers with all flags of a user. Whoever is not known has none, and the client takes the defaults in its code; asking
 // makes nobody. So it is while the profiles are being read in, because the web provider gives up after a first call that fails.
 func (s *Server) evaluateFlags(w http.ResponseWriter, r *http.Request) {
@@ -154,7 +165,7 @@ type answered struct {
 func (s *Server) flagsFor(token string, explain bool) answered {
 	a := answered{body: bulk{Flags: []flag{}, Metadata: map[string]any{metadataContext: token, metadataFlagSet: flagSet}}}
 	if profile, known := s.mirror.Get(token); known {
-		a.body.Flags, a.sequence = flagsOf(&profile, explain), profile.Sequence
+		a.body.Flags, a.sequence = s.allFlags(&profile, explain), profile.Sequence
 		a.body.Metadata[metadataVersion] = profile.Playbook
 	}
 	hash := sha256.New()
@@ -180,9 +191,12 @@ func (s *Server) evaluateFlag(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if known {
-		for _, f := range flagsOf(&profile, asks.key.may(RoleRead)) {
+		for _, f := range s.allFlags(&profile, asks.key.may(RoleRead)) {
 			if f.Key != name {
 				continue
+			}
+			if experiment, ok := strings.CutPrefix(name, "variant."); ok { // one flag is asked for by whoever acts on it
+				s.cfg.Exposures.treated(&profile, experiment, "", time.Now())
 			}
 			if f.Metadata == nil {
 				f.Metadata = make(map[string]any)

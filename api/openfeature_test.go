@@ -166,7 +166,7 @@ func (k *kiosk) start(t *testing.T) {
 	k.server = api.New(k.cfg, k.mirror, nil, quiet())
 	handler := k.server.Handler()
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", k.port)
-	if !assert.NoError(t, err) {
+	if !assert.NoError(t, err) { //nolint:testifylint // also called beside the test, where it must not end it
 		cancel()
 		return
 	}
@@ -203,7 +203,7 @@ func (k *kiosk) change(t *testing.T, sequence uint64, atRisk bool) {
 	profile := profileOf("ann", sequence)
 	profile.Segments[1].In = atRisk
 	body, err := json.Marshal(profile)
-	assert.NoError(t, err)
+	assert.NoError(t, err) //nolint:testifylint // as in start
 	_, err = k.js.Publish(context.WithoutCancel(t.Context()), schema.ProfileSubject(profile.UserToken), body)
 	assert.NoError(t, err)
 }

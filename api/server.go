@@ -64,6 +64,9 @@ type Config struct {
 	Experiments Experiments
 	// Events is where tracked events go; open it with IntakeOptions. Defaults to none: there are no tracking routes then.
 	Events jetstream.JetStream
+	// Exposures records whom the flags of experiments have treated; its Run is the caller's. Defaults to none: experiments that no
+	// journey names have no flags then.
+	Exposures *Exposures
 	// Keys know who may ask. Defaults to none: everybody may, and the server listens on loopback alone.
 	Keys *Keyring
 	// SigningKeys sign what pages and event streams are opened with: newest first, one before it for those signed before a change.

@@ -177,30 +177,38 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	defer stop()
 	look := time.NewTicker(max(time.Millisecond, s.cfg.Heartbeat/looksPerBeat))
 	defer look.Stop()
-	sent, looks := "", 0
-	for {
+	sent := ""
+	for looks := 0; ; {
 		if answer := s.flagsFor(t.userToken, key.may(RoleRead)); answer.tag != sent {
 			if out.refetch(answer, time.Now()) != nil {
 				return
 			}
 			sent = answer.tag
 		}
-		for waiting := true; waiting; {
-			select {
-			case <-changed:
-				waiting = false
-			case <-look.C:
-				if _, known := s.keyByID(t.keyID); !known || !time.Now().Before(t.expires) {
-					return
-				}
-				if looks++; looks%looksPerBeat == 0 && out.beat() != nil {
-					return
-				}
-			case <-r.Context().Done():
-				return
-			case <-s.stopping:
-				return
+		if !s.quiet(r, t, out, changed, look.C, &looks) {
+			return
+		}
+	}
+}
+
+// quiet keeps a stream alive until something changes; false where the stream is over. looks counts over changes, so that a user of
+// whom much is heard has heartbeats too.
+func (s *Server) quiet(r *http.Request, t ticket, out *wire, changed <-chan struct{}, look <-chan time.Time, looks *int) bool {
+	for {
+		select {
+		case <-changed:
+			return true
+		case now := <-look:
+			if _, known := s.keyByID(t.keyID); !known || !now.Before(t.expires) {
+				return false
 			}
+			if *looks++; *looks%looksPerBeat == 0 && out.beat() != nil {
+				return false
+			}
+		case <-r.Context().Done():
+			return false
+		case <-s.stopping:
+			return false
 		}
 	}
 }

@@ -70,8 +70,15 @@ func (h *house) change(t *testing.T, sequence uint64, atRisk bool) {
 	reaches(t, h.mirror, "ann", sequence)
 }
 
+// replied is an answer without its body.
+type replied struct {
+	StatusCode int
+	Header     http.Header
+	Close      func() // leaves; of a stream alone
+}
+
 // flags asks for all flags of a user.
-func (h *house) flags(t *testing.T, targetingKey string, header ...string) (bulkOf, *http.Response) {
+func (h *house) flags(t *testing.T, targetingKey string, header ...string) (bulkOf, replied) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.url+flagsPath, strings.NewReader(asking(targetingKey)))
 	require.NoError(t, err)
@@ -85,7 +92,7 @@ func (h *house) flags(t *testing.T, targetingKey string, header ...string) (bulk
 	if response.StatusCode == http.StatusOK {
 		require.NoError(t, json.NewDecoder(response.Body).Decode(&answer))
 	}
-	return answer, response
+	return answer, replied{StatusCode: response.StatusCode, Header: response.Header}
 }
 
 // stream is where ann's changes are heard.
@@ -105,7 +112,7 @@ type heard struct {
 }
 
 // listen opens a stream and hands over what comes; closed when the stream ends.
-func (h *house) listen(t *testing.T, uri string, header ...string) (*http.Response, <-chan heard) {
+func (h *house) listen(t *testing.T, uri string, header ...string) (replied, <-chan heard) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, h.url+uri, nil)
@@ -136,8 +143,9 @@ func (h *house) listen(t *testing.T, uri string, header ...string) (*http.Respon
 			}
 		}
 	})
-	t.Cleanup(func() { cancel(); response.Body.Close(); reader.Wait() })
-	return response, events
+	leave := func() { cancel(); response.Body.Close(); reader.Wait() }
+	t.Cleanup(leave)
+	return replied{response.StatusCode, response.Header, leave}, events
 }
 
 // next returns the next event, over heartbeats.
@@ -222,7 +230,7 @@ func TestStream(t *testing.T) {
 	publishRaw(t, h.js, tokenOf("ann"), nil) // erased
 	require.Equal(t, "0", next(t, events).ID)
 
-	response.Body.Close()
+	response.Close()
 	require.Eventually(t, func() bool { return h.server.Streams() == 0 }, patience, poll, "a reader that goes leaves nothing behind")
 }
 
@@ -265,7 +273,7 @@ func TestStreamBounds(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		uri := h.stream(t)
-		var last *http.Response
+		var last replied
 		for range 16 {
 			var events <-chan heard
 			last, events = h.listen(t, uri)
@@ -279,7 +287,7 @@ func TestStreamBounds(t *testing.T) {
 		require.Empty(t, answer.EventStreams)
 		answer, _ = h.flags(t, "ben")
 		require.Len(t, answer.EventStreams, 1, "others have room")
-		last.Body.Close()
+		last.Close()
 		require.Eventually(t, func() bool { answer, _ := h.flags(t, "ann"); return len(answer.EventStreams) == 1 }, patience, poll)
 	})
 	t.Run("in all", func(t *testing.T) {
@@ -330,6 +338,8 @@ func (l narrowed) Accept() (net.Conn, error) {
 }
 
 // TestStreamTickets: who may open a stream, and until when.
+//
+//nolint:tparallel,paralleltest // the last one takes a key out
 func TestStreamTickets(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "keys.yaml")

@@ -265,6 +265,7 @@ func (s *Server) store(w http.ResponseWriter, r *http.Request, key *apiKey, even
 		result.duplicates -= len(result.conflicts)
 		s.verdict(VerdictDuplicate, result.duplicates)
 		s.verdict(VerdictRefused, len(result.conflicts))
+		s.viewed(events)
 		return result, true
 	}
 	s.verdict(VerdictDeferred, len(events))

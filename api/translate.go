@@ -60,6 +60,8 @@ type tracked struct {
 	made    bool // the call had no id of its own
 	body    []byte
 	index   int // its place in the batch
+
+	received schema.Received // the event as ingest will read it, but for its place in the stream
 }
 
 // call is one call while it is read.
@@ -100,7 +102,7 @@ func translate(kind string, raw []byte, shared callShared, now time.Time, newID 
 	if err != nil {
 		return tracked{}, c.inTheirWords(err, userField)
 	}
-	return tracked{eventID: received.ID, made: made, body: body}, nil
+	return tracked{eventID: received.ID, made: made, body: body, received: received}, nil
 }
 
 func (c *call) kindOf(route string) (string, error) {

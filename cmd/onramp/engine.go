@@ -20,6 +20,7 @@ import (
 	"github.com/onramphq/onramp/api"
 	"github.com/onramphq/onramp/ingest"
 	"github.com/onramphq/onramp/outcome"
+	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
 	"github.com/onramphq/onramp/worker"
 )
@@ -88,6 +89,7 @@ type engine struct {
 	ingest *ingest.Ingest
 	sink   *outcome.Sink
 	mirror *api.Mirror
+	shown  *api.Exposures
 	server *api.Server
 	listen net.Listener // of the API
 	keys   *api.Keyring // of the API; nil: everybody may ask
@@ -293,12 +295,34 @@ func (e *engine) assemble(context.Context) error {
 				return fmt.Errorf("open JetStream at %s: %w", e.servers.NATSURL, err)
 			}
 		}
+		if e.roles.api {
+			if cfg.Exposures, err = e.openExposures(logger); err != nil {
+				return err
+			}
+		}
 		if e.roles.api && e.store != nil {
 			cfg.Experiments = &shelf{reader: &reader{store: e.store, book: e.playbook}, held: make(map[string]*held)}
 		}
 		e.server = api.New(cfg, e.mirror, e.checks(), logger)
 	}
 	return nil
+}
+
+// openExposures has a window of its own too, so that no flag waits for anybody.
+func (e *engine) openExposures(logger *slog.Logger) (*api.Exposures, error) {
+	js, err := jetstream.New(e.nc, jetstream.WithPublishAsyncTimeout(5*time.Second))
+	if err != nil {
+		return nil, fmt.Errorf("open JetStream at %s: %w", e.servers.NATSURL, err)
+	}
+	e.shown = api.NewExposures(js, func() *playbook.Playbook {
+		c, err := e.library.Current()
+		if err != nil {
+			return nil // none is published yet
+		}
+		return c.Playbook
+	}, logger)
+	e.shown.Counted = e.metrics.flagExposures()
+	return e.shown, nil
 }
 
 func (e *engine) current() (ingest.Playbook, error) {
@@ -350,6 +374,9 @@ func (e *engine) run(ctx context.Context) error {
 	}
 	if e.mirror != nil {
 		group.Go(func() error { return e.mirror.Run(ctx) })
+	}
+	if e.shown != nil {
+		group.Go(func() error { return e.shown.Run(ctx) })
 	}
 	if e.keys != nil {
 		group.Go(func() error { return e.keys.Follow(ctx) })

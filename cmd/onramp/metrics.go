@@ -29,7 +29,7 @@ type metrics struct {
 	outcomes, actions          *prometheus.CounterVec
 	delivery                   *prometheus.HistogramVec
 	requests                   *prometheus.HistogramVec
-	tracked                    *prometheus.CounterVec
+	tracked, exposures         *prometheus.CounterVec
 	actionNames                bounded
 }
 
@@ -61,6 +61,10 @@ func newMetrics() *metrics {
 	m.tracked = m.counter("onramp_tracking_events_total", "Events of tracking calls: stored, duplicate, refused for their content, or deferred because the stream took no more.", "verdict")
 	for _, verdict := range []string{api.VerdictStored, api.VerdictDuplicate, api.VerdictRefused, api.VerdictDeferred} {
 		m.tracked.WithLabelValues(verdict)
+	}
+	m.exposures = m.counter("onramp_flag_exposures_total", "Users whom the flag of an experiment treated: recorded, or dropped because too many waited.", "result")
+	for _, result := range []string{api.ExposureRecorded, api.ExposureDropped} {
+		m.exposures.WithLabelValues(result)
 	}
 	for _, kind := range schema.OutcomeKinds() {
 		m.outcomes.WithLabelValues(string(kind)) // a rate needs a zero to begin from
@@ -145,6 +149,13 @@ func (m *metrics) trackedEvents() func(string, int) {
 		return nil
 	}
 	return func(verdict string, events int) { m.tracked.WithLabelValues(verdict).Add(float64(events)) }
+}
+
+func (m *metrics) flagExposures() func(string) {
+	if m == nil {
+		return nil
+	}
+	return func(result string) { m.exposures.WithLabelValues(result).Inc() }
 }
 
 // bounded lets so many names through as they are; all others are one.
