@@ -70,9 +70,10 @@ func (i *intake) store(ctx context.Context, source string, events []tracked) (du
 		}
 		futures = append(futures, future)
 	}
-	for _, future := range futures {
+	for n, future := range futures {
 		select {
 		case ack := <-future.Ok():
+			events[n].received.Sequence = ack.Sequence // of a duplicate, that of the first
 			if ack.Duplicate {
 				duplicates++
 			}
