@@ -62,6 +62,12 @@ type Config struct {
 	Version string
 	// Experiments reads results. Defaults to none: there are no such routes then.
 	Experiments Experiments
+	// Past tells what a user was at a moment, as something that encodes as JSON. Errors carry the codes of package schema: not_found
+	// where nothing is on record by then, unavailable where it cannot be read. Defaults to none: `?at=` is refused then.
+	Past func(ctx context.Context, token string, at time.Time) (any, error)
+	// Applied waits until a stored event has changed its user as it does, and everything that follows is on record, or until ctx ends. What
+	// it returns encodes as the user's profile. Defaults to none: `?wait=profile` is refused then.
+	Applied func(ctx context.Context, token string, event *schema.Received) (schema.Profile, error)
 	// Events is where tracked events go; open it with IntakeOptions. Defaults to none: there are no tracking routes then.
 	Events jetstream.JetStream
 	// Exposures records whom the flags of experiments have treated; its Run is the caller's. Defaults to none: experiments that no

@@ -59,9 +59,11 @@ const (
 
 // singleAnswer is the answer to one call.
 type singleAnswer struct {
-	Success   bool   `json:"success"`
-	MessageID string `json:"message_id"`
-	Duplicate bool   `json:"duplicate,omitempty"`
+	Success   bool            `json:"success"`
+	MessageID string          `json:"message_id"`
+	Duplicate bool            `json:"duplicate,omitempty"`
+	Profile   *schema.Profile `json:"profile,omitempty"` // with the event in it, for who waits
+	Pending   string          `json:"pending,omitempty"` // why there is none
 }
 
 // batchAnswer is the answer to a batch: each item has a verdict of its own.
@@ -93,7 +95,7 @@ func (s *Server) trackOne(kind string) http.HandlerFunc {
 			return
 		}
 		envelope, envelopeErr := schema.ReadEnvelope(raw)
-		if key, ok = s.writer(w, r, key, textOf(envelope[fieldWriteKey])); !ok || !s.allow(w, r, key, 1, RoleWrite) {
+		if key, ok = s.writer(w, r, key, textOf(envelope[fieldWriteKey])); !ok || !s.allow(w, r, key, 1, RoleWrite) || !s.mayWait(w, r, key) {
 			return
 		}
 		if envelopeErr != nil {
@@ -111,7 +113,8 @@ func (s *Server) trackOne(kind string) http.HandlerFunc {
 			s.refuseBody(w, r, err)
 			return
 		}
-		kept, ok := s.store(w, r, key, []tracked{event})
+		events := []tracked{event}
+		kept, ok := s.store(w, r, key, events)
 		if !ok {
 			return
 		}
@@ -119,7 +122,11 @@ func (s *Server) trackOne(kind string) http.HandlerFunc {
 			s.refuseBody(w, r, refusal(reasonConflict, fieldMessageID, conflictMessage))
 			return
 		}
-		s.answer(r.Context(), w, http.StatusOK, singleAnswer{Success: true, MessageID: event.eventID, Duplicate: kept.duplicates > 0})
+		answer, status := singleAnswer{Success: true, MessageID: event.eventID, Duplicate: kept.duplicates > 0}, http.StatusOK
+		if waits(r) {
+			status = s.await(r, &events[0].received, &answer)
+		}
+		s.answer(r.Context(), w, status, answer)
 	}
 }
 

@@ -296,16 +296,28 @@ func (e *engine) assemble(context.Context) error {
 			}
 		}
 		if e.roles.api {
+			cfg.Applied = e.applied
 			if cfg.Exposures, err = e.openExposures(logger); err != nil {
 				return err
 			}
 		}
 		if e.roles.api && e.store != nil {
+			cfg.Past = e.past
 			cfg.Experiments = &shelf{reader: &reader{store: e.store, book: e.playbook}, held: make(map[string]*held)}
 		}
 		e.server = api.New(cfg, e.mirror, e.checks(), logger)
 	}
 	return nil
+}
+
+// past reads what a user was, and takes the priority of journeys from the playbooks of that time.
+func (e *engine) past(ctx context.Context, token string, at time.Time) (any, error) {
+	return e.store.UserAt(ctx, token, at, func(hash, key string) int {
+		if book := e.library.Playbook(hash); book != nil && book.Journey(key) != nil {
+			return book.Journey(key).Priority
+		}
+		return 0
+	})
 }
 
 // openExposures has a window of its own too, so that no flag waits for anybody.
