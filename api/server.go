@@ -62,6 +62,8 @@ type Config struct {
 	Experiments Experiments
 	// Events is where tracked events go; open it with IntakeOptions. Defaults to none: there are no tracking routes then.
 	Events jetstream.JetStream
+	// Browsers issues credentials with which pages speak NATS. Defaults to none: there is no such route then.
+	Browsers *Browsers
 	// Keys know who may ask. Defaults to none: everybody may, and the server listens on loopback alone.
 	Keys *Keyring
 	// Tracked is told what became of tracked events, with one of the verdicts. It must not block. Defaults to nobody.
@@ -103,12 +105,15 @@ type Server struct {
 	draining atomic.Bool
 	guessers guessers
 	intake   *intake // nil: no tracking
+
+	seal      *subjectSeal
+	webLimits webLimits
 }
 
 // New returns a Server over the mirror. checks decide with the mirror whether it is ready. Run tells what is wrong with cfg.
 // A nil mirror makes a server that knows no users: the health and the page of a process that does something else.
 func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Server {
-	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger}
+	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger, seal: newSubjectSeal(cfg.WorkspaceKey)}
 	if mirror != nil {
 		s.checks = append([]Check{{Name: "profiles", Run: s.mirrorReady}}, checks...)
 	}
@@ -139,12 +144,16 @@ func (s *Server) Handler() http.Handler {
 	if s.intake != nil {
 		s.routeTracking(mux)
 	}
+	if s.cfg.Browsers != nil {
+		s.route(mux, routeCredentials, postMethods, s.reader(s.issueCredentials))
+	}
 	return s.guard(mux)
 }
 
 // Methods of routes, as the Allow header has them.
 const (
 	readMethods    = "GET, HEAD"
+	postMethods    = "POST"
 	browserReads   = "GET, HEAD, OPTIONS"
 	browserMethods = "POST, OPTIONS"
 )

@@ -59,6 +59,8 @@ type tracked struct {
 	eventID string
 	made    bool // the call had no id of its own
 	body    []byte
+
+	messageID string // by what the stream recognizes it; empty: by its id
 }
 
 // call is one call while it is read.

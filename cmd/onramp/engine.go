@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -42,7 +43,34 @@ type servers struct {
 	APIKeys            string `name:"api-keys" env:"ONRAMP_API_KEYS" help:"YAML file with the keys of the HTTP API, made with onramp key. Without it the API listens on loopback only."`
 	AdminAddr          string `env:"ONRAMP_ADMIN_ADDR" help:"Address of /metrics and /debug/pprof/, for operators alone. Defaults to 127.0.0.1:9464, or a free port of loopback where that is taken; off for none."`
 	Webhooks           string `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
-	Replicas           int    `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
+
+	browserFlags
+
+	Replicas int `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
+}
+
+// browserFlags say in whose name browsers get credentials for NATS.
+type browserFlags struct {
+	BrowserSeedFile string        `env:"ONRAMP_BROWSER_SEED_FILE" help:"File with the seed (SA…) of the NATS account of browsers, or of a signing key of it: POST /v1/users/{id}/credentials then issues short-lived credentials for one user's pages. Defaults to none."`
+	BrowserAccount  string        `env:"ONRAMP_BROWSER_ACCOUNT" help:"Public key (A…) of that account, where the seed is that of a signing key."`
+	BrowserURL      string        `env:"ONRAMP_BROWSER_URL" help:"Where browsers find NATS, told with the credentials. Example: wss://nats.example.com"`
+	BrowserTTL      time.Duration `env:"ONRAMP_BROWSER_TTL" default:"15m" help:"How long credentials of browsers hold."`
+}
+
+// browsers returns the issuer, nil where none is configured.
+func (f *browserFlags) browsers() (*api.Browsers, error) {
+	if f.BrowserSeedFile == "" {
+		return nil, nil //nolint:nilnil // none is configured
+	}
+	seed, err := os.ReadFile(f.BrowserSeedFile)
+	if err != nil {
+		return nil, usagef("seed of browsers' account: %w", err)
+	}
+	issuer, err := api.NewBrowsers(api.BrowsersConfig{Seed: seed, Account: f.BrowserAccount, URL: f.BrowserURL, TTL: f.BrowserTTL})
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	return issuer, nil
 }
 
 // clickhouseFlags say where the ClickHouse is that a running engine writes to.
@@ -289,6 +317,11 @@ func (e *engine) assemble(context.Context) error {
 				return fmt.Errorf("open JetStream at %s: %w", e.servers.NATSURL, err)
 			}
 		}
+		if e.roles.api {
+			if cfg.Browsers, err = e.servers.browsers(); err != nil {
+				return err
+			}
+		}
 		if e.roles.api && e.store != nil {
 			cfg.Experiments = &shelf{reader: &reader{store: e.store, book: e.playbook}, held: make(map[string]*held)}
 		}
@@ -354,6 +387,9 @@ func (e *engine) run(ctx context.Context) error {
 	}
 	if e.server != nil {
 		group.Go(func() error { return e.server.Serve(ctx, e.listen) })
+		if e.roles.api {
+			group.Go(func() error { return e.server.ServeNATS(ctx, e.nc) })
+		}
 	}
 	return group.Wait()
 }
