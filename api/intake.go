@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -73,7 +74,7 @@ func (i *intake) store(ctx context.Context, source string, events []tracked) ([]
 	for _, event := range events {
 		message := nats.NewMsg(schema.EventSubject(source))
 		message.Data = event.body
-		message.Header.Set(jetstream.MsgIDHeader, messageID(event.eventID))
+		message.Header.Set(jetstream.MsgIDHeader, cmp.Or(event.messageID, messageID(event.eventID)))
 		future, err := i.js.PublishMsgAsync(message, jetstream.WithExpectStream(schema.EventsStream))
 		if err != nil {
 			return nil, why(err)

@@ -73,6 +73,8 @@ type Config struct {
 	// Exposures records whom the flags of experiments have treated; its Run is the caller's. Defaults to none: experiments that no
 	// journey names have no flags then.
 	Exposures *Exposures
+	// Browsers issues credentials with which pages speak NATS. Defaults to none: there is no such route then.
+	Browsers *Browsers
 	// Keys know who may ask. Defaults to none: everybody may, and the server listens on loopback alone.
 	Keys *Keyring
 	// SigningKeys sign what pages and event streams are opened with: newest first, one before it for those signed before a change.
@@ -139,12 +141,15 @@ type Server struct {
 	stopping chan struct{} // closed when event streams must end
 	stopOnce sync.Once
 	patience time.Duration // with readers of event streams
+
+	seal      *subjectSeal
+	webLimits webLimits
 }
 
 // New returns a Server over the mirror. checks decide with the mirror whether it is ready. Run tells what is wrong with cfg.
 // A nil mirror makes a server that knows no users: the health and the page of a process that does something else.
 func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Server {
-	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger, stopping: make(chan struct{}), patience: streamPatience}
+	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger, stopping: make(chan struct{}), patience: streamPatience, seal: newSubjectSeal(cfg.WorkspaceKey)}
 	s.signer = newSigner(cfg.SigningKeys, cfg.WorkspaceKey)
 	s.streams.most = s.cfg.Streams
 	if mirror != nil {
@@ -179,12 +184,16 @@ func (s *Server) Handler() http.Handler {
 	if s.intake != nil {
 		s.routeTracking(mux)
 	}
+	if s.cfg.Browsers != nil {
+		s.route(mux, routeCredentials, postMethods, s.reader(s.issueCredentials))
+	}
 	return s.guard(mux)
 }
 
 // Methods of routes, as the Allow header has them.
 const (
 	readMethods    = "GET, HEAD"
+	postMethods    = "POST"
 	browserReads   = "GET, HEAD, OPTIONS"
 	browserMethods = "POST, OPTIONS"
 	streamMethods  = "GET, OPTIONS"

@@ -62,6 +62,8 @@ type tracked struct {
 	index   int // its place in the batch
 
 	received schema.Received // the event as ingest will read it, but for its place in the stream
+
+	messageID string // by what the stream recognizes it; empty: by its id
 }
 
 // call is one call while it is read.
