@@ -72,6 +72,10 @@ func (m *Mirror) Get(token string) (schema.Profile, bool) {
 	if !ok {
 		return schema.Profile{}, false
 	}
+	return m.decode(token, raw)
+}
+
+func (m *Mirror) decode(token, raw string) (schema.Profile, bool) {
 	var profile schema.Profile
 	if err := json.Unmarshal([]byte(raw), &profile); err != nil {
 		// It was read once before it came in, so only a profile of another shape than ours ends here.
