@@ -21,8 +21,8 @@ type answered struct {
 	known    bool
 	sequence uint64            // of the profile they are of
 	tag      string            // a hash of them
-	head     []byte            // the answer to all at once, without its end: event streams follow, or a brace
-	one      map[string][]byte // the answer to each
+	head     string            // the answer to all at once, without its end: event streams follow, or a brace
+	one      map[string]string // the answer to each
 
 	raw  string // what they were made of
 	book *playbook.Playbook
@@ -104,14 +104,14 @@ func (s *Server) written(token string, all bulk) *answered {
 	}
 	sum := sha256.Sum256(body)
 	answer := &answered{
-		tag: base64.RawURLEncoding.EncodeToString(sum[:16]), head: body[:len(body)-1], one: make(map[string][]byte, len(all.Flags)),
+		tag: base64.RawURLEncoding.EncodeToString(sum[:16]), head: string(body[:len(body)-1]), one: make(map[string]string, len(all.Flags)),
 	}
 	for _, f := range all.Flags {
 		metadata := maps.Clone(all.Metadata)
 		maps.Copy(metadata, f.Metadata)
 		f.Metadata = metadata
 		if one, err := json.Marshal(f); err == nil {
-			answer.one[f.Key] = append(one, '\n')
+			answer.one[f.Key] = string(one) + "\n"
 		}
 	}
 	return answer

@@ -144,13 +144,11 @@ func (s *Server) evaluateFlags(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	body := make([]byte, 0, len(answer.head)+len(stream)+8)
-	body = append(body, answer.head...)
-	if opens != "" {
-		body = append(append(body, `,"eventStreams":[`...), stream...)
-		body = append(body, ']')
+	if opens == "" {
+		s.sendText(r.Context(), w, answer.head, "}\n")
+		return
 	}
-	s.send(r.Context(), w, http.StatusOK, "application/json", append(body, '}', '\n'))
+	s.sendText(r.Context(), w, answer.head, `,"eventStreams":[`, stream, "]}\n")
 }
 
 // evaluateFlag answers with one flag of a user.
@@ -170,7 +168,7 @@ func (s *Server) evaluateFlag(w http.ResponseWriter, r *http.Request) {
 		if experiment, ok := strings.CutPrefix(name, "variant."); ok { // one flag is asked for by whoever acts on it
 			s.shown(asks.token, experiment)
 		}
-		s.send(r.Context(), w, http.StatusOK, "application/json", one)
+		s.sendText(r.Context(), w, one)
 		return
 	}
 	s.refuseFlag(w, r, http.StatusNotFound, flagFailure{Key: name, ErrorCode: flagNotFound, ErrorDetails: "this user has no such flag"})
