@@ -34,7 +34,7 @@ const (
 // freeKey is the caller where there are no keys: the server is on loopback then, and whoever reaches it may do everything.
 //
 //nolint:gochecknoglobals // a constant but for having a pointer in it; it is never limited and never changed
-var freeKey = &apiKey{name: "tracking", role: RoleAdmin, limit: rate.NewLimiter(rate.Inf, math.MaxInt)}
+var freeKey = &apiKey{id: "-", name: "tracking", role: RoleAdmin, limit: rate.NewLimiter(rate.Inf, math.MaxInt)}
 
 // guessers counts the failed keys of addresses. Safe for concurrent use.
 type guessers struct {

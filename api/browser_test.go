@@ -3,15 +3,14 @@ package api_test
 import (
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"slices"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/onramphq/onramp/api"
+	"github.com/onramphq/onramp/internal/testenv"
 )
 
 // Real SDKs in Chromium, on a page of another origin: A6, A7 and B7 of the project's list of real clients.
@@ -34,18 +33,7 @@ func pages(t *testing.T) (url, folder string) {
 
 func browse(t *testing.T, what, apiURL, page, folder, key, token string) browsed {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("a browser takes its time")
-	}
-	if !slices.ContainsFunc([]string{"chromium", "chromium-browser", "google-chrome"}, func(name string) bool {
-		_, err := exec.LookPath(name)
-		return err == nil
-	}) {
-		if os.Getenv(envNode) == "1" {
-			t.Fatal("there is no chromium on PATH")
-		}
-		t.Skip("no chromium on PATH: the SDKs of browsers do not run here")
-	}
+	testenv.Chromium(t)
 	var saw browsed
 	node(t, &saw, "browser.mjs", what, apiURL, page, folder, key, token)
 	return saw
@@ -138,8 +126,66 @@ func TestB7FlagsInBrowser(t *testing.T) {
 	keys := ringOf(t, "origins: ["+page+"]\nkeys:\n"+entry("web", api.RoleWrite, "right"))
 	d := &door{handler: api.New(api.Config{WorkspaceKey: key(), Keys: keys}, filled(t), nil, quiet()).Handler()}
 	url, requests := d.open(t, nil)
-	saw := browse(t, "flags", url, page, folder, "right", tokenOf("ann"))
+	saw := browse(t, "flags", url, page, folder, "right", api.PageToken(key(), tokenOf("ann"), time.Now().Add(time.Hour)))
 	require.Empty(t, saw.Errors)
 	require.Equal(t, "guided", saw.Value)
 	require.True(t, saw.Enough, "304: %+v", requests())
+}
+
+// TestB3FlagsStreamInBrowser: what changes between the answer and the opening of the stream still arrives in a page of another origin,
+// which polls nothing.
+func TestB3FlagsStreamInBrowser(t *testing.T) {
+	t.Parallel()
+	page, folder := pages(t)
+	k := newKiosk(t, "origins: ["+page+"]\n")
+	k.beforeStream = func(n int) {
+		if n == 1 {
+			k.change(t, 4, true)
+		}
+	}
+	k.start(t)
+	saw := browse(t, "stream", k.url, page, folder, "right", k.pageToken())
+	require.Empty(t, saw.Errors)
+	require.Equal(t, map[string]any{"before": false, "after": true}, saw.Value)
+}
+
+// TestB8FlagsRestartInBrowser: the server dies and comes back; the page hears of it by itself, and of what changed meanwhile.
+func TestB8FlagsRestartInBrowser(t *testing.T) {
+	t.Parallel()
+	page, folder := pages(t)
+	k := newKiosk(t, "origins: ["+page+"]\n")
+	k.start(t)
+	go func() {
+		k.listened(t)
+		k.kill(t)
+		k.change(t, 4, true)
+		k.start(t)
+	}()
+	saw := browse(t, "stream", k.url, page, folder, "right", k.pageToken())
+	require.Empty(t, saw.Errors)
+	require.Equal(t, map[string]any{"before": false, "after": true, "stale": true}, saw.Value)
+}
+
+// TestB9FlagsAwayInBrowser: a page that loads while NATS is away hears of its flags when NATS comes back.
+func TestB9FlagsAwayInBrowser(t *testing.T) {
+	t.Parallel()
+	page, folder := pages(t)
+	k := newKiosk(t, "origins: ["+page+"]\n")
+	opened := make(chan struct{})
+	k.beforeStream = func(n int) {
+		if n == 1 {
+			close(opened)
+		}
+	}
+	k.away(t)
+	go func() {
+		select {
+		case <-opened:
+			k.broker.Start(t)
+		case <-t.Context().Done():
+		}
+	}()
+	saw := browse(t, "stream", k.url, page, folder, "right", k.pageToken())
+	require.Empty(t, saw.Errors)
+	require.Equal(t, map[string]any{"before": false, "after": true}, saw.Value)
 }

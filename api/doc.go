@@ -14,7 +14,11 @@
 //	intake.go   events into the stream, and whether it has them
 //	keys.go     the file of keys: who may ask, and how often
 //	auth.go     the key of a request; pages of other origins
+//	token.go    what is signed: page tokens, and the tickets of event streams
 //	ofrep.go    segments, variants and journeys as flags, for OpenFeature's providers
+//	exposure.go whom the flags of experiments have treated, put on record
+//	stream.go   event streams: the flags have changed
+//	watch.go    who wants to know when a profile changes
 //	experiments.go   results of experiments, as JSON and as a page
 //	health.go   is the process alive, is it ready, and if not, what is missing
 //	index.go    a page for people: where the user interfaces are

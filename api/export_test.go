@@ -1,6 +1,22 @@
 package api
 
-import "net/http"
+import (
+	"net/http"
+	"time"
+
+	"github.com/onramphq/onramp/schema"
+)
 
 // Guard lets a test send a handler of its own through what every request passes.
 func (s *Server) Guard(next http.Handler) http.Handler { return s.guard(next) }
+
+// SetStreamPatience shortens what a test would wait for.
+func (s *Server) SetStreamPatience(patience time.Duration) { s.patience = patience }
+
+// PageToken is a page token that ends whenever a test likes.
+func PageToken(workspaceKey []byte, userToken string, expires time.Time) string {
+	return newSigner(nil, workspaceKey).pageToken(userToken, expires)
+}
+
+// Narrow leaves room for fewer exposures than a test would have to fill.
+func (e *Exposures) Narrow(n int) { e.queue = make(chan schema.Outcome, n) }

@@ -28,6 +28,7 @@ type request struct {
 	route     string // the pattern, never the path: a path holds a raw user id
 	userToken string
 	key       string // the name of the caller's key
+	lasts     bool   // an event stream: it took as long as somebody listened
 }
 
 type requestKey struct{}
@@ -84,11 +85,16 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		recorded := &recorder{ResponseWriter: w}
 		secure(w.Header())
 		w.Header().Set("X-Request-Id", known.id)
+		if len(r.TransferEncoding) > 0 {
+			// A request may also have named a length, which counts for a gateway that has not understood it: what that takes for
+			// the rest of the body would be a request of its own here.
+			w.Header().Set("Connection", "close")
+		}
 		defer func() {
 			s.survive(recorded, r, recover())
 			took := time.Since(began)
 			s.logAccess(r, known, recorded, took)
-			if s.cfg.Answered != nil {
+			if s.cfg.Answered != nil && !known.lasts {
 				s.cfg.Answered(known.route, recorded.status, took)
 			}
 		}()

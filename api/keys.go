@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ type Role string
 // The roles.
 const (
 	// RoleWrite is for the SDKs, browsers among them, where everybody can read the key: it sends events, and evaluates the flags of
-	// a user whose user token it names, which nobody can guess.
+	// the one user for whom a service has given the page a signed token.
 	RoleWrite Role = "write"
 	// RoleRead is for services: it reads the profile and the flags of any user, and results.
 	RoleRead Role = "read"
@@ -65,10 +66,12 @@ type Keyring struct {
 type keyTable struct {
 	source  [sha256.Size]byte
 	keys    map[[sha256.Size]byte]*apiKey
+	byID    map[string]*apiKey
 	origins []string
 }
 
 type apiKey struct {
+	id    string // the beginning of its hash: which of the keys, for those that are no secret
 	name  string
 	role  Role
 	rate  float64
@@ -151,7 +154,7 @@ func readKeys(raw []byte) (*keyTable, error) {
 	if err := decoder.Decode(&file); err != nil {
 		return nil, fmt.Errorf("not read: %w", err)
 	}
-	table := &keyTable{keys: make(map[[sha256.Size]byte]*apiKey, len(file.Keys)), origins: file.Origins}
+	table := &keyTable{keys: make(map[[sha256.Size]byte]*apiKey, len(file.Keys)), byID: make(map[string]*apiKey, len(file.Keys)), origins: file.Origins}
 	var problems []error
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	for _, origin := range file.Origins {
@@ -182,7 +185,9 @@ func readKeys(raw []byte) (*keyTable, error) {
 			problem("key %s: rate must lie between 0 (which means %d) and 1000000 a second", entry.Name, defaultRate)
 		default:
 			names[entry.Name] = true
-			table.keys[hash] = newAPIKey(entry.Name, entry.Role, entry.Rate)
+			key := newAPIKey(entry.Name, entry.Role, entry.Rate)
+			key.id = base64.RawURLEncoding.EncodeToString(hash[:9])
+			table.keys[hash], table.byID[key.id] = key, key
 		}
 	}
 	return table, errors.Join(problems...)
@@ -197,6 +202,12 @@ func newAPIKey(name string, role Role, perSecond float64) *apiKey {
 
 func (k *Keyring) find(secret string) (*apiKey, bool) {
 	key, ok := k.held.Load().keys[sha256.Sum256([]byte(secret))]
+	return key, ok
+}
+
+// byID finds a key that was presented before, and may have been taken out since.
+func (k *Keyring) byID(id string) (*apiKey, bool) {
+	key, ok := k.held.Load().byID[id]
 	return key, ok
 }
 

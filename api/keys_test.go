@@ -42,6 +42,7 @@ func TestKeysOnEveryRoute(t *testing.T) {
 	}{
 		{"GET", "/", "", "read admin"},
 		{"GET", "/v1/users/ann", "", "read admin"},
+		{"POST", "/v1/users/ann/token", "", "read admin"},
 		{"GET", "/v1/experiments", "", "read admin"},
 		{"GET", "/v1/experiments/flow/results", "", "read admin"},
 		{"GET", "/experiments/flow", "", "read admin"},

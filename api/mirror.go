@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/onramphq/onramp/identity"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -38,6 +40,10 @@ type Mirror struct {
 	ready  atomic.Bool
 	mu     sync.RWMutex
 	users  map[mirrorKey]mirrored
+	into   map[mirrorKey]mirrorKey   // whom those have become who are another by now
+	from   map[mirrorKey][]mirrorKey // the same, the other way round
+
+	watchers watchers
 }
 
 // mirrorKey is a user token without the string header: it lies in the map itself.
@@ -50,7 +56,7 @@ type mirrored struct {
 
 // NewMirror returns an empty Mirror over js. Run fills it.
 func NewMirror(js jetstream.JetStream, logger *slog.Logger) *Mirror {
-	return &Mirror{js: js, logger: logger, users: make(map[mirrorKey]mirrored)}
+	return &Mirror{js: js, logger: logger, users: make(map[mirrorKey]mirrored), into: make(map[mirrorKey]mirrorKey), from: make(map[mirrorKey][]mirrorKey)}
 }
 
 // Ready reports whether the mirror has held everything the stream held at some moment since the start. It stays true while
@@ -64,7 +70,7 @@ func (m *Mirror) Len() int {
 	return len(m.users)
 }
 
-// Get returns the newest profile of the user, false where there is none.
+// Get returns the newest profile of the user, false where there is none. Who has become another is answered with the other's.
 func (m *Mirror) Get(token string) (schema.Profile, bool) {
 	raw, ok := m.raw(token)
 	if !ok {
@@ -80,15 +86,59 @@ func (m *Mirror) Get(token string) (schema.Profile, bool) {
 }
 
 func (m *Mirror) raw(token string) (string, bool) {
-	var key mirrorKey
-	if len(token) != len(key) {
-		return "", false
+	kept, ok := m.kept(token)
+	return kept.raw, ok
+}
+
+func (m *Mirror) kept(token string) (mirrored, bool) {
+	key, ok := keyOf(token)
+	if !ok {
+		return mirrored{}, false
 	}
-	copy(key[:], token)
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	for range identity.MaxMerged { // longer than any chain
+		into, merged := m.into[key]
+		if _, known := m.users[into]; !merged || !known {
+			break
+		}
+		key = into
+	}
 	kept, ok := m.users[key]
-	return kept.raw, ok
+	return kept, ok
+}
+
+func keyOf(token string) (key mirrorKey, ok bool) {
+	if len(token) != len(key) {
+		return mirrorKey{}, false
+	}
+	copy(key[:], token)
+	return key, true
+}
+
+// watch is watchers.watch of a user by token. What is no token never changes.
+func (m *Mirror) watch(token string) (changed <-chan struct{}, stop func()) {
+	key, ok := keyOf(token)
+	if !ok {
+		return nil, func() {}
+	}
+	return m.watchers.watch(key)
+}
+
+// reach waits until the user's profile has come to this sequence, or ctx ends.
+func (m *Mirror) reach(ctx context.Context, token string, sequence uint64) {
+	changed, stop := m.watch(token)
+	defer stop()
+	for {
+		if kept, _ := m.kept(token); kept.sequence >= sequence {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Run follows the stream until ctx ends, through restarts of the server and through the stream being made anew. It returns
@@ -185,7 +235,12 @@ func (m *Mirror) take(message jetstream.Msg) {
 	if len(message.Data()) == 0 {
 		m.mu.Lock()
 		delete(m.users, key)
+		if into, merged := m.into[key]; merged {
+			m.from[into] = slices.DeleteFunc(m.from[into], func(k mirrorKey) bool { return k == key })
+			delete(m.into, key)
+		}
 		m.mu.Unlock()
+		m.watchers.tell(key)
 		return
 	}
 	var profile schema.Profile
@@ -197,10 +252,45 @@ func (m *Mirror) take(message jetstream.Msg) {
 		m.logger.Warn("profile left out: it is of another user", slog.String("user_token", token))
 		return
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if profile.Sequence < m.users[key].sequence {
+	if !m.keep(key, mirrored{sequence: profile.Sequence, raw: string(message.Data())}) {
 		return
 	}
-	m.users[key] = mirrored{sequence: profile.Sequence, raw: string(message.Data())}
+	if schema.CheckToken(profile.MergedInto) == nil && profile.MergedInto != token {
+		m.merge(key, mirrorKey([]byte(profile.MergedInto)))
+	}
+	for _, watched := range m.all(key) {
+		m.watchers.tell(watched)
+	}
+}
+
+// merge remembers that one user is another from now on.
+func (m *Mirror) merge(key, into mirrorKey) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.into[key] != into {
+		m.into[key] = into
+		m.from[into] = append(m.from[into], key)
+	}
+}
+
+// all returns the user, and everybody who is that user by now: whoever watches one of them hears of it.
+func (m *Mirror) all(key mirrorKey) []mirrorKey {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	found := []mirrorKey{key}
+	for i := 0; i < len(found) && len(found) <= identity.MaxMerged; i++ {
+		found = append(found, m.from[found[i]]...)
+	}
+	return found
+}
+
+// keep reports whether the profile is not older than the one that was there.
+func (m *Mirror) keep(key mirrorKey, fresh mirrored) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if fresh.sequence < m.users[key].sequence {
+		return false
+	}
+	m.users[key] = fresh
+	return true
 }

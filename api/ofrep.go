@@ -6,9 +6,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -62,10 +64,13 @@ type flagFailure struct {
 	ErrorDetails string `json:"errorDetails,omitempty"`
 }
 
-// bulk is the answer to all flags at once.
+// bulk is the answer to all flags at once, and where the client hears of changes.
+//
+//nolint:tagliatelle // the names are OFREP's
 type bulk struct {
-	Flags    []flag         `json:"flags"`
-	Metadata map[string]any `json:"metadata"`
+	Flags        []flag         `json:"flags"`
+	Metadata     map[string]any `json:"metadata"`
+	EventStreams []eventStream  `json:"eventStreams,omitempty"`
 }
 
 // journeyFlag is the value of a journey's flag: where the user's newest enrollment stands.
@@ -116,41 +121,69 @@ func flagsOf(p *schema.Profile, explain bool) []flag {
 	return flags
 }
 
+// allFlags are those of the profile, and of experiments that are met by their flag alone.
+func (s *Server) allFlags(p *schema.Profile, explain bool) []flag {
+	flags, met := flagsOf(p, explain), s.cfg.Exposures.current().flags(p)
+	if len(met) == 0 {
+		return flags
+	}
+	flags = append(flags, met...)
+	slices.SortFunc(flags, func(a, b flag) int { return cmp.Compare(a.Key, b.Key) })
+	return flags
+}
+
 // evaluateFlags answers with all flags of a user. Whoever is not known has none, and the client takes the defaults in its code; asking
 // makes nobody. So it is while the profiles are being read in, because the web provider gives up after a first call that fails.
 func (s *Server) evaluateFlags(w http.ResponseWriter, r *http.Request) {
-	key, token, ok := s.evaluation(w, r, "")
+	asks, ok := s.evaluation(w, r, "")
 	if !ok {
 		return
 	}
-	profile, known := s.mirror.Get(token)
-	answer := bulk{Flags: []flag{}, Metadata: map[string]any{metadataContext: token, metadataFlagSet: flagSet}}
-	if known {
-		answer.Flags = flagsOf(&profile, key.may(RoleRead))
-		answer.Metadata[metadataVersion] = profile.Playbook
+	s.catchUp(r, asks.token)
+	answer := s.flagsFor(asks.token, asks.key.may(RoleRead))
+	stream, opens := s.streamFor(asks)
+	tag := `"` + answer.tag + `"`
+	if opens != "" {
+		answer.body.EventStreams = []eventStream{stream}
+		tag = `"` + answer.tag + "-" + opens + `"`
 	}
-	body, err := json.Marshal(answer)
-	if err != nil {
-		s.refuseFlag(w, r, http.StatusInternalServerError, flagFailure{ErrorCode: flagGeneral, ErrorDetails: "the flags cannot be written; quote request " + requestOf(r).id})
-		return
-	}
-	sum := sha256.Sum256(body)
-	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
 	w.Header().Set("ETag", tag)
 	if matches(r.Header.Values("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	s.send(r.Context(), w, http.StatusOK, "application/json", append(body, '\n'))
+	s.answer(r.Context(), w, http.StatusOK, answer.body)
+}
+
+// answered is what a user's flags are now: all of them, a hash of them, and the sequence of the profile they are of.
+type answered struct {
+	body     bulk
+	tag      string
+	sequence uint64
+}
+
+func (s *Server) flagsFor(token string, explain bool) answered {
+	a := answered{body: bulk{Flags: []flag{}, Metadata: map[string]any{metadataContext: token, metadataFlagSet: flagSet}}}
+	if profile, known := s.mirror.Get(token); known {
+		a.body.Flags, a.sequence = s.allFlags(&profile, explain), profile.Sequence
+		a.body.Metadata[metadataVersion] = profile.Playbook
+	}
+	hash := sha256.New()
+	if err := json.NewEncoder(hash).Encode(a.body); err != nil { // texts, numbers and booleans: it cannot be
+		s.logger.Error("flags not hashed", slog.String("user_token", token), slog.Any("error", err))
+	}
+	a.tag = base64.RawURLEncoding.EncodeToString(hash.Sum(nil)[:16])
+	return a
 }
 
 // evaluateFlag answers with one flag of a user.
 func (s *Server) evaluateFlag(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("flag")
-	key, token, ok := s.evaluation(w, r, name)
+	asks, ok := s.evaluation(w, r, name)
 	if !ok {
 		return
 	}
+	token := asks.token
 	profile, known := s.mirror.Get(token)
 	if !known && !s.mirror.Ready() {
 		w.Header().Set("Retry-After", "1")
@@ -158,9 +191,12 @@ func (s *Server) evaluateFlag(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if known {
-		for _, f := range flagsOf(&profile, key.may(RoleRead)) {
+		for _, f := range s.allFlags(&profile, asks.key.may(RoleRead)) {
 			if f.Key != name {
 				continue
+			}
+			if experiment, ok := strings.CutPrefix(name, "variant."); ok { // one flag is asked for by whoever acts on it
+				s.cfg.Exposures.treated(&profile, experiment, "", time.Now())
 			}
 			if f.Metadata == nil {
 				f.Metadata = make(map[string]any)
@@ -173,23 +209,30 @@ func (s *Server) evaluateFlag(w http.ResponseWriter, r *http.Request) {
 	s.refuseFlag(w, r, http.StatusNotFound, flagFailure{Key: name, ErrorCode: flagNotFound, ErrorDetails: "this user has no such flag"})
 }
 
+// asker is who asks about whom. until is when what they showed ends; zero: never.
+type asker struct {
+	key   *apiKey
+	token string
+	until time.Time
+}
+
 // evaluation finds out who asks about whom, and answers where that cannot be.
-func (s *Server) evaluation(w http.ResponseWriter, r *http.Request, flagKey string) (key *apiKey, token string, ok bool) {
-	key, ok = s.admit(w, r, RoleRead, RoleWrite)
+func (s *Server) evaluation(w http.ResponseWriter, r *http.Request, flagKey string) (asks asker, ok bool) {
+	asks.key, ok = s.admit(w, r, RoleRead, RoleWrite)
 	if !ok {
-		return nil, "", false
+		return asker{}, false
 	}
 	targetingKey, failure := s.targetingKey(w, r)
 	if failure.ErrorCode == "" {
-		token, failure = s.tokenFor(key, targetingKey)
+		asks.token, asks.until, failure = s.tokenFor(asks.key, targetingKey)
 	}
 	if failure.ErrorCode != "" {
 		failure.Key = flagKey
 		s.refuseFlag(w, r, http.StatusBadRequest, failure)
-		return nil, "", false
+		return asker{}, false
 	}
-	requestOf(r).userToken = token
-	return key, token, true
+	requestOf(r).userToken = asks.token
+	return asks, true
 }
 
 // targetingKey reads the context. A failure without a code is none.
@@ -238,22 +281,24 @@ func parseFailure(err error) flagFailure {
 	return failure
 }
 
-// tokenFor turns the targeting key into a user token. Whoever holds a key that may stand in a page names the user by the token, which
-// a service gave to this user's page and nobody can guess; so a stranger with the same key learns nothing. Services name the user
-// by id, or likewise.
-func (s *Server) tokenFor(key *apiKey, targetingKey string) (string, flagFailure) {
-	isToken := schema.CheckToken(targetingKey) == nil
-	if !key.may(RoleRead) {
-		if !isToken {
-			return "", flagFailure{ErrorCode: flagInvalidContext, ErrorDetails: "with a write key the targeting key is a user token, as user_token in the profile"}
-		}
-		return targetingKey, flagFailure{}
+// tokenFor turns the targeting key into a user token. Whoever holds a key that may stand in a page names the user by the page token
+// that a service gave to this user's page: signed, and of an hour or so, so a stranger with the same key learns nothing. Services name
+// the user by id, by user token, or likewise.
+func (s *Server) tokenFor(key *apiKey, targetingKey string) (token string, until time.Time, failure flagFailure) {
+	token, until, err := s.signer.page(targetingKey, time.Now())
+	switch {
+	case err == nil:
+		return token, until, flagFailure{}
+	case errors.Is(err, errExpired):
+		return "", time.Time{}, flagFailure{ErrorCode: flagInvalidContext, ErrorDetails: "the targeting key is a page token that has ended: take a new one and set the context again"}
+	case !key.may(RoleRead):
+		return "", time.Time{}, flagFailure{ErrorCode: flagInvalidContext, ErrorDetails: "with a write key the targeting key is a page token, as POST /v1/users/{id}/token gives to a service"}
 	}
-	token := schema.UserToken(s.cfg.WorkspaceKey, targetingKey)
-	if _, known := s.mirror.raw(token); isToken && !known {
-		return targetingKey, flagFailure{}
+	token = schema.UserToken(s.cfg.WorkspaceKey, targetingKey)
+	if _, known := s.mirror.raw(token); !known && schema.CheckToken(targetingKey) == nil {
+		return targetingKey, time.Time{}, flagFailure{}
 	}
-	return token, flagFailure{}
+	return token, time.Time{}, flagFailure{}
 }
 
 func (s *Server) refuseFlag(w http.ResponseWriter, r *http.Request, status int, failure flagFailure) {

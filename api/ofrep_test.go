@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -152,7 +153,7 @@ func TestFlagsBadInput(t *testing.T) {
 	require.Equal(t, http.StatusMethodNotAllowed, get(t, handler, flagsPath).Code)
 }
 
-// TestFlagsKeys: a key that stands in a page reads the flags of a user whose token it knows, and of nobody else.
+// TestFlagsKeys: a key that stands in a page reads the flags of the user for whom the page has a token, and of nobody else.
 func TestFlagsKeys(t *testing.T) {
 	t.Parallel()
 	keys := ringOf(t, "origins: [https://app.example.org]\nkeys:\n"+entry("w", api.RoleWrite, "write")+entry("r", api.RoleRead, "read"))
@@ -165,7 +166,9 @@ func TestFlagsKeys(t *testing.T) {
 	w = post(t, handler, flagsPath, asking("ann"), "Authorization", "Bearer write")
 	require.Equal(t, http.StatusBadRequest, w.Code)
 	require.Equal(t, "INVALID_CONTEXT", flagIn(t, w).ErrorCode)
-	w = post(t, handler, flagsPath, asking(tokenOf("ann")), "Authorization", "Bearer write", "Origin", "https://app.example.org")
+	require.Equal(t, http.StatusBadRequest, post(t, handler, flagsPath, asking(tokenOf("ann")), "Authorization", "Bearer write").Code)
+	page := api.PageToken(key(), tokenOf("ann"), time.Now().Add(time.Hour))
+	w = post(t, handler, flagsPath, asking(page), "Authorization", "Bearer write", "Origin", "https://app.example.org")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Contains(t, w.Body.String(), "guided")
 	require.NotContains(t, w.Body.String(), "explanation", "a page does not see rules")

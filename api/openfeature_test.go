@@ -1,20 +1,27 @@
 package api_test
 
 import (
+	"context"
+	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/onramphq/onramp/api"
 	"github.com/onramphq/onramp/internal/testenv"
+	"github.com/onramphq/onramp/schema"
 )
 
-// OpenFeature's providers from npm against a real server: B1, B2 and B4 to B6 of the project's list of real clients. B3 and B8 are of
-// event streams, B7 of browsers.
+// OpenFeature's providers from npm against a real server: B1 to B6, B8 and B9 of the project's list of real clients. B7 is of
+// browsers, and B3 and B8 are there a second time.
 
 type details struct {
 	Value     any            `json:"value"`
@@ -115,4 +122,179 @@ func TestB6ServerProvider(t *testing.T) {
 	require.Equal(t, "default", saw.Paused.Value)
 	require.Equal(t, int64(1), during.Load(), "it keeps quiet as long as it is told")
 	require.Equal(t, "onboarding/checklist", saw.Recovered.Value)
+}
+
+// kiosk is an API on an address that stays, which a test can take away and bring back, for one page with a write key and a page token.
+type kiosk struct {
+	broker       *testenv.Broker
+	js           jetstream.JetStream
+	cfg          api.Config
+	url          string
+	beforeStream func(n int) // called before each event stream is opened, with its number from 1
+	port         string
+	streams      atomic.Int64
+	bulks        atomic.Int64
+	stop         func()
+	mirror       *api.Mirror
+	server       *api.Server
+}
+
+func newKiosk(t *testing.T, more string) *kiosk {
+	t.Helper()
+	broker := testenv.NewBroker(t)
+	k := &kiosk{broker: broker, js: broker.Connect(t), port: "127.0.0.1:0"}
+	makeStream(t, k.js)
+	publish(t, k.js, profileOf("ann", 3))
+	k.cfg = api.Config{WorkspaceKey: key(), Keys: ringOf(t, more+"keys:\n"+entry("web", api.RoleWrite, "right"))}
+	return k
+}
+
+func (k *kiosk) pageToken() string {
+	return api.PageToken(key(), tokenOf("ann"), time.Now().Add(time.Hour))
+}
+
+// start listens, as a process does that has just been started: with profiles that are still to be read in.
+func (k *kiosk) start(t *testing.T) {
+	t.Helper()
+	k.mirror = api.NewMirror(k.js, quiet())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	following := make(chan error, 1)
+	go func() { following <- k.mirror.Run(ctx) }()
+	if k.js.Conn().IsConnected() {
+		assert.Eventually(t, k.mirror.Ready, patience, poll)
+	}
+	k.server = api.New(k.cfg, k.mirror, nil, quiet())
+	handler := k.server.Handler()
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", k.port)
+	if !assert.NoError(t, err) { //nolint:testifylint // also called beside the test, where it must not end it
+		cancel()
+		return
+	}
+	k.port = listener.Addr().String()
+	k.url = "http://" + k.port
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/ofrep/v1/stream" && k.beforeStream != nil:
+			k.beforeStream(int(k.streams.Add(1)))
+		case r.URL.Path == flagsPath && r.Method == http.MethodPost:
+			k.bulks.Add(1)
+		}
+		handler.ServeHTTP(w, r)
+	})}
+	serving := make(chan error, 1)
+	go func() { serving <- server.Serve(listener) }()
+	var once sync.Once
+	k.stop = func() {
+		once.Do(func() { // as a process that is killed: no word to anybody
+			server.Close()
+			cancel()
+			<-serving
+			<-following
+		})
+	}
+	t.Cleanup(k.stop)
+}
+
+func (k *kiosk) kill(t *testing.T) { t.Helper(); k.stop() }
+
+// change publishes ann's next profile, and waits for a server that runs.
+func (k *kiosk) change(t *testing.T, sequence uint64, atRisk bool) {
+	t.Helper()
+	profile := profileOf("ann", sequence)
+	profile.Segments[1].In = atRisk
+	body, err := json.Marshal(profile)
+	assert.NoError(t, err) //nolint:testifylint // as in start
+	_, err = k.js.Publish(context.WithoutCancel(t.Context()), schema.ProfileSubject(profile.UserToken), body)
+	assert.NoError(t, err)
+}
+
+// listened waits until a stream is open and has told its first event: as long as a browser may take to start on a busy machine.
+func (k *kiosk) listened(t *testing.T) {
+	t.Helper()
+	assert.Eventually(t, func() bool { return k.server.Streams() > 0 && k.bulks.Load() > 1 }, 4*patience, poll)
+}
+
+type streamed struct {
+	Changes [][]string `json:"changes"`
+	Stale   int        `json:"stale"`
+	Status  string     `json:"status"`
+	Before  bool       `json:"before"`
+	// Meanwhile is what the client said while nobody answered it.
+	Meanwhile bool   `json:"meanwhile"`
+	After     bool   `json:"after"`
+	String    string `json:"string"`
+}
+
+// listen runs stream.mjs; words are what it may ask for.
+func (k *kiosk) listen(t *testing.T, what string, words map[string]func()) (saw streamed) {
+	t.Helper()
+	mux := http.NewServeMux()
+	for word, do := range words {
+		mux.HandleFunc("POST /"+word, func(http.ResponseWriter, *http.Request) { do() })
+	}
+	control := httptest.NewServer(mux)
+	t.Cleanup(control.Close)
+	node(t, &saw, "stream.mjs", what, k.url, k.pageToken(), "right", control.URL)
+	return saw
+}
+
+// TestB3ChangeBeforeStream: what changes after the answer and before the stream is opened is told by the stream's first event.
+func TestB3ChangeBeforeStream(t *testing.T) {
+	t.Parallel()
+	k := newKiosk(t, "")
+	k.beforeStream = func(int) {
+		k.change(t, 4, true)
+		assert.Eventually(t, func() bool { return sequenceOf(k.mirror, "ann") == 4 }, patience, poll)
+	}
+	k.start(t)
+	saw := k.listen(t, "race", nil)
+	require.Equal(t, "READY", saw.Status)
+	require.False(t, saw.Before)
+	require.Equal(t, "guided", saw.String)
+	require.True(t, saw.After)
+	require.Equal(t, [][]string{{"segment.at_risk"}}, saw.Changes)
+	require.Zero(t, saw.Stale)
+	require.Equal(t, int64(2), k.bulks.Load(), "one answer, and one more because the stream said so: nothing polls")
+}
+
+// TestB8Restart: the server is killed while a client listens and comes back on its address. The client says that it is stale, keeps
+// what it knew, comes back by itself, and has what changed meanwhile.
+func TestB8Restart(t *testing.T) {
+	t.Parallel()
+	k := newKiosk(t, "")
+	k.start(t)
+	saw := k.listen(t, "restart", map[string]func(){
+		"listening": func() { k.listened(t) },
+		"kill":      func() { k.kill(t); k.change(t, 4, true) },
+		"restart":   func() { k.start(t) },
+	})
+	require.Equal(t, "READY", saw.Status)
+	require.Positive(t, saw.Stale)
+	require.False(t, saw.Meanwhile, "what it knew")
+	require.Equal(t, [][]string{{"segment.at_risk"}}, saw.Changes)
+	require.True(t, saw.After)
+}
+
+// away takes NATS away before the API has read anything in.
+func (k *kiosk) away(t *testing.T) {
+	t.Helper()
+	k.change(t, 4, true)
+	k.broker.Stop()
+	require.Eventually(t, func() bool { return !k.js.Conn().IsConnected() }, patience, poll)
+	k.start(t)
+}
+
+// TestB9AwayBeforeTheFirstPage: NATS is away when the page loads. It has its defaults, and hears of what is when NATS comes back.
+// Temporal is never asked: package api does not know it, which the linter sees to.
+func TestB9AwayBeforeTheFirstPage(t *testing.T) {
+	t.Parallel()
+	k := newKiosk(t, "")
+	k.away(t)
+	saw := k.listen(t, "away", map[string]func(){"recover": func() { k.broker.Start(t) }})
+	require.Equal(t, "READY", saw.Status)
+	require.Equal(t, "none", saw.String, "the default of the code")
+	require.False(t, saw.Before)
+	require.True(t, saw.After)
+	require.Contains(t, saw.Changes[0], "segment.at_risk")
+	require.Contains(t, saw.Changes[0], "variant.checklist_style")
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,7 @@ const (
 	routeLive  = "/livez"
 	routeReady = "/readyz"
 	routeUser  = "/v1/users/{id}"
+	routeToken = "/v1/users/{id}/token" //nolint:gosec // a path, not a secret
 
 	routeExperiments = "/v1/experiments"
 	routeResults     = "/v1/experiments/{key}/results"
@@ -64,8 +66,18 @@ type Config struct {
 	Events jetstream.JetStream
 	// Browsers issues credentials with which pages speak NATS. Defaults to none: there is no such route then.
 	Browsers *Browsers
+	// Exposures records whom the flags of experiments have treated; its Run is the caller's. Defaults to none: experiments that no
+	// journey names have no flags then.
+	Exposures *Exposures
 	// Keys know who may ask. Defaults to none: everybody may, and the server listens on loopback alone.
 	Keys *Keyring
+	// SigningKeys sign what pages and event streams are opened with: newest first, one before it for those signed before a change.
+	// Each has at least 16 bytes. Defaults to one made from WorkspaceKey.
+	SigningKeys [][]byte
+	// Streams bounds the event streams that are open at once. Defaults to 10,000.
+	Streams int
+	// Heartbeat is how often an event stream says that it lives. Defaults to 15 s.
+	Heartbeat time.Duration
 	// Tracked is told what became of tracked events, with one of the verdicts. It must not block. Defaults to nobody.
 	Tracked func(verdict string, events int)
 	// Answered is told of every request: its route as a pattern, the status, and what it took. It is called from several goroutines
@@ -75,6 +87,8 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.Addr = cmp.Or(c.Addr, DefaultAddr)
+	c.Streams = cmp.Or(c.Streams, defaultStreams)
+	c.Heartbeat = cmp.Or(c.Heartbeat, defaultHeartbeat)
 	return c
 }
 
@@ -85,6 +99,17 @@ func (c Config) validate() error {
 	}
 	if len(c.WorkspaceKey) < minWorkspaceKey {
 		problems = append(problems, fmt.Errorf("api: the workspace key must have at least %d bytes", minWorkspaceKey))
+	}
+	if len(c.SigningKeys) > mostSigningKeys {
+		problems = append(problems, fmt.Errorf("api: there are %d signing keys; a change needs two", len(c.SigningKeys)))
+	}
+	for i, key := range c.SigningKeys {
+		if len(key) < minWorkspaceKey {
+			problems = append(problems, fmt.Errorf("api: signing key %d must have at least %d bytes", i+1, minWorkspaceKey))
+		}
+	}
+	if c.Streams < 0 || c.Heartbeat < 0 {
+		problems = append(problems, errors.New("api: the number of event streams and their heartbeat must not be negative"))
 	}
 	for name, link := range c.Links {
 		if u, err := url.Parse(link); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
@@ -108,12 +133,20 @@ type Server struct {
 
 	seal      *subjectSeal
 	webLimits webLimits
+	signer    signer
+	streams   streams
+	stopping  chan struct{} // closed when event streams must end
+	stopOnce  sync.Once
+	patience  time.Duration // with readers of event streams
 }
 
 // New returns a Server over the mirror. checks decide with the mirror whether it is ready. Run tells what is wrong with cfg.
 // A nil mirror makes a server that knows no users: the health and the page of a process that does something else.
 func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Server {
-	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger, seal: newSubjectSeal(cfg.WorkspaceKey)}
+	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger, stopping: make(chan struct{}), patience: streamPatience}
+	s.signer = newSigner(cfg.SigningKeys, cfg.WorkspaceKey)
+	s.streams.most = s.cfg.Streams
+	s.seal = newSubjectSeal(cfg.WorkspaceKey)
 	if mirror != nil {
 		s.checks = append([]Check{{Name: "profiles", Run: s.mirrorReady}}, checks...)
 	}
@@ -133,6 +166,8 @@ func (s *Server) Handler() http.Handler {
 	read(routeReady, s.readiness)
 	if s.mirror != nil {
 		read(routeUser, s.reader(s.user))
+		s.route(mux, routeToken, http.MethodPost, s.reader(s.issueToken))
+		s.route(mux, routeStream, streamMethods, s.browsers(streamMethods, s.stream))
 		s.route(mux, routeFlag, browserMethods, s.browsers(browserMethods, s.evaluateFlag))
 		s.route(mux, routeFlags, browserMethods, s.browsers(browserMethods, s.evaluateFlags))
 	}
@@ -156,6 +191,7 @@ const (
 	postMethods    = "POST"
 	browserReads   = "GET, HEAD, OPTIONS"
 	browserMethods = "POST, OPTIONS"
+	streamMethods  = "GET, OPTIONS"
 )
 
 // routeTracking serves the paths of the SDKs, each with and without a slash at its end.
@@ -240,6 +276,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.draining.Store(true)
+	s.stopOnce.Do(func() { close(s.stopping) }) // event streams never end by themselves
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	err := server.Shutdown(bound)

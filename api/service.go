@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -211,7 +212,10 @@ func (s *Server) contextToken(members map[string]json.RawMessage) (string, *serv
 	if problem != nil {
 		return "", problem
 	}
-	token, _ := s.tokenFor(freeKey, id) // whoever may ask here is a service
+	token, _, failure := s.tokenFor(freeKey, id) // whoever may ask here is a service
+	if failure.ErrorCode != "" {
+		return "", invalid("context.targetingKey", failure.ErrorDetails)
+	}
 	return token, nil
 }
 
@@ -244,14 +248,18 @@ func (s *Server) oneFlag(token, name string) (flag, *serviceProblem) {
 		p.detail.Field = "context.targetingKey"
 		return flag{}, &p
 	}
-	for _, f := range flagsOf(&profile, true) {
-		if f.Key == name {
-			if f.Metadata == nil {
-				f.Metadata = make(map[string]any)
-			}
-			f.Metadata[metadataContext], f.Metadata[metadataFlagSet], f.Metadata[metadataVersion] = token, flagSet, profile.Playbook
-			return f, nil
+	for _, f := range s.allFlags(&profile, true) {
+		if f.Key != name {
+			continue
 		}
+		if experiment, ok := strings.CutPrefix(name, "variant."); ok { // one flag is asked for by whoever acts on it
+			s.cfg.Exposures.treated(&profile, experiment, "", time.Now())
+		}
+		if f.Metadata == nil {
+			f.Metadata = make(map[string]any)
+		}
+		f.Metadata[metadataContext], f.Metadata[metadataFlagSet], f.Metadata[metadataVersion] = token, flagSet, profile.Playbook
+		return f, nil
 	}
 	return flag{}, &serviceProblem{http.StatusNotFound, problemDetail{Code: schema.CodeNotFound, Field: "key", Message: "this user has no such flag"}}
 }
@@ -266,15 +274,5 @@ func (s *Server) serviceFlags(r micro.Request) {
 		s.fail(r, *problem)
 		return
 	}
-	s.reply(r, s.allFlags(token, true))
-}
-
-// allFlags are a user's flags; none of somebody who is not known.
-func (s *Server) allFlags(token string, explain bool) bulk {
-	answer := bulk{Flags: []flag{}, Metadata: map[string]any{metadataContext: token, metadataFlagSet: flagSet}}
-	if profile, known := s.mirror.Get(token); known {
-		answer.Flags = flagsOf(&profile, explain)
-		answer.Metadata[metadataVersion] = profile.Playbook
-	}
-	return answer
+	s.reply(r, s.flagsFor(token, true).body)
 }

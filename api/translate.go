@@ -61,6 +61,9 @@ type tracked struct {
 	body    []byte
 
 	messageID string // by what the stream recognizes it; empty: by its id
+	index     int    // its place in the batch
+
+	received schema.Received // the event as ingest will read it, but for its place in the stream
 }
 
 // call is one call while it is read.
@@ -101,7 +104,7 @@ func translate(kind string, raw []byte, shared callShared, now time.Time, newID 
 	if err != nil {
 		return tracked{}, c.inTheirWords(err, userField)
 	}
-	return tracked{eventID: received.ID, made: made, body: body}, nil
+	return tracked{eventID: received.ID, made: made, body: body, received: received}, nil
 }
 
 func (c *call) kindOf(route string) (string, error) {
@@ -138,6 +141,9 @@ func (c *call) event() (event map[string]json.RawMessage, userField string, err 
 		return nil, "", err
 	}
 	event["user_id"] = quote(user)
+	if err := c.others(event, user); err != nil {
+		return nil, "", err
+	}
 	c.times(event)
 	name, err := c.name()
 	if err != nil {
@@ -172,6 +178,30 @@ func (c *call) user() (id, field string, err error) {
 	default:
 		return "", "", refusal(schema.ReasonMissingUser, fieldUserID, "is missing or empty, and so is anonymousId")
 	}
+}
+
+// others names whom the user was before: the visitor of this browser or app, and of an alias its previous id. What a program writes
+// when it has no visitor is none; what it writes as previous id has to be one.
+func (c *call) others(event map[string]json.RawMessage, user string) error {
+	anonymous, err := c.text(fieldAnonymousID)
+	if err != nil {
+		return err
+	}
+	if anonymous != user && schema.CheckID(anonymous, fieldAnonymousID) == nil {
+		event["anonymous_id"] = quote(anonymous)
+	}
+	if c.kind != kindAlias {
+		return nil
+	}
+	previous, err := c.text(fieldPreviousID)
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(previous) == "" {
+		return refusal(schema.ReasonMissingUser, fieldPreviousID, "is missing or empty")
+	}
+	event["previous_id"] = quote(previous)
+	return nil
 }
 
 // times passes the clocks on as they stand: the reader of the stream corrects the sender's clock by sent_at. A timestamp counts more
@@ -228,14 +258,7 @@ func (c *call) values(event map[string]json.RawMessage) error {
 			return err
 		}
 	case kindAlias:
-		previous, err := c.text(fieldPreviousID)
-		if err != nil {
-			return err
-		}
-		if strings.TrimSpace(previous) == "" {
-			return refusal(schema.ReasonMissingUser, fieldPreviousID, "is missing or empty")
-		}
-		properties["previous_id"] = quote(previous)
+		properties["previous_id"] = event["previous_id"]
 	default: // track has properties alone
 	}
 	beside, err := c.beside()
@@ -396,6 +419,8 @@ func (c *call) inTheirWords(err error, userField string) error {
 	switch rejection.Field {
 	case "user_id":
 		rejection.Field = userField
+	case "previous_id":
+		rejection.Field = fieldPreviousID
 	case "event_id":
 		rejection.Field = fieldMessageID
 	case "event_name":

@@ -10,18 +10,27 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// user answers with the newest profile of the user whose raw id stands in the path, escaped. The body is what the worker
-// published, byte for byte, so its hash is the entity tag on every replica.
-func (s *Server) user(w http.ResponseWriter, r *http.Request) {
+// userInPath is the token of the user whose raw id stands in the path, escaped. Where none can stand there it answers.
+func (s *Server) userInPath(w http.ResponseWriter, r *http.Request) (token string, ok bool) {
 	id := r.PathValue("id")
 	if id == "" || len(id) > schema.MaxUserID || !utf8.ValidString(id) {
 		s.refuse(w, r, http.StatusBadRequest, problemDetail{
 			Code: schema.CodeInvalid, Field: "id", Message: "a user id is 1 to 256 bytes of UTF-8, escaped in the path",
 		})
+		return "", false
+	}
+	token = schema.UserToken(s.cfg.WorkspaceKey, id)
+	requestOf(r).userToken = token
+	return token, true
+}
+
+// user answers with the newest profile of the user whose raw id stands in the path, escaped. The body is what the worker
+// published, byte for byte, so its hash is the entity tag on every replica.
+func (s *Server) user(w http.ResponseWriter, r *http.Request) {
+	token, ok := s.userInPath(w, r)
+	if !ok {
 		return
 	}
-	token := schema.UserToken(s.cfg.WorkspaceKey, id)
-	requestOf(r).userToken = token
 	raw, ok := s.mirror.raw(token)
 	if !ok {
 		s.absent(w, r)

@@ -6,12 +6,14 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -230,7 +232,7 @@ func (s *Server) webFlags(r micro.Request) {
 		s.fail(r, *problem)
 		return
 	}
-	s.reply(r, s.allFlags(schema.UserToken(s.cfg.WorkspaceKey, id), false))
+	s.reply(r, s.flagsFor(schema.UserToken(s.cfg.WorkspaceKey, id), false).body)
 }
 
 // webTrack takes an event of a browser. It is checked before the next one is looked at, and stored beside it: the stream takes its time.
@@ -308,29 +310,46 @@ func webEvent(raw []byte, userID string, now time.Time) (tracked, *serviceProble
 	}
 	// Recognized with its user: else one page could keep out another's event whose id it guesses.
 	sum := sha256.Sum256([]byte(userID + "\x00" + received.ID)) // no id holds a control character
-	return tracked{eventID: received.ID, made: made, body: body, messageID: "web-" + base64.RawURLEncoding.EncodeToString(sum[:])}, nil
+	return tracked{eventID: received.ID, made: made, body: body, received: received, messageID: "web-" + base64.RawURLEncoding.EncodeToString(sum[:])}, nil
 }
 
 // webStore answers when the stream has the event. It does so with the framework's headers but without its counting, which is over.
 func (s *Server) webStore(ctx context.Context, r micro.Request, event tracked) {
-	duplicates, err := s.intake.store(ctx, webSource, []tracked{event})
-	if err != nil {
-		s.verdict(VerdictDeferred, 1)
-		body, encodeErr := json.Marshal(problem{problemDetail{Code: schema.CodeUnavailable, Message: "the stream does not take the event; send it again with the same id"}})
-		if encodeErr == nil {
-			s.unsent(r.Respond(body, micro.WithHeaders(micro.Headers{
-				micro.ErrorCodeHeader: {"503"}, micro.ErrorHeader: {string(schema.CodeUnavailable) + ": the stream does not take the event"},
-			})))
-		}
-		return
+	events := []tracked{event}
+	places, err := s.intake.store(ctx, webSource, events)
+	var conflicts []int
+	if err == nil {
+		conflicts, err = s.intake.conflicts(ctx, events, places)
 	}
-	if duplicates > 0 {
+	switch {
+	case err != nil:
+		s.verdict(VerdictDeferred, 1)
+		s.failLate(r, serviceProblem{http.StatusServiceUnavailable, problemDetail{Code: schema.CodeUnavailable, Message: "the stream does not take the event; send it again with the same id"}})
+		return
+	case len(conflicts) > 0:
+		s.verdict(VerdictRefused, 1)
+		s.failLate(r, serviceProblem{http.StatusConflict, problemDetail{Code: schema.CodeConflict, Field: "event_id", Message: "another event has this id"}})
+		return
+	case places[0].duplicate:
 		s.verdict(VerdictDuplicate, 1)
-	} else {
+	default:
 		s.verdict(VerdictStored, 1)
 	}
-	answer, err := json.Marshal(singleAnswer{Success: true, MessageID: event.eventID, Duplicate: duplicates > 0})
+	s.viewed(events)
+	answer, err := json.Marshal(singleAnswer{Success: true, MessageID: event.eventID, Duplicate: places[0].duplicate})
 	if err == nil {
 		s.unsent(r.Respond(answer))
 	}
+}
+
+// failLate is fail for an answer that comes after the framework has counted the question.
+func (s *Server) failLate(r micro.Request, p serviceProblem) {
+	p.detail.RequestID = rand.Text()
+	body, err := json.Marshal(problem{p.detail})
+	if err == nil {
+		err = r.Respond(body, micro.WithHeaders(micro.Headers{
+			micro.ErrorCodeHeader: {strconv.Itoa(p.status)}, micro.ErrorHeader: {string(p.detail.Code) + ": " + p.detail.Message},
+		}))
+	}
+	s.unsent(err)
 }

@@ -32,7 +32,7 @@ func TestD3MQTT(t *testing.T) {
 		Five string `json:"five"`
 	}
 	for qos := range 2 {
-		testenv.Node(t, &seen, "mqtt.mjs", fmt.Sprintf("mqtt://127.0.0.1:%d", port), "onramp/events/device", fmt.Sprint(qos),
+		testenv.Node(t, "../api/testdata/node", &seen, "mqtt.mjs", fmt.Sprintf("mqtt://127.0.0.1:%d", port), "onramp/events/device", fmt.Sprint(qos),
 			fmt.Sprintf(`{"event_id":"qos-%d","event_name":"signed_up","user_id":"Jürgen"}`, qos), `broken`)
 		require.NotEqual(t, "connected", seen.Five, "NATS speaks 3.1.1")
 	}

@@ -338,7 +338,8 @@ func (t *turn) remembered(event *schema.UserEvent, names []string) json.RawMessa
 
 // historic reports whether this moment belongs to the past: its event does, or time is still catching up with a replayed log.
 func (t *turn) historic() bool {
-	return t.event != nil && t.event.Lateness == schema.Historic ||
+	event := cmp.Or(t.event, t.cause)
+	return event != nil && event.Lateness == schema.Historic ||
 		t.state.HistoricAt != 0 && t.at < t.state.HistoricAt-schema.HistoricAfter.Milliseconds()
 }
 
@@ -499,28 +500,8 @@ func (t *turn) expose(e *Enrollment, step *playbook.Step) (to, why string) {
 	if assignment.Variant == "" || t.heldOut() {
 		return step.Variants[x.Control], "not in the experiment: the way of " + x.Control
 	}
-	t.assign(e, &x.Experiment, assignment, t.exposure(x, assignment))
+	t.assign(e, &x.Experiment, assignment, exposure(x, assignment, t.state.Token))
 	return step.Variants[assignment.Variant], "variant " + assignment.Variant
-}
-
-// exposure is what the record of a meeting says besides what every one says.
-func (t *turn) exposure(x *playbook.Experiment, a experiment.Assignment) map[string]any {
-	extra := map[string]any{}
-	if a.Variant == x.Holdout {
-		extra["counterfactual"] = true
-	}
-	if a.Forced {
-		extra["forced"] = true
-	}
-	if n := x.Namespace; n != nil {
-		extra["namespace"] = map[string]any{
-			"name": n.Name, "range": []float64{n.Range.Start, n.Range.End}, "hash_version": n.HashVersion, "place": n.Place(t.state.Token),
-		}
-	}
-	if levels := x.Levels[a.Variant]; levels != nil {
-		extra["levels"] = levels
-	}
-	return extra
 }
 
 // assign records a user's first meeting with a variant.
@@ -533,27 +514,8 @@ func (t *turn) assign(e *Enrollment, x *experiment.Experiment, a experiment.Assi
 	o := t.outcome(schema.ExposureRecorded, t.state.Token, x.Key)
 	t.fill(&o, e)
 	o.Experiment, o.Variant, o.Bucket = x.Key, a.Variant, a.Bucket
-	extra["segments"], extra["seed"], extra["hash_version"] = t.state.segments(), x.Seed, x.HashVersion
-	extra["coverage"], extra["weights"], extra["variants"] = x.Coverage, weights(x), variantsOf(x)
-	o.Details = details(extra)
+	o.Details = details(settings(x, extra, t.state.segments()))
 	t.record(o)
-}
-
-// variantsOf lists the variants in order: it decides where each one's range of buckets lies.
-func variantsOf(x *experiment.Experiment) []string {
-	keys := make([]string, len(x.Variants))
-	for i, v := range x.Variants {
-		keys[i] = v.Key
-	}
-	return keys
-}
-
-func weights(x *experiment.Experiment) map[string]float64 {
-	w := make(map[string]float64, len(x.Variants))
-	for _, v := range x.Variants {
-		w[v.Key] = v.Weight
-	}
-	return w
 }
 
 // segments lists the segments the user is in, sorted.

@@ -16,11 +16,13 @@ type Books interface {
 }
 
 // Input is an event, or with a nil Event the passing of time. Playbook and Revision name the newest version the sender
-// knows; the state never goes back to an older one.
+// knows; the state never goes back to an older one. Taken is what was handed over of a user who becomes one with this one by the event;
+// it is merged in before the event is applied, and once, however often it comes.
 type Input struct {
 	Event    *schema.UserEvent
 	Playbook string
 	Revision uint64
+	Taken    *State
 }
 
 // Decision is what is to be done about an input.
@@ -50,6 +52,7 @@ type turn struct {
 	now      int64             // the caller's clock: only tells how stale an action is
 	at       int64             // the moment of record
 	event    *schema.UserEvent // what caused this moment; nil: time alone
+	cause    *schema.UserEvent // the event by which somebody becomes one with the user, at its moment; else nil
 	renewed  bool              // the playbook changed: ask every rule
 	exposed  bool              // an experiment was met at this moment: ask the rules that look at variants
 	owed     int64             // when the user should have reached the step that is being entered; 0: now
@@ -63,42 +66,66 @@ type turn struct {
 // caller's clock in Unix milliseconds, read once per call.
 func Next(books Books, state State, input Input, now int64) (State, Decision) {
 	t := &turn{books: books, state: &state, now: now, book: books.Playbook(state.Playbook)}
+	link, taken := input.Event, input.Taken
+	if taken != nil && (link == nil || state.HasMerged(taken.Token)) {
+		taken = nil
+	}
+	if taken != nil && taken.Revision > max(input.Revision, state.Revision) {
+		input.Playbook, input.Revision = taken.Playbook, taken.Revision
+	}
 	newer := input.Revision > state.Revision || state.Playbook == ""
 	if newer && books.Playbook(input.Playbook) == nil || !newer && t.book == nil {
 		return state, t.decision
 	}
 	if input.Event != nil && !t.reads(input, newer) {
-		input.Event = nil // all it can mean to this user is the playbook that came with it
-		if !newer {
+		input.Event = nil // all it can mean to this user is the playbook that came with it, or who did
+		if !newer && taken == nil {
 			t.decision.WakeAt = WakeAt(&state)
 			return state, t.decision
 		}
 	}
-	if input.Event == nil && state.Playbook == "" {
+	if input.Event == nil && state.Playbook == "" && taken == nil {
 		return state, t.decision // nobody is there yet
 	}
 	if input.Event != nil && t.repeats(input.Event) {
 		t.decision.Duplicate = true
-		t.decision.WakeAt = WakeAt(&state)
-		return state, t.decision
+		if input.Event = nil; taken == nil {
+			t.decision.WakeAt = WakeAt(&state)
+			return state, t.decision
+		}
 	}
 	moment := now
-	if input.Event != nil {
-		t.catchUp(input.Event)
-		moment = Moment(&state, input.Event)
+	if input.Event != nil || taken != nil {
+		t.catchUp(link)
+		moment = Moment(&state, link)
+	}
+	if taken != nil {
+		moment = max(moment, taken.Clock)
 	}
 	if t.book != nil {
-		t.advance(moment, newer || input.Event != nil)
+		t.advance(moment, newer || input.Event != nil || taken != nil)
 	}
 	if newer {
 		t.renew(input, max(state.Clock, moment))
 	}
+	t.takeOver(taken, link, input.Event, moment)
 	if input.Event != nil {
-		t.apply(input.Event, moment)
+		t.apply(input.Event, max(state.Clock, moment))
 	}
 	t.decision.WakeAt = WakeAt(&state)
 	state.Sequence += uint64(len(t.decision.Outcomes))
 	return state, t.decision
+}
+
+// takeOver merges who is handed over by an event into the user. Where the event itself says nothing more, the user comes to rest here.
+func (t *turn) takeOver(taken *State, link, event *schema.UserEvent, moment int64) {
+	if taken == nil {
+		return
+	}
+	t.merge(taken, link, max(t.state.Clock, moment))
+	if event == nil {
+		t.settle()
+	}
 }
 
 // reads reports whether anything in the newest playbook, or in a version that the user is still inside, looks at the event. What
@@ -170,6 +197,9 @@ func (s *State) Versions() []string {
 }
 
 func earliest(state *State) int64 {
+	if state.HandedOver != nil {
+		return 0
+	}
 	due := state.earliestMember()
 	sooner := func(at int64) {
 		if at != 0 && (due == 0 || at < due) {
@@ -218,7 +248,7 @@ func (t *turn) advance(until int64, all bool) {
 // effect is nothing that the moment of an event to come may depend on.
 func (t *turn) pass(at int64) {
 	before := len(t.decision.Outcomes)
-	t.event, t.at = nil, max(t.state.Clock, at)
+	t.event, t.cause, t.at = nil, nil, max(t.state.Clock, at)
 	t.settle()
 	if len(t.decision.Outcomes) > before {
 		t.state.Clock = t.at
@@ -227,7 +257,7 @@ func (t *turn) pass(at int64) {
 
 func (t *turn) apply(event *schema.UserEvent, moment int64) {
 	t.event, t.at = event, moment
-	t.renewed = t.state.Clock == 0
+	t.renewed = t.renewed || t.state.Clock == 0
 	t.state.Clock, t.state.LastEvent = moment, event.EventID
 	t.state.HistoricAt = 0
 	if event.Lateness == schema.Historic {

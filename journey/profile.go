@@ -17,6 +17,10 @@ func Profile(books Books, s *State) schema.Profile {
 		Segments: []schema.Membership{}, Variants: s.variants(), Journeys: []schema.JourneyStatus{}, LastEvent: s.LastEvent,
 	}
 	book := books.Playbook(s.Playbook)
+	if s.HandedOver != nil {
+		p.Stage, p.MergedInto = schema.StageMerged, s.HandedOver.Into
+		return p
+	}
 	if book == nil {
 		return p
 	}

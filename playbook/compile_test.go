@@ -587,3 +587,11 @@ func ExampleFill() {
 	fmt.Println(playbook.Fill(map[string]any{"greeting": "Hello ${traits.role}", "size": "${traits.size}"}, map[string]any{"role": "CTO", "size": 5}, nil))
 	// Output: map[greeting:Hello CTO size:5]
 }
+
+// TestByFlag: an experiment that no step names is met by its flag alone; one that a step names, by way of a factor or not, is not.
+func TestByFlag(t *testing.T) {
+	t.Parallel()
+	p := compile(t, head+"experiments: {e: {variants: {c: 0.5, d: 0.5}}, g: {variants: {c: 0.5, d: 0.5}}, f: {variants: {c: 0.5, d: 0.5}}}\n"+
+		journey("      - {experiment: e, variants: {c: [], d: []}}\n"))
+	require.Equal(t, []*playbook.Experiment{p.Experiments["f"], p.Experiments["g"]}, p.ByFlag())
+}

@@ -397,3 +397,20 @@ func (p *Playbook) goalMetrics(key string) []*Metric {
 	}
 	return list
 }
+
+// ByFlag lists the experiments that no journey's step names, in the order of their keys: nobody meets them but through their flag.
+func (p *Playbook) ByFlag() []*Experiment {
+	stands := make(map[string]bool)
+	for _, j := range p.Journeys {
+		for _, step := range j.Steps {
+			stands[step.Experiment] = true
+		}
+	}
+	var list []*Experiment
+	for _, key := range slices.Sorted(maps.Keys(p.Experiments)) {
+		if !stands[key] {
+			list = append(list, p.Experiments[key])
+		}
+	}
+	return list
+}

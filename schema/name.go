@@ -17,6 +17,7 @@ const (
 	DeadLettersStream = "ONRAMP_DEADLETTERS"
 	ActionsStream     = "ONRAMP_ACTIONS"
 	ProfilesStream    = "ONRAMP_PROFILES"
+	IdentitiesStream  = "ONRAMP_IDENTITIES"
 	PlaybooksBucket   = "ONRAMP_PLAYBOOKS" // object store: playbooks by hash
 	LeasesBucket      = "ONRAMP_LEASES"    // key-value: which process works, of those of which one may
 )
@@ -28,6 +29,7 @@ const (
 	DeadLettersSubjects = "onramp.deadletters.>"
 	ActionsSubjects     = "onramp.actions.>"
 	ProfilesSubjects    = "onramp.profiles.>"
+	IdentitiesSubjects  = "onramp.identities.>"
 )
 
 // AdvisorySubjects is where the server says that a consumer gave a message up; see ReasonMaxDeliveries. It says it once, to
@@ -128,6 +130,9 @@ func DeadLetterSubject(reason Reason) string { return "onramp.deadletters." + st
 
 // ProfileSubject is where the newest profile of a user stands.
 func ProfileSubject(token string) string { return "onramp.profiles." + token }
+
+// IdentitySubject is where it stands whom a user became one with.
+func IdentitySubject(token string) string { return "onramp.identities." + token }
 
 // EnrollmentID identifies one passage of a user through a journey. Derived, so that deciding it again gives it again.
 func EnrollmentID(token, journey, entryEventID string) string {

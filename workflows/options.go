@@ -37,6 +37,16 @@ func publishOptions(request *schema.ActionRequest) workflow.LocalActivityOptions
 	return options
 }
 
+// takeOverOptions are for taking over the workflow of somebody who becomes one with the user: tried until that workflow has answered, because
+// the user's next events are to be told by both logs. The events wait meanwhile.
+func takeOverOptions(from string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		Summary:             "take over " + from,
+		StartToCloseTimeout: 30 * time.Second, // one attempt waits for 20 s
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second},
+	}
+}
+
 // forEver bounds the retries of what may never be given up. Left out, the SDK takes the bound of one attempt for that of all of
 // them: a workflow would fail, and its user begin anew, where JetStream is away for five seconds.
 const forEver = 10 * 365 * 24 * time.Hour

@@ -21,6 +21,7 @@ import (
 	"github.com/onramphq/onramp/api"
 	"github.com/onramphq/onramp/ingest"
 	"github.com/onramphq/onramp/outcome"
+	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
 	"github.com/onramphq/onramp/worker"
 )
@@ -30,23 +31,23 @@ type roles struct{ ingest, worker, sink, api bool }
 
 // servers say where everything is. They come from flags, the environment, or the embedded stack.
 type servers struct {
-	NATSURL            string `name:"nats-url" env:"ONRAMP_NATS_URL,NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS server."`
-	NATSCreds          string `name:"nats-creds" env:"ONRAMP_NATS_CREDS" help:"File with NATS credentials."`
-	TemporalAddress    string `env:"ONRAMP_TEMPORAL_ADDRESS,TEMPORAL_ADDRESS" default:"127.0.0.1:7233" help:"Temporal frontend."`
-	TemporalNamespace  string `env:"ONRAMP_TEMPORAL_NAMESPACE,TEMPORAL_NAMESPACE" default:"default" help:"Temporal namespace."`
-	ClickHouseAddr     string `name:"clickhouse-addr" env:"ONRAMP_CLICKHOUSE_ADDR" default:"127.0.0.1:9000" help:"ClickHouse, native protocol."`
-	ClickHouseDatabase string `name:"clickhouse-database" env:"ONRAMP_CLICKHOUSE_DATABASE" default:"onramp" help:"ClickHouse database."`
-	ClickHouseUser     string `name:"clickhouse-user" env:"ONRAMP_CLICKHOUSE_USER" default:"default" help:"ClickHouse user."`
-	ClickHousePassword string `name:"clickhouse-password" env:"ONRAMP_CLICKHOUSE_PASSWORD" help:"ClickHouse password."`
-	WorkspaceKey       string `env:"ONRAMP_WORKSPACE_KEY" help:"Secret of at least 16 bytes that makes user tokens. Never change it: every user would become another."`
-	APIAddr            string `name:"api-addr" env:"ONRAMP_API_ADDR" help:"Address the HTTP API listens on. Defaults to 127.0.0.1:8080; a role without API answers /livez and /readyz there if one is given."`
-	APIKeys            string `name:"api-keys" env:"ONRAMP_API_KEYS" help:"YAML file with the keys of the HTTP API, made with onramp key. Without it the API listens on loopback only."`
-	AdminAddr          string `env:"ONRAMP_ADMIN_ADDR" help:"Address of /metrics and /debug/pprof/, for operators alone. Defaults to 127.0.0.1:9464, or a free port of loopback where that is taken; off for none."`
-	Webhooks           string `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
+	NATSURL            string   `name:"nats-url" env:"ONRAMP_NATS_URL,NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS server."`
+	NATSCreds          string   `name:"nats-creds" env:"ONRAMP_NATS_CREDS" help:"File with NATS credentials."`
+	TemporalAddress    string   `env:"ONRAMP_TEMPORAL_ADDRESS,TEMPORAL_ADDRESS" default:"127.0.0.1:7233" help:"Temporal frontend."`
+	TemporalNamespace  string   `env:"ONRAMP_TEMPORAL_NAMESPACE,TEMPORAL_NAMESPACE" default:"default" help:"Temporal namespace."`
+	ClickHouseAddr     string   `name:"clickhouse-addr" env:"ONRAMP_CLICKHOUSE_ADDR" default:"127.0.0.1:9000" help:"ClickHouse, native protocol."`
+	ClickHouseDatabase string   `name:"clickhouse-database" env:"ONRAMP_CLICKHOUSE_DATABASE" default:"onramp" help:"ClickHouse database."`
+	ClickHouseUser     string   `name:"clickhouse-user" env:"ONRAMP_CLICKHOUSE_USER" default:"default" help:"ClickHouse user."`
+	ClickHousePassword string   `name:"clickhouse-password" env:"ONRAMP_CLICKHOUSE_PASSWORD" help:"ClickHouse password."`
+	WorkspaceKey       string   `env:"ONRAMP_WORKSPACE_KEY" help:"Secret of at least 16 bytes that makes user tokens. Never change it: every user would become another."`
+	APIAddr            string   `name:"api-addr" env:"ONRAMP_API_ADDR" help:"Address the HTTP API listens on. Defaults to 127.0.0.1:8080; a role without API answers /livez and /readyz there if one is given."`
+	APIKeys            string   `name:"api-keys" env:"ONRAMP_API_KEYS" help:"YAML file with the keys of the HTTP API, made with onramp key. Without it the API listens on loopback only."`
+	SigningKeys        []string `env:"ONRAMP_SIGNING_KEYS" sep:"," help:"Secrets of at least 16 bytes that sign what pages read flags with: the newest first, and behind a comma the one before it. Defaults to one made from the workspace key."`
+	AdminAddr          string   `env:"ONRAMP_ADMIN_ADDR" help:"Address of /metrics and /debug/pprof/, for operators alone. Defaults to 127.0.0.1:9464, or a free port of loopback where that is taken; off for none."`
+	Webhooks           string   `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
+	Replicas           int      `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
 
 	browserFlags
-
-	Replicas int `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
 }
 
 // browserFlags say in whose name browsers get credentials for NATS.
@@ -115,6 +116,7 @@ type engine struct {
 	ingest *ingest.Ingest
 	sink   *outcome.Sink
 	mirror *api.Mirror
+	shown  *api.Exposures
 	server *api.Server
 	listen net.Listener // of the API
 	keys   *api.Keyring // of the API; nil: everybody may ask
@@ -312,6 +314,9 @@ func (e *engine) assemble(context.Context) error {
 			Addr: e.servers.APIAddr, WorkspaceKey: []byte(e.servers.WorkspaceKey), Links: e.links, Version: version(), Answered: e.metrics.answered(),
 			Keys: e.keys, Tracked: e.metrics.trackedEvents(),
 		}
+		for _, secret := range e.servers.SigningKeys {
+			cfg.SigningKeys = append(cfg.SigningKeys, []byte(secret))
+		}
 		if e.roles.api { // a window of its own: what visitors send and what the other roles publish do not wait for each other
 			if cfg.Events, err = jetstream.New(e.nc, api.IntakeOptions()...); err != nil {
 				return fmt.Errorf("open JetStream at %s: %w", e.servers.NATSURL, err)
@@ -321,6 +326,9 @@ func (e *engine) assemble(context.Context) error {
 			if cfg.Browsers, err = e.servers.browsers(); err != nil {
 				return err
 			}
+			if cfg.Exposures, err = e.openExposures(logger); err != nil {
+				return err
+			}
 		}
 		if e.roles.api && e.store != nil {
 			cfg.Experiments = &shelf{reader: &reader{store: e.store, book: e.playbook}, held: make(map[string]*held)}
@@ -328,6 +336,23 @@ func (e *engine) assemble(context.Context) error {
 		e.server = api.New(cfg, e.mirror, e.checks(), logger)
 	}
 	return nil
+}
+
+// openExposures has a window of its own too, so that no flag waits for anybody.
+func (e *engine) openExposures(logger *slog.Logger) (*api.Exposures, error) {
+	js, err := jetstream.New(e.nc, jetstream.WithPublishAsyncTimeout(5*time.Second))
+	if err != nil {
+		return nil, fmt.Errorf("open JetStream at %s: %w", e.servers.NATSURL, err)
+	}
+	e.shown = api.NewExposures(js, func() *playbook.Playbook {
+		c, err := e.library.Current()
+		if err != nil {
+			return nil // none is published yet
+		}
+		return c.Playbook
+	}, logger)
+	e.shown.Counted = e.metrics.flagExposures()
+	return e.shown, nil
 }
 
 func (e *engine) current() (ingest.Playbook, error) {
@@ -367,6 +392,7 @@ func (e *engine) run(ctx context.Context) error {
 		}
 		deps := worker.Deps{
 			Books: e.library, Delivery: activities.NewDelivery(e.js, webhooks, time.Now), Record: activities.NewRecord(e.js, time.Now),
+			Identity: activities.NewIdentity(e.temporal),
 		}
 		deps.Delivery.Meters, deps.Record.Meters = e.metrics.workerMeters(), e.metrics.workerMeters()
 		group.Go(func() error {
@@ -378,6 +404,9 @@ func (e *engine) run(ctx context.Context) error {
 	}
 	if e.mirror != nil {
 		group.Go(func() error { return e.mirror.Run(ctx) })
+	}
+	if e.shown != nil {
+		group.Go(func() error { return e.shown.Run(ctx) })
 	}
 	if e.keys != nil {
 		group.Go(func() error { return e.keys.Follow(ctx) })

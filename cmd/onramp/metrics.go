@@ -29,7 +29,7 @@ type metrics struct {
 	outcomes, actions          *prometheus.CounterVec
 	delivery                   *prometheus.HistogramVec
 	requests                   *prometheus.HistogramVec
-	tracked                    *prometheus.CounterVec
+	tracked, exposures         *prometheus.CounterVec
 	actionNames                bounded
 }
 
@@ -61,6 +61,10 @@ func newMetrics() *metrics {
 	m.tracked = m.counter("onramp_tracking_events_total", "Events of tracking calls: stored, duplicate, refused for their content, or deferred because the stream took no more.", "verdict")
 	for _, verdict := range []string{api.VerdictStored, api.VerdictDuplicate, api.VerdictRefused, api.VerdictDeferred} {
 		m.tracked.WithLabelValues(verdict)
+	}
+	m.exposures = m.counter("onramp_flag_exposures_total", "Users whom the flag of an experiment treated: recorded, or dropped because too many waited.", "result")
+	for _, result := range []string{api.ExposureRecorded, api.ExposureDropped} {
+		m.exposures.WithLabelValues(result)
 	}
 	for _, kind := range schema.OutcomeKinds() {
 		m.outcomes.WithLabelValues(string(kind)) // a rate needs a zero to begin from
@@ -147,6 +151,13 @@ func (m *metrics) trackedEvents() func(string, int) {
 	return func(verdict string, events int) { m.tracked.WithLabelValues(verdict).Add(float64(events)) }
 }
 
+func (m *metrics) flagExposures() func(string) {
+	if m == nil {
+		return nil
+	}
+	return func(result string) { m.exposures.WithLabelValues(result).Inc() }
+}
+
 // bounded lets so many names through as they are; all others are one.
 type bounded struct {
 	most  int
@@ -188,7 +199,7 @@ type standing struct {
 type descriptions struct {
 	events, refused, signals, retries, mailboxes, queued, inHand *prometheus.Desc
 	sinkMessages, sinkRetries                                    *prometheus.Desc
-	profiles, profilesReady                                      *prometheus.Desc
+	profiles, profilesReady, flagStreams                         *prometheus.Desc
 	pending, ackPending, redelivered, messages, bytes, answers   *prometheus.Desc
 }
 
@@ -208,6 +219,7 @@ func newDescriptions() *descriptions {
 		sinkRetries:   desc("onramp_sink_retries_total", "Attempts that failed because a server was away.", "consumer"),
 		profiles:      desc("onramp_profiles", "Users whose newest profile is in memory."),
 		profilesReady: desc("onramp_profiles_ready", "1 once the profiles have been read in."),
+		flagStreams:   desc("onramp_flag_streams", "Event streams that are open: clients of OpenFeature that hear of changes."),
 		pending:       desc("onramp_consumer_pending_messages", "Messages that have not been handed out yet.", "stream", "consumer"),
 		ackPending:    desc("onramp_consumer_ack_pending_messages", "Messages that were handed out and are not acknowledged.", "stream", "consumer"),
 		redelivered:   desc("onramp_consumer_redelivered_messages", "Messages in hand that were handed out more than once.", "stream", "consumer"),
@@ -238,6 +250,11 @@ func (s *standing) Collect(to chan<- prometheus.Metric) {
 			ready = 1
 		}
 		send(to, s.profilesReady, prometheus.GaugeValue, ready)
+		open := 0
+		if s.server != nil {
+			open = s.server.Streams()
+		}
+		send(to, s.flagStreams, prometheus.GaugeValue, float64(open))
 	}
 	s.collectJetStream(to)
 }
@@ -279,7 +296,7 @@ func (s *standing) collectJetStream(to chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	up := 1.0
-	for _, name := range []string{schema.EventsStream, schema.OutcomesStream, schema.DeadLettersStream, schema.ActionsStream, schema.ProfilesStream} {
+	for _, name := range []string{schema.EventsStream, schema.OutcomesStream, schema.DeadLettersStream, schema.ActionsStream, schema.ProfilesStream, schema.IdentitiesStream} {
 		stream, err := s.js.Stream(ctx, name)
 		if err != nil {
 			up = 0

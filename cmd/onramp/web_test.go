@@ -19,7 +19,6 @@ import (
 // segment its user is in now.
 func TestD2BrowserSeesItsSegment(t *testing.T) {
 	t.Parallel()
-	testenv.NodeFolder(t) // before the servers are started for nothing
 	account, err := nkeys.CreateAccount()
 	require.NoError(t, err)
 	seed, err := account.Seed()
@@ -46,7 +45,7 @@ func TestD2BrowserSeesItsSegment(t *testing.T) {
 				Success bool `json:"success"`
 			} `json:"answer"`
 		}
-		testenv.Node(t, &seen, "segment_nats.mjs", p.addrs["nats_websocket"], string(credentials), "signed_up", "new_user")
+		testenv.Node(t, "../../api/testdata/node", &seen, "segment_nats.mjs", p.addrs["nats_websocket"], string(credentials), "signed_up", "new_user")
 		require.True(t, seen.Answer.Success)
 		require.Equal(t, schema.UserToken([]byte(embeddedKey), user+"@example.com"), seen.User)
 		t.Logf("the segment came after %.0f ms", seen.Took)
@@ -58,7 +57,7 @@ func TestD2BrowserSeesItsSegment(t *testing.T) {
 	var status struct {
 		Five string `json:"five"`
 	}
-	testenv.Node(t, &status, "mqtt.mjs", p.addrs["mqtt"], "onramp/events/device", "1", `{"event_id":"d1","event_name":"signed_up","user_id":"device@example.com"}`)
+	testenv.Node(t, "../../api/testdata/node", &status, "mqtt.mjs", p.addrs["mqtt"], "onramp/events/device", "1", `{"event_id":"d1","event_name":"signed_up","user_id":"device@example.com"}`)
 	eventually(t, testenv.Patience, "the profile of a device's user", func() bool {
 		code, _ := get(t, p.addrs["api"]+"/v1/users/device%40example.com")
 		return code == 200

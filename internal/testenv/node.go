@@ -17,42 +17,24 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// envNode says what a machine without Node or its packages means: 1 a failure, anything else a skipped test that says so.
-const envNode = "ONRAMP_TEST_NODE"
+// EnvNode says what a machine without Node or its packages means: 1 a failure, anything else a skipped test that says so.
+const EnvNode = "ONRAMP_TEST_NODE"
 
 const nodePatience = 2 * time.Minute
 
-// nodeScripts is the folder of the scripts and of the list of their packages, below the root of the module.
-const nodeScripts = "api/testdata/node"
+//nolint:gochecknoglobals // what one process has installed, it has installed for all of its tests
+var installing sync.Mutex
 
-// nodeFolder is where the packages are installed, once for all tests and all runs.
-var nodeFolder = sync.OnceValues(installNode) //nolint:gochecknoglobals // a cache
-
-// scripts finds nodeScripts from the folder of the test, which is that of its package.
-func scripts() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return filepath.Join(dir, filepath.FromSlash(nodeScripts)), nil
-		}
-	}
-	return "", errors.New("the test does not run within the module")
-}
-
-func installNode() (string, error) {
+// installNode installs the packages of the folder's lock file where they stay for all tests and all runs, and returns where.
+func installNode(folder string) (string, error) {
+	installing.Lock()
+	defer installing.Unlock()
 	for _, program := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return "", errors.New("there is no " + program + " on PATH")
 		}
 	}
-	from, err := scripts()
-	if err != nil {
-		return "", err
-	}
-	lock, err := os.ReadFile(filepath.Join(from, "package-lock.json")) //nolint:gosec // a file of the repository
+	lock, err := os.ReadFile(filepath.Join(folder, "package-lock.json")) //nolint:gosec // of this repository
 	if err != nil {
 		return "", err
 	}
@@ -72,8 +54,8 @@ func installNode() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(fresh) //nolint:errcheck // a folder in a cache
-	if err := os.CopyFS(fresh, os.DirFS(from)); err != nil {
+	defer os.RemoveAll(fresh) //nolint:errcheck // it has been moved away, or is of no use
+	if err := os.CopyFS(fresh, os.DirFS(folder)); err != nil {
 		return "", err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*nodePatience)
@@ -91,42 +73,33 @@ func installNode() (string, error) {
 	return dir, nil
 }
 
-// NodeFolder is where the packages of the scripts are, installed if need be. Where they cannot be, the test is skipped and says why, or
-// fails with ONRAMP_TEST_NODE=1.
-func NodeFolder(tb testing.TB) string {
-	tb.Helper()
-	dir, err := nodeFolder()
+// Node runs a script of the folder, beside the packages that the folder's lock file names, and reads what it prints as JSON into answer.
+// Where Node or the packages are not to be had, the test is skipped and says why, or fails with ONRAMP_TEST_NODE=1.
+func Node(t *testing.T, folder string, answer any, script string, args ...string) {
+	t.Helper()
+	dir, err := installNode(folder)
 	if err != nil {
-		if os.Getenv(envNode) == "1" { //nolint:forbidigo // a test is told so by its caller
-			tb.Fatal(err)
+		if os.Getenv(EnvNode) == "1" {
+			t.Fatal(err)
 		}
-		tb.Skipf("real clients do not run here: %v", err)
+		t.Skipf("packages of npm do not run here: %v", err)
 	}
-	return dir
-}
-
-// Node runs a script of api/testdata/node with the packages of its list and reads what it prints as JSON into answer.
-func Node(tb testing.TB, answer any, script string, args ...string) {
-	tb.Helper()
-	dir := NodeFolder(tb)
-	from, err := scripts()
-	require.NoError(tb, err)
-	source, err := os.ReadFile(filepath.Join(from, script)) //nolint:gosec // a file of the repository
-	require.NoError(tb, err)
+	source, err := os.ReadFile(filepath.Join(folder, script)) //nolint:gosec // of this repository
+	require.NoError(t, err)
 	// Beside the packages, under a name of its own, because modules are looked up from where a script lies.
 	file, err := os.CreateTemp(dir, "run-*.mjs")
-	require.NoError(tb, err)
-	defer os.Remove(file.Name()) //nolint:errcheck // a file in a cache
+	require.NoError(t, err)
+	defer os.Remove(file.Name()) //nolint:errcheck // a small file in a cache
 	_, err = file.Write(source)
-	require.NoError(tb, err)
-	require.NoError(tb, file.Close())
-	ctx, cancel := context.WithTimeout(tb.Context(), nodePatience)
+	require.NoError(t, err)
+	require.NoError(t, file.Close())
+	ctx, cancel := context.WithTimeout(t.Context(), nodePatience)
 	defer cancel()
-	command := exec.CommandContext(ctx, "node", append([]string{file.Name()}, args...)...) //nolint:gosec // of this test
+	command := exec.CommandContext(ctx, "node", append([]string{file.Name()}, args...)...) //nolint:gosec // a script of this repository
 	command.Dir = dir
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	out, err := command.Output()
-	require.NoError(tb, err, "%s\n%s", out, stderr.String())
-	require.NoError(tb, json.Unmarshal(out, answer), "%s\n%s", out, stderr.String())
+	require.NoError(t, err, "%s\n%s", out, stderr.String())
+	require.NoError(t, json.Unmarshal(out, answer), "%s\n%s", out, stderr.String())
 }

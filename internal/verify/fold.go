@@ -61,7 +61,7 @@ func newFolding(in *Inputs, user *User) *folding {
 	}
 	for i := range user.Outcomes {
 		o := &user.Outcomes[i]
-		if !decided(o.Kind) {
+		if !decided(&o.Outcome) {
 			continue
 		}
 		switch o.CauseEventID {
@@ -85,9 +85,9 @@ func newFolding(in *Inputs, user *User) *folding {
 	return f
 }
 
-// decided reports whether outcomes of a kind come from journey.Next; the others tell how a delivery went.
-func decided(kind schema.OutcomeKind) bool {
-	return kind != schema.ActionDelivered && kind != schema.ActionFailed
+// decided reports whether an outcome comes from journey.Next; the others tell how a delivery went, or that a flag treated the user.
+func decided(o *schema.Outcome) bool {
+	return o.Kind != schema.ActionDelivered && o.Kind != schema.ActionFailed && (o.Kind != schema.ExposureRecorded || o.Reason != journey.FlagEvaluated)
 }
 
 // tooLate reports whether an action was, or may have been, decided too late: of who is held out, only that is on record.

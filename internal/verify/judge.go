@@ -91,7 +91,7 @@ func (in *Inputs) refused(sequence uint64) bool {
 }
 
 // judged reports whether an outcome must follow from what the workflow was when it was asked.
-func (in *Inputs) judged(o *Outcome) bool { return decided(o.Kind) && o.Sequence <= in.Recorded }
+func (in *Inputs) judged(o *Outcome) bool { return decided(&o.Outcome) && o.Sequence <= in.Recorded }
 
 // Difference is one thing that is not as it follows from the log. It holds nothing personal.
 type Difference struct {

@@ -29,6 +29,15 @@ const sources = {
   await OpenFeature.setProviderAndWait(new OFREPWebProvider({ baseUrl: '${api}', pollInterval: 100, changeDetection: 'polling', cacheMode: 'disabled',
     headers: [['Authorization', 'Bearer ${key}']] }))
   window.value = OpenFeature.getClient().getStringValue('variant.checklist_style', 'none')`,
+  'stream': `
+  import { OpenFeature, ProviderEvents } from '@openfeature/web-sdk'
+  import { OFREPWebProvider } from '@openfeature/ofrep-web-provider'
+  await OpenFeature.setContext({ targetingKey: '${token}' })
+  await OpenFeature.setProviderAndWait(new OFREPWebProvider({ baseUrl: '${api}', cacheMode: 'disabled', headers: [['Authorization', 'Bearer ${key}']] }))
+  const client = OpenFeature.getClient()
+  window.value = { before: client.getBooleanValue('segment.at_risk', false) }
+  client.addHandler(ProviderEvents.Stale, () => { window.value.stale = true })
+  client.addHandler(ProviderEvents.ConfigurationChanged, () => { window.value.after = client.getBooleanValue('segment.at_risk', false) })`,
 }
 
 mkdirSync(folder, { recursive: true })
@@ -54,10 +63,13 @@ try {
     if (r.status() === 200) sent += /\/v1\/(b|batch)$/.test(r.url()) ? 3 : 1
   })
   await tab.goto(page)
-  const enough = () => what === 'flags' ? unchanged >= 2 : sent >= 3
-  const end = Date.now() + 30000
-  while (!enough() && failed < 1 && errors.length === 0 && Date.now() < end) await new Promise((r) => setTimeout(r, 50))
-  console.log(JSON.stringify({ errors, failed, enough: enough(), value: await tab.evaluate(() => window.value ?? null) }))
+  const enough = async () => {
+    if (what === 'stream') return tab.evaluate(() => window.value?.after === true)
+    return what === 'flags' ? unchanged >= 2 : sent >= 3
+  }
+  const end = Date.now() + 60000
+  while (!await enough() && (failed < 1 || what === 'stream') && errors.length === 0 && Date.now() < end) await new Promise((r) => setTimeout(r, 50))
+  console.log(JSON.stringify({ errors, failed, enough: await enough(), value: await tab.evaluate(() => window.value ?? null) }))
 } finally {
   await browser.close()
 }

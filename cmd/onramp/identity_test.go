@@ -1,0 +1,68 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// TestVisitorBecomesUser follows a visitor through the identify call: the journey goes on as the user's, whoever is asked for.
+func TestVisitorBecomesUser(t *testing.T) {
+	t.Parallel()
+	p := startDev(t, t.TempDir())
+	js := p.js(t)
+	token := func(id string) string { return schema.UserToken([]byte(embeddedKey), id) }
+	seen := func(id, name, user, anonymous string) {
+		publish(t, js, schema.Event{EventID: id, EventName: name, UserID: user, AnonymousID: anonymous, Properties: json.RawMessage(`{"feature":"x"}`)})
+	}
+	publish(t, js, schema.Event{EventID: "i1", EventName: "signed_up", UserID: "visitor", Traits: json.RawMessage(`{"industry":"finance"}`)})
+	seen("i2", "feature_viewed", "visitor", "")
+	seen("i3", "identify", "ann@example.com", "visitor") // that no rule reads
+	seen("i2", "feature_viewed", "visitor", "")          // published again, after the link
+	seen("i4", "profile_completed", "visitor", "")       // a tab that does not know yet
+	seen("i5", "feature_viewed", "ann@example.com", "visitor")
+	seen("i6", "feature_viewed", "ben@example.com", "visitor") // another user of the same browser
+	require.NoError(t, drain(t.Context(), js))
+
+	profile := func(id string) schema.Profile {
+		code, body := get(t, p.addrs["api"]+"/v1/users/"+id)
+		require.Equal(t, 200, code, string(body))
+		var profile schema.Profile
+		require.NoError(t, json.Unmarshal(body, &profile))
+		return profile
+	}
+	ann := profile("ann%40example.com")
+	require.Equal(t, token("ann@example.com"), ann.UserToken)
+	require.Equal(t, "onboarding/completion", ann.Stage, "the visitor's journey went on by what came for the visitor after the link")
+	require.NotEmpty(t, ann.Variants, "and so did what the visitor was assigned")
+	require.Equal(t, ann, profile("visitor"), "who asks for the visitor is told of the user")
+	_, err := p.temporal(t).DescribeWorkflowExecution(t.Context(), schema.WorkflowID(token("ben@example.com")), "")
+	require.NoError(t, err, "another user of the browser has a workflow of their own")
+
+	description, err := p.temporal(t).DescribeWorkflowExecution(t.Context(), schema.WorkflowID(token("visitor")), "")
+	require.NoError(t, err)
+	require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED, description.GetWorkflowExecutionInfo().GetStatus())
+	var over schema.HandedOver
+	require.NoError(t, p.temporal(t).GetWorkflow(t.Context(), schema.WorkflowID(token("visitor")), "").Get(t.Context(), &over))
+	require.Equal(t, token("ann@example.com"), over.Into)
+
+	told := onramp(t.Context(), "explain", "visitor", "--temporal-address", p.addrs["temporal"])
+	require.Equal(t, exitDone, told.code, told.err)
+	require.Contains(t, told.out, "onboarding/completion")
+	require.Contains(t, told.err, token("ann@example.com"))
+	require.Contains(t, told.out, fmt.Sprintf("Was `%s` until", token("visitor")))
+
+	store := p.store(t)
+	require.Equal(t, uint64(1), count(t, store, `SELECT uniqExact(enrollment_id) FROM outcomes_unique WHERE journey = 'onboarding' AND user_token IN (?, ?)`,
+		token("visitor"), token("ann@example.com")), "one passage through the journey")
+	eventually(t, 10*time.Second, "every event counted once", func() bool {
+		return count(t, store, `SELECT count() FROM events_unique`) == 6
+	})
+	p.innocent(t)
+}
