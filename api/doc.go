@@ -1,6 +1,7 @@
 // Package api answers those who ask what a user is right now, and takes events from those who speak HTTP. It reads from memory and
 // never touches Temporal or ClickHouse, so it answers in microseconds, as often as a page is loaded, and while both are away. The
-// results of experiments are the exception: whoever builds the server gives it something that reads them.
+// results of experiments, what a user was, and who waits for an event are the exceptions: whoever builds the server gives it something
+// that knows them.
 //
 //	ONRAMP_PROFILES ──▶ Mirror (every user's newest profile, in memory) ──▶ Server ──▶ GET /v1/users/{id}
 //	POST /v1/track … ──▶ translate ──▶ intake ──▶ ONRAMP_EVENTS, and only then 200
@@ -9,6 +10,7 @@
 //	server.go   the HTTP server: its life, its limits, its routes
 //	users.go    one user's profile
 //	tracking.go the calls of the Segment and RudderStack SDKs: routes, batches, verdicts
+//	await.go    the profile with the event of a call in it
 //	body.go     how a body is read: inflated, and bounded
 //	translate.go   one call of an SDK becomes one event; pure
 //	intake.go   events into the stream, and whether it has them

@@ -26,7 +26,7 @@ func TestDocumentedCalls(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "docs", "api.md"))
 	require.NoError(t, err)
 	blocks := regexp.MustCompile("(?s)```sh\n(curl [^`]*)```(?:\n\n```json\n([^`]*)```)?").FindAllStringSubmatch(string(page), -1)
-	require.Len(t, blocks, 4, "track, batch, flags, page token")
+	require.Len(t, blocks, 5, "track, batch, profile, flags, page token")
 	d := openDoor(t)
 	mirror := filled(t, profileOf("u42", 1))
 	events, err := jetstream.New(d.js.Conn(), api.IntakeOptions()...)

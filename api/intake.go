@@ -83,6 +83,7 @@ func (i *intake) store(ctx context.Context, source string, events []tracked) ([]
 		select {
 		case ack := <-future.Ok():
 			places[k] = place{ack.Sequence, ack.Duplicate}
+			events[k].received.Sequence = ack.Sequence // of a duplicate, that of the first
 		case err := <-future.Err():
 			return nil, why(err)
 		case <-ctx.Done():

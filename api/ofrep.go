@@ -183,30 +183,38 @@ func (s *Server) evaluateFlag(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	token := asks.token
-	profile, known := s.mirror.Get(token)
-	if !known && !s.mirror.Ready() {
+	found, known := s.oneFlag(asks.token, name, asks.key.may(RoleRead))
+	switch {
+	case known:
+		s.answer(r.Context(), w, http.StatusOK, found)
+	case !s.mirror.Ready():
 		w.Header().Set("Retry-After", "1")
 		s.refuseFlag(w, r, http.StatusServiceUnavailable, flagFailure{Key: name, ErrorCode: flagGeneral, ErrorDetails: "the profiles are still being read in; ask again"})
-		return
+	default:
+		s.refuseFlag(w, r, http.StatusNotFound, flagFailure{Key: name, ErrorCode: flagNotFound, ErrorDetails: "this user has no such flag"})
 	}
-	if known {
-		for _, f := range s.allFlags(&profile, asks.key.may(RoleRead)) {
-			if f.Key != name {
-				continue
-			}
-			if experiment, ok := strings.CutPrefix(name, "variant."); ok { // one flag is asked for by whoever acts on it
-				s.cfg.Exposures.treated(&profile, experiment, "", time.Now())
-			}
-			if f.Metadata == nil {
-				f.Metadata = make(map[string]any)
-			}
-			f.Metadata[metadataContext], f.Metadata[metadataFlagSet], f.Metadata[metadataVersion] = token, flagSet, profile.Playbook
-			s.answer(r.Context(), w, http.StatusOK, f)
-			return
+}
+
+// oneFlag is one flag of a user. One flag is asked for by whoever acts on it, so that of an experiment puts the exposure on record.
+func (s *Server) oneFlag(token, name string, explain bool) (flag, bool) {
+	profile, known := s.mirror.Get(token)
+	if !known {
+		return flag{}, false
+	}
+	for _, f := range s.allFlags(&profile, explain) {
+		if f.Key != name {
+			continue
 		}
+		if experiment, ok := strings.CutPrefix(name, "variant."); ok {
+			s.cfg.Exposures.treated(&profile, experiment, "", time.Now())
+		}
+		if f.Metadata == nil {
+			f.Metadata = make(map[string]any)
+		}
+		f.Metadata[metadataContext], f.Metadata[metadataFlagSet], f.Metadata[metadataVersion] = token, flagSet, profile.Playbook
+		return f, true
 	}
-	s.refuseFlag(w, r, http.StatusNotFound, flagFailure{Key: name, ErrorCode: flagNotFound, ErrorDetails: "this user has no such flag"})
+	return flag{}, false
 }
 
 // asker is who asks about whom. until is when what they showed ends; zero: never.

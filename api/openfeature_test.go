@@ -145,7 +145,7 @@ func newKiosk(t *testing.T, more string) *kiosk {
 	k := &kiosk{broker: broker, js: broker.Connect(t), port: "127.0.0.1:0"}
 	makeStream(t, k.js)
 	publish(t, k.js, profileOf("ann", 3))
-	k.cfg = api.Config{WorkspaceKey: key(), Keys: ringOf(t, more+"keys:\n"+entry("web", api.RoleWrite, "right"))}
+	k.cfg = api.Config{WorkspaceKey: key(), Keys: ringOf(t, more+"keys:\n"+entry("web", api.RoleWrite, "right")+entry("service", api.RoleRead, "service"))}
 	return k
 }
 

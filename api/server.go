@@ -62,13 +62,19 @@ type Config struct {
 	Version string
 	// Experiments reads results. Defaults to none: there are no such routes then.
 	Experiments Experiments
+	// Past tells what a user was at a moment, as something that encodes as JSON. Errors carry the codes of package schema: not_found
+	// where nothing is on record by then, unavailable where it cannot be read. Defaults to none: `?at=` is refused then.
+	Past func(ctx context.Context, token string, at time.Time) (any, error)
+	// Applied waits until a stored event has changed its user as it does, and everything that follows is on record, or until ctx ends. What
+	// it returns encodes as the user's profile. Defaults to none: `?wait=profile` is refused then.
+	Applied func(ctx context.Context, token string, event *schema.Received) (schema.Profile, error)
 	// Events is where tracked events go; open it with IntakeOptions. Defaults to none: there are no tracking routes then.
 	Events jetstream.JetStream
-	// Browsers issues credentials with which pages speak NATS. Defaults to none: there is no such route then.
-	Browsers *Browsers
 	// Exposures records whom the flags of experiments have treated; its Run is the caller's. Defaults to none: experiments that no
 	// journey names have no flags then.
 	Exposures *Exposures
+	// Browsers issues credentials with which pages speak NATS. Defaults to none: there is no such route then.
+	Browsers *Browsers
 	// Keys know who may ask. Defaults to none: everybody may, and the server listens on loopback alone.
 	Keys *Keyring
 	// SigningKeys sign what pages and event streams are opened with: newest first, one before it for those signed before a change.
@@ -130,23 +136,22 @@ type Server struct {
 	draining atomic.Bool
 	guessers guessers
 	intake   *intake // nil: no tracking
+	signer   signer
+	streams  streams
+	stopping chan struct{} // closed when event streams must end
+	stopOnce sync.Once
+	patience time.Duration // with readers of event streams
 
 	seal      *subjectSeal
 	webLimits webLimits
-	signer    signer
-	streams   streams
-	stopping  chan struct{} // closed when event streams must end
-	stopOnce  sync.Once
-	patience  time.Duration // with readers of event streams
 }
 
 // New returns a Server over the mirror. checks decide with the mirror whether it is ready. Run tells what is wrong with cfg.
 // A nil mirror makes a server that knows no users: the health and the page of a process that does something else.
 func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Server {
-	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger, stopping: make(chan struct{}), patience: streamPatience}
+	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger, stopping: make(chan struct{}), patience: streamPatience, seal: newSubjectSeal(cfg.WorkspaceKey)}
 	s.signer = newSigner(cfg.SigningKeys, cfg.WorkspaceKey)
 	s.streams.most = s.cfg.Streams
-	s.seal = newSubjectSeal(cfg.WorkspaceKey)
 	if mirror != nil {
 		s.checks = append([]Check{{Name: "profiles", Run: s.mirrorReady}}, checks...)
 	}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -229,36 +228,17 @@ func (s *Server) serviceFlag(r micro.Request) {
 		s.fail(r, *problem)
 		return
 	}
-	found, problem := s.oneFlag(token, name)
-	if problem != nil {
-		s.fail(r, *problem)
+	if found, known := s.oneFlag(token, name, true); known {
+		s.reply(r, found)
 		return
 	}
-	s.reply(r, found)
-}
-
-// oneFlag is the flag of that name, with what its answer says beside it.
-func (s *Server) oneFlag(token, name string) (flag, *serviceProblem) {
-	profile, known := s.mirror.Get(token)
-	if !known {
+	if _, known := s.mirror.raw(token); !known {
 		p := s.nobody()
 		p.detail.Field = "context.targetingKey"
-		return flag{}, &p
+		s.fail(r, p)
+		return
 	}
-	for _, f := range s.allFlags(&profile, true) {
-		if f.Key != name {
-			continue
-		}
-		if experiment, ok := strings.CutPrefix(name, "variant."); ok { // one flag is asked for by whoever acts on it
-			s.cfg.Exposures.treated(&profile, experiment, "", time.Now())
-		}
-		if f.Metadata == nil {
-			f.Metadata = make(map[string]any)
-		}
-		f.Metadata[metadataContext], f.Metadata[metadataFlagSet], f.Metadata[metadataVersion] = token, flagSet, profile.Playbook
-		return f, nil
-	}
-	return flag{}, &serviceProblem{http.StatusNotFound, problemDetail{Code: schema.CodeNotFound, Field: "key", Message: "this user has no such flag"}}
+	s.fail(r, serviceProblem{http.StatusNotFound, problemDetail{Code: schema.CodeNotFound, Field: "key", Message: "this user has no such flag"}})
 }
 
 func (s *Server) serviceFlags(r micro.Request) {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -58,9 +59,11 @@ const (
 
 // singleAnswer is the answer to one call.
 type singleAnswer struct {
-	Success   bool   `json:"success"`
-	MessageID string `json:"message_id"`
-	Duplicate bool   `json:"duplicate,omitempty"`
+	Success   bool            `json:"success"`
+	MessageID string          `json:"message_id"`
+	Duplicate bool            `json:"duplicate,omitempty"`
+	Profile   *schema.Profile `json:"profile,omitempty"` // with the event in it, for who waits
+	Pending   string          `json:"pending,omitempty"` // why there is none
 }
 
 // batchAnswer is the answer to a batch: each item has a verdict of its own.
@@ -92,7 +95,7 @@ func (s *Server) trackOne(kind string) http.HandlerFunc {
 			return
 		}
 		envelope, envelopeErr := schema.ReadEnvelope(raw)
-		if key, ok = s.writer(w, r, key, textOf(envelope[fieldWriteKey])); !ok || !s.allow(w, r, key, 1, RoleWrite) {
+		if key, ok = s.writer(w, r, key, textOf(envelope[fieldWriteKey])); !ok || !s.allow(w, r, key, 1, RoleWrite) || !s.mayWait(w, r, key) {
 			return
 		}
 		if envelopeErr != nil {
@@ -110,7 +113,8 @@ func (s *Server) trackOne(kind string) http.HandlerFunc {
 			s.refuseBody(w, r, err)
 			return
 		}
-		kept, ok := s.store(w, r, key, []tracked{event})
+		events := []tracked{event}
+		kept, ok := s.store(w, r, key, events)
 		if !ok {
 			return
 		}
@@ -118,7 +122,11 @@ func (s *Server) trackOne(kind string) http.HandlerFunc {
 			s.refuseBody(w, r, refusal(reasonConflict, fieldMessageID, conflictMessage))
 			return
 		}
-		s.answer(r.Context(), w, http.StatusOK, singleAnswer{Success: true, MessageID: event.eventID, Duplicate: kept.duplicates > 0})
+		answer, status := singleAnswer{Success: true, MessageID: event.eventID, Duplicate: kept.duplicates > 0}, http.StatusOK
+		if waits(r) {
+			status = s.await(r, &events[0].received, &answer)
+		}
+		s.answer(r.Context(), w, status, answer)
 	}
 }
 
@@ -245,30 +253,40 @@ type kept struct {
 	conflicts  []int // it has others under their ids; by place among the events
 }
 
-// store puts the events into the stream and answers where it does not take them.
-func (s *Server) store(w http.ResponseWriter, r *http.Request, key *apiKey, events []tracked) (kept, bool) {
+// keep puts the events into the stream, counts the verdicts, and looks at what the stream had already. Errors: errBusy and errAway, and then
+// nothing may be acknowledged.
+func (s *Server) keep(ctx context.Context, key *apiKey, events []tracked) (kept, error) {
 	if len(events) == 0 {
-		return kept{}, true
+		return kept{}, nil
 	}
 	var result kept
-	places, err := s.intake.store(r.Context(), key.name, events)
+	places, err := s.intake.store(ctx, key.name, events)
 	if err == nil {
-		result.conflicts, err = s.intake.conflicts(r.Context(), events, places)
+		result.conflicts, err = s.intake.conflicts(ctx, events, places)
 	}
-	if err == nil {
-		for _, at := range places {
-			if at.duplicate {
-				result.duplicates++
-			}
+	if err != nil {
+		s.verdict(VerdictDeferred, len(events))
+		return kept{}, err
+	}
+	for _, at := range places {
+		if at.duplicate {
+			result.duplicates++
 		}
-		s.verdict(VerdictStored, len(events)-result.duplicates)
-		result.duplicates -= len(result.conflicts)
-		s.verdict(VerdictDuplicate, result.duplicates)
-		s.verdict(VerdictRefused, len(result.conflicts))
-		s.viewed(events)
+	}
+	s.verdict(VerdictStored, len(events)-result.duplicates)
+	result.duplicates -= len(result.conflicts)
+	s.verdict(VerdictDuplicate, result.duplicates)
+	s.verdict(VerdictRefused, len(result.conflicts))
+	s.viewed(events)
+	return result, nil
+}
+
+// store puts the events into the stream and answers where it does not take them.
+func (s *Server) store(w http.ResponseWriter, r *http.Request, key *apiKey, events []tracked) (kept, bool) {
+	result, err := s.keep(r.Context(), key, events)
+	if err == nil {
 		return result, true
 	}
-	s.verdict(VerdictDeferred, len(events))
 	s.logger.WarnContext(r.Context(), "events not stored; the caller was told to send them again",
 		slog.String("request_id", requestOf(r).id), slog.Int("events", len(events)), slog.Any("error", err))
 	if errors.Is(err, errBusy) {

@@ -59,11 +59,11 @@ type tracked struct {
 	eventID string
 	made    bool // the call had no id of its own
 	body    []byte
-
-	messageID string // by what the stream recognizes it; empty: by its id
-	index     int    // its place in the batch
+	index   int // its place in the batch
 
 	received schema.Received // the event as ingest will read it, but for its place in the stream
+
+	messageID string // by what the stream recognizes it; empty: by its id
 }
 
 // call is one call while it is read.

@@ -1,10 +1,14 @@
 package api
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
+	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/onramphq/onramp/schema"
@@ -31,19 +35,68 @@ func (s *Server) user(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	if r.URL.RawQuery != "" {
+		if at := r.URL.Query().Get("at"); at != "" {
+			s.userAt(w, r, token, at)
+			return
+		}
+	}
 	raw, ok := s.mirror.raw(token)
 	if !ok {
 		s.absent(w, r)
 		return
 	}
-	sum := sha256.Sum256([]byte(raw))
+	s.tagged(w, r, []byte(raw))
+}
+
+// tagged answers with a body whose hash is its entity tag, or with 304.
+func (s *Server) tagged(w http.ResponseWriter, r *http.Request, body []byte) {
+	sum := sha256.Sum256(body)
 	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
 	w.Header().Set("ETag", tag)
 	if matches(r.Header.Values("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	s.send(r.Context(), w, http.StatusOK, "application/json", []byte(raw))
+	s.send(r.Context(), w, http.StatusOK, "application/json", body)
+}
+
+// pastTimeout bounds the reading of one user's past.
+const pastTimeout = 10 * time.Second
+
+// userAt answers with what the user was at a moment. What it reads is the record of outcomes, so it asks what keeps that, and says so
+// where that is away.
+func (s *Server) userAt(w http.ResponseWriter, r *http.Request, token, text string) {
+	at, err := time.Parse(time.RFC3339Nano, text)
+	switch {
+	case err != nil:
+		s.refuse(w, r, http.StatusBadRequest, problemDetail{Code: schema.CodeInvalid, Field: "at", Message: "at is a moment after RFC 3339, such as 2026-11-24T09:00:00Z; a + in it is written %2B"})
+		return
+	case at.After(time.Now()):
+		s.refuse(w, r, http.StatusBadRequest, problemDetail{Code: schema.CodeInvalid, Field: "at", Message: "at lies in the future; without it the answer is what the user is now"})
+		return
+	case s.cfg.Past == nil:
+		s.refuse(w, r, http.StatusNotFound, problemDetail{Code: schema.CodeNotFound, Field: "at", Message: "this process is not connected to ClickHouse and knows no past"})
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), pastTimeout)
+	defer cancel()
+	past, err := s.cfg.Past(ctx, token, at)
+	if err == nil {
+		var body []byte
+		if body, err = json.Marshal(past); err == nil {
+			s.tagged(w, r, append(body, '\n'))
+			return
+		}
+	}
+	switch code := schema.CodeOf(err); code {
+	case schema.CodeNotFound:
+		s.refuse(w, r, http.StatusNotFound, problemDetail{Code: code, Field: "at", Message: "nothing is on record of this user by then"})
+	default:
+		s.logger.WarnContext(r.Context(), "past not read", slog.String("request_id", requestOf(r).id), slog.String("user_token", token), slog.Any("error", err))
+		w.Header().Set("Retry-After", "1")
+		s.refuse(w, r, http.StatusServiceUnavailable, problemDetail{Code: schema.CodeUnavailable, Field: "at", Message: "ClickHouse, which keeps the past, does not answer; what the user is now is answered without at"})
+	}
 }
 
 // absent tells a user nobody has seen from one that is not read in yet.

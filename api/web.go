@@ -6,7 +6,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -295,6 +294,9 @@ func webEvent(raw []byte, userID string, now time.Time) (tracked, *serviceProble
 	if err != nil {
 		return refuse(err)
 	}
+	if !isNull(members["previous_id"]) { // a page says who its user is by its subject, and takes nobody over
+		return refuse(refusal(schema.ReasonUnknownField, "previous_id", "is for services: a page cannot make one user of two"))
+	}
 	members["user_id"] = quote(userID)
 	made := isNull(members["event_id"])
 	if made {
@@ -315,41 +317,27 @@ func webEvent(raw []byte, userID string, now time.Time) (tracked, *serviceProble
 
 // webStore answers when the stream has the event. It does so with the framework's headers but without its counting, which is over.
 func (s *Server) webStore(ctx context.Context, r micro.Request, event tracked) {
-	events := []tracked{event}
-	places, err := s.intake.store(ctx, webSource, events)
-	var conflicts []int
-	if err == nil {
-		conflicts, err = s.intake.conflicts(ctx, events, places)
-	}
+	kept, err := s.keep(ctx, &apiKey{name: webSource}, []tracked{event})
 	switch {
 	case err != nil:
-		s.verdict(VerdictDeferred, 1)
-		s.failLate(r, serviceProblem{http.StatusServiceUnavailable, problemDetail{Code: schema.CodeUnavailable, Message: "the stream does not take the event; send it again with the same id"}})
+		s.late(r, http.StatusServiceUnavailable, problemDetail{Code: schema.CodeUnavailable, Message: "the stream does not take the event; send it again with the same id"})
 		return
-	case len(conflicts) > 0:
-		s.verdict(VerdictRefused, 1)
-		s.failLate(r, serviceProblem{http.StatusConflict, problemDetail{Code: schema.CodeConflict, Field: "event_id", Message: "another event has this id"}})
+	case len(kept.conflicts) > 0:
+		s.late(r, http.StatusConflict, problemDetail{Code: schema.Code(reasonConflict), Field: "event_id", Message: conflictMessage})
 		return
-	case places[0].duplicate:
-		s.verdict(VerdictDuplicate, 1)
-	default:
-		s.verdict(VerdictStored, 1)
 	}
-	s.viewed(events)
-	answer, err := json.Marshal(singleAnswer{Success: true, MessageID: event.eventID, Duplicate: places[0].duplicate})
+	answer, err := json.Marshal(singleAnswer{Success: true, MessageID: event.eventID, Duplicate: kept.duplicates > 0})
 	if err == nil {
 		s.unsent(r.Respond(answer))
 	}
 }
 
-// failLate is fail for an answer that comes after the framework has counted the question.
-func (s *Server) failLate(r micro.Request, p serviceProblem) {
-	p.detail.RequestID = rand.Text()
-	body, err := json.Marshal(problem{p.detail})
+// late refuses when the framework has counted the request already.
+func (s *Server) late(r micro.Request, status int, detail problemDetail) {
+	body, err := json.Marshal(problem{detail})
 	if err == nil {
-		err = r.Respond(body, micro.WithHeaders(micro.Headers{
-			micro.ErrorCodeHeader: {strconv.Itoa(p.status)}, micro.ErrorHeader: {string(p.detail.Code) + ": " + p.detail.Message},
-		}))
+		s.unsent(r.Respond(body, micro.WithHeaders(micro.Headers{
+			micro.ErrorCodeHeader: {strconv.Itoa(status)}, micro.ErrorHeader: {string(detail.Code) + ": " + detail.Message},
+		})))
 	}
-	s.unsent(err)
 }

@@ -2,6 +2,8 @@ package identity
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/onramphq/onramp/schema"
 )
@@ -15,6 +17,7 @@ type Link struct {
 	From     string `json:"from"`
 	Into     string `json:"into,omitempty"`    // empty: From is nobody's visitor; see Ruling.Known
 	Sequence uint64 `json:"seq"`               // of the event that says so, in ONRAMP_EVENTS
+	At       int64  `json:"at,omitempty"`      // when the stream took the event; Unix milliseconds
 	UserID   string `json:"user_id,omitempty"` // raw id of Into
 }
 
@@ -45,6 +48,9 @@ func (b *Book) Add(l Link) {
 	b.links[l.From] = l
 	b.into[l.Into] = append(b.into[l.Into], l)
 }
+
+// All returns the links, in no order.
+func (b *Book) All() []Link { return slices.Collect(maps.Values(b.links)) }
 
 // Len is the number of links.
 func (b *Book) Len() int { return len(b.links) }
@@ -105,16 +111,17 @@ func (b *Book) Rule(key []byte, e *schema.Received) (Ruling, error) {
 		ruling.Past = true
 	}
 	if e.PreviousID != "" {
-		return b.alias(ruling, schema.UserToken(key, e.PreviousID), e.Sequence)
+		return b.alias(ruling, schema.UserToken(key, e.PreviousID), e)
 	}
 	if e.AnonymousID == "" || e.AnonymousID == e.UserID {
 		return ruling, nil
 	}
-	return b.identify(ruling, schema.UserToken(key, e.AnonymousID), e.Sequence), nil
+	return b.identify(ruling, schema.UserToken(key, e.AnonymousID), e), nil
 }
 
 // alias joins whoever stands under an id, known or not.
-func (b *Book) alias(r Ruling, previous string, at uint64) (Ruling, error) {
+func (b *Book) alias(r Ruling, previous string, e *schema.Received) (Ruling, error) {
+	at := e.Sequence
 	if l, linked := b.links[previous]; linked && l.Sequence <= at {
 		if l.Sequence == at { // the event comes again
 			r.Link = &l
@@ -128,12 +135,13 @@ func (b *Book) alias(r Ruling, previous string, at uint64) (Ruling, error) {
 		return r, &schema.Rejection{Reason: schema.ReasonMergeLimit, Field: "previous_id", Message: fmt.Sprintf(
 			"user_id would be made one with more than %d others", MaxMerged)}
 	}
-	r.join(b, previous, at)
+	r.join(b, previous, e)
 	return r, nil
 }
 
 // identify joins a visitor to the user beside whom they stand, unless they are somebody already or too many.
-func (b *Book) identify(r Ruling, visitor string, at uint64) Ruling {
+func (b *Book) identify(r Ruling, visitor string, e *schema.Received) Ruling {
+	at := e.Sequence
 	l, linked := b.links[visitor]
 	marked, known := b.known[visitor]
 	switch {
@@ -142,13 +150,13 @@ func (b *Book) identify(r Ruling, visitor string, at uint64) Ruling {
 		return r
 	case linked && l.Sequence < at, visitor == r.User, known && marked < at, b.size(visitor, at) > 0, b.full(r.User, visitor, at):
 		if _, known := b.known[r.User]; !known && visitor != r.User && b.size(r.User, at) == 0 {
-			mark := Link{From: r.User, Sequence: at}
+			mark := Link{From: r.User, Sequence: at, At: e.ReceivedAt.UnixMilli()}
 			b.Add(mark)
 			r.Known = &mark
 		}
 		return r
 	}
-	r.join(b, visitor, at)
+	r.join(b, visitor, e)
 	return r
 }
 
@@ -156,8 +164,8 @@ func (b *Book) full(user, other string, at uint64) bool {
 	return b.size(user, at)+1+b.size(other, at) > MaxMerged
 }
 
-func (r *Ruling) join(b *Book, from string, at uint64) {
-	l := Link{From: from, Into: r.User, Sequence: at, UserID: r.UserID}
+func (r *Ruling) join(b *Book, from string, e *schema.Received) {
+	l := Link{From: from, Into: r.User, Sequence: e.Sequence, At: e.ReceivedAt.UnixMilli(), UserID: r.UserID}
 	b.Add(l)
 	r.Link = &l
 }

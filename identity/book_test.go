@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -23,7 +24,7 @@ func event(seq uint64, user, anonymous, previous string) *schema.Received {
 	}
 	return &schema.Received{
 		Event:    schema.Event{EventName: name, UserID: user, AnonymousID: anonymous, PreviousID: previous},
-		Sequence: seq,
+		Sequence: seq, ReceivedAt: time.UnixMilli(int64(seq)),
 	}
 }
 
@@ -40,7 +41,7 @@ func TestVisitorBecomesUser(t *testing.T) {
 	var b identity.Book
 	require.Equal(t, identity.Ruling{User: token("visitor"), UserID: "visitor"}, rule(t, &b, event(1, "visitor", "", "")))
 	r := rule(t, &b, event(2, "ann", "visitor", ""))
-	require.Equal(t, &identity.Link{From: token("visitor"), Into: token("ann"), Sequence: 2, UserID: "ann"}, r.Link)
+	require.Equal(t, &identity.Link{From: token("visitor"), Into: token("ann"), Sequence: 2, At: 2, UserID: "ann"}, r.Link)
 	require.Equal(t, token("ann"), r.User)
 	require.Nil(t, rule(t, &b, event(3, "ann", "visitor", "")).Link, "once is enough")
 	r = rule(t, &b, event(4, "visitor", "", ""))
@@ -56,7 +57,7 @@ func TestSharedBrowser(t *testing.T) {
 	r := rule(t, &b, event(2, "ben", "browser", ""))
 	require.Nil(t, r.Link, "the first link stands")
 	require.Equal(t, token("ben"), r.User)
-	require.Equal(t, &identity.Link{From: token("ben"), Sequence: 2}, r.Known)
+	require.Equal(t, &identity.Link{From: token("ben"), Sequence: 2, At: 2}, r.Known)
 	require.Nil(t, rule(t, &b, event(3, "cleo", "ben", "")).Link, "who stood beside a visitor is known")
 	require.Nil(t, rule(t, &b, event(4, "cleo", "ann", "")).Link, "and so is who took one over")
 	require.NotNil(t, rule(t, &b, event(5, "cleo", "", "ben")).Link, "but for an alias")

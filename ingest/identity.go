@@ -116,12 +116,19 @@ func (m *mailboxes) link(ctx context.Context, events []queued) error {
 				return errStopped
 			}
 		}
-		for _, l := range q.links {
-			if err := m.ingest.writeLink(ctx, *l); err != nil {
-				return err
-			}
-			m.ingest.stats.linked.Add(1)
+		if err := m.ingest.writeLinks(ctx, q.links); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (i *Ingest) writeLinks(ctx context.Context, links []*identity.Link) error {
+	for _, l := range links {
+		if err := i.writeLink(ctx, *l); err != nil {
+			return err
+		}
+		i.stats.linked.Add(1)
 	}
 	return nil
 }

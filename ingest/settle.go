@@ -140,7 +140,10 @@ func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg, boxes *ma
 			i.bury(ctx, message, err)
 		case whose.Past:
 			i.ack(message)
-		case len(q.links) == 0 && !current.Reads(event.EventName, len(event.Traits) > 0):
+		case whose.Link == nil && !current.Reads(event.EventName, len(event.Traits) > 0):
+			if i.writeLinks(ctx, q.links) != nil {
+				continue // told to stop: the next process gets it
+			}
 			i.stats.skipped.Add(1)
 			i.ack(message)
 		default:

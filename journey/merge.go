@@ -17,8 +17,9 @@ const EndedMerged = "merged"
 // Merged is somebody who became one with the user.
 type Merged struct {
 	Token    string `json:"token"`
-	Sequence uint64 `json:"seq"` // of the linking event
-	At       int64  `json:"at"`  // moment of record
+	Sequence uint64 `json:"seq"`              // of the linking event
+	At       int64  `json:"at"`               // moment of record
+	Unseen   bool   `json:"unseen,omitempty"` // nothing was known of them: no event that the playbook reads had come
 }
 
 // HandedOver says whom a user has become, and since when. A state that has it goes on in theirs: nothing is due in it any more.
@@ -94,7 +95,7 @@ func (t *turn) merge(other *State, cause *schema.UserEvent, at int64) {
 	for _, m := range other.Merged {
 		tokens = append(tokens, m.Token)
 	}
-	s.Merged = append(append(s.Merged, other.Merged...), Merged{Token: other.Token, Sequence: cause.Sequence, At: at})
+	s.Merged = append(append(s.Merged, other.Merged...), Merged{Token: other.Token, Sequence: cause.Sequence, At: at, Unseen: other.Playbook == ""})
 	o := t.outcome(schema.UserMerged, s.Token, other.Token)
 	o.Details = details(map[string]any{"from": other.Token, "tokens": tokens})
 	t.record(o)

@@ -12,6 +12,14 @@ type Query[T any] struct {
 	Description string
 }
 
+// Update describes a workflow update: its wire name and, by its type arguments, what it is asked and what it answers.
+type Update[I, O any] struct{ Name string }
+
+// AwaitInput asks to wait for the event at a position of ONRAMP_EVENTS.
+type AwaitInput struct {
+	Sequence uint64 `json:"sequence"`
+}
+
 // The messages a user's workflow understands.
 //
 //nolint:gochecknoglobals // descriptors: constants but for Go having no generic constants
@@ -21,6 +29,7 @@ var (
 	ProfileQuery   = Query[Profile]{
 		Name: "profile", Description: "Segments with reasons, variants, where each journey stands, and what happens next",
 	}
+	AwaitUpdate  = Update[AwaitInput, Profile]{Name: "await"}
 	ExplainQuery = Query[string]{
 		Name: "explain", Description: "The same as a page to read: where the user is, why, and what happens next and when",
 	}

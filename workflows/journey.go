@@ -65,6 +65,7 @@ type journeyRun struct {
 	failed     []schema.Outcome // deliveries that were given up, not recorded yet
 	merged     []string         // who became one with the user and had no workflow, not recorded yet
 	shown      shown
+	taken      uint64 // the newest event that is taken, with what follows from it on record
 }
 
 func (r *journeyRun) setup(ctx workflow.Context) error {
@@ -86,6 +87,9 @@ func (r *journeyRun) setup(ctx workflow.Context) error {
 	}
 	if err := answer(ctx, stateQuery, func() (journey.State, error) { return r.state, nil }); err != nil {
 		return fmt.Errorf("register query %s: %w", stateQuery.Name, err)
+	}
+	if err := r.awaited(ctx); err != nil {
+		return err
 	}
 	for _, undelivered := range r.in.Undelivered {
 		r.deliver(ctx, undelivered)
@@ -120,6 +124,7 @@ func (r *journeyRun) run(ctx workflow.Context) (*schema.HandedOver, error) {
 // handle works through every waiting signal and what is due, and carries out the decisions together.
 func (r *journeyRun) handle(ctx workflow.Context) error {
 	var all journey.Decision
+	taken := r.taken
 	for {
 		batch, ok := receive(schema.EventsReceived, r.signal)
 		if !ok {
@@ -127,11 +132,12 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 		}
 		r.need(batch.Playbook)
 		for i := range batch.Events {
-			taken, err := r.takeOver(ctx, &batch.Events[i], &batch)
+			over, err := r.takeOver(ctx, &batch.Events[i], &batch)
 			if err != nil {
 				return err
 			}
-			r.next(workflow.Now(ctx), journey.Input{Event: &batch.Events[i], Playbook: batch.Playbook, Revision: batch.Revision, Taken: taken}, &all)
+			r.next(workflow.Now(ctx), journey.Input{Event: &batch.Events[i], Playbook: batch.Playbook, Revision: batch.Revision, Taken: over}, &all)
+			taken = max(taken, batch.Events[i].Sequence)
 		}
 		if len(batch.Events) == 0 { // a playbook came into force for a user who sends no events
 			r.next(workflow.Now(ctx), journey.Input{Playbook: batch.Playbook, Revision: batch.Revision}, &all)
@@ -147,7 +153,11 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 		r.need()
 		r.next(now, journey.Input{}, &all)
 	}
-	return r.execute(ctx, all)
+	if err := r.execute(ctx, all); err != nil {
+		return err
+	}
+	r.taken = taken
+	return nil
 }
 
 // versionTimeOnRecord is the first version of runs that put on record that a moment has come before they act on it.

@@ -310,3 +310,39 @@ func ids(outcomes []schema.Outcome) []string {
 	}
 	return list
 }
+
+// TestAwait: a caller who waits for an event is answered when what follows from it is on record, one who waits for an event that was
+// taken long ago at once, and one whose event nothing reads all the same.
+func TestAwait(t *testing.T) {
+	t.Parallel()
+	w := &world{away: 2}
+	r := newRun(t, w)
+	answers := make(map[string]schema.Profile)
+	await := func(id string, offset time.Duration, sequence uint64) {
+		r.env.RegisterDelayedCallback(func() {
+			r.env.UpdateWorkflow(schema.AwaitUpdate.Name, id, &testsuite.TestUpdateCallback{
+				OnAccept: func() {},
+				OnReject: func(err error) { t.Errorf("%s refused: %v", id, err) },
+				OnComplete: func(answer any, err error) {
+					if err == nil { // else the run was canceled first
+						answers[id] = answer.(schema.Profile)
+						require.Zero(t, w.away, "what follows is on record")
+					}
+				},
+			}, schema.AwaitInput{Sequence: sequence})
+		}, offset)
+	}
+	await("early", 0, 1)
+	r.event(time.Second, 1, "signed_up")
+	await("late", time.Hour, 1)
+	r.event(2*time.Hour, 9, "nothing_reads_this")
+	await("unread", 2*time.Hour+time.Minute, 9)
+	await("never", 3*time.Hour, 10)
+	r.stop(4 * time.Hour)
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
+	require.Equal(t, "e1", answers["early"].LastEvent)
+	require.NotEmpty(t, answers["early"].Segments)
+	require.Equal(t, "e1", answers["late"].LastEvent)
+	require.Equal(t, "e1", answers["unread"].LastEvent)
+	require.NotContains(t, answers, "never")
+}

@@ -49,7 +49,7 @@ func TestChaosAPI(t *testing.T) { //nolint:paralleltest // alone: it keeps both 
 		Errors []string `json:"errors"`
 		IDs    []string `json:"ids"`
 	}
-	testenv.Node(t, "../../api/testdata/node", &answer, "flood.mjs", "http://"+addr, "any", strconv.Itoa(calls), strconv.Itoa(seconds))
+	testenv.Node(t, nodePackages, &answer, "flood.mjs", "http://"+addr, "any", strconv.Itoa(calls), strconv.Itoa(seconds))
 	killed := <-kills
 	require.GreaterOrEqual(t, killed, fewestKills)
 	require.Empty(t, answer.Errors, "the SDK gave nothing up")

@@ -30,6 +30,7 @@ type stackFlags struct {
 	ClickHousePort     int      `name:"clickhouse-port" default:"9000" help:"Port of ClickHouse, native protocol."`
 	ClickHouseHTTPPort int      `name:"clickhouse-http-port" default:"8123" help:"Port of ClickHouse, HTTP; /play is a query page."`
 	APIAddr            string   `name:"api-addr" default:"127.0.0.1:8080" help:"Address of the HTTP API; port 0 takes a free one."`
+	GRPCAddr           string   `name:"grpc-addr" env:"ONRAMP_GRPC_ADDR" help:"Address on which the API also answers over gRPC. Defaults to none. Example: 127.0.0.1:8090"`
 	APIKeys            string   `name:"api-keys" env:"ONRAMP_API_KEYS" help:"YAML file with the keys of the HTTP API, made with onramp key. Without it everybody on this machine may ask."`
 	AdminAddr          string   `env:"ONRAMP_ADMIN_ADDR" help:"Address of /metrics and /debug/pprof/. Defaults to 127.0.0.1:9464, or a free port where that is taken; off for none."`
 	WorkspaceKey       string   `env:"ONRAMP_WORKSPACE_KEY" help:"Secret that makes user tokens. Defaults to a fixed one for local data."`
@@ -71,7 +72,7 @@ func startLocal(ctx context.Context, flags stackFlags, dir string, progress io.W
 		servers: servers{
 			NATSURL: stack.NATSURL, TemporalAddress: stack.TemporalAddress, TemporalNamespace: "default",
 			ClickHouseAddr: stack.ClickHouseAddr, ClickHouseDatabase: "onramp", ClickHouseUser: "default",
-			WorkspaceKey: cmp.Or(flags.WorkspaceKey, embeddedKey), APIAddr: flags.APIAddr, APIKeys: flags.APIKeys, AdminAddr: flags.AdminAddr, Webhooks: flags.Webhooks, Replicas: 1,
+			WorkspaceKey: cmp.Or(flags.WorkspaceKey, embeddedKey), APIAddr: flags.APIAddr, GRPCAddr: flags.GRPCAddr, APIKeys: flags.APIKeys, AdminAddr: flags.AdminAddr, Webhooks: flags.Webhooks, Replicas: 1,
 			browserFlags: flags.browserFlags,
 		},
 		links: map[string]string{"Temporal UI": stack.UIURL, "ClickHouse": stack.ClickHouseHTTPURL + "/play"},

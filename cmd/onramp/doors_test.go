@@ -18,12 +18,14 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
+// nodePackages is the folder of the scripts that run packages of npm.
+const nodePackages = "../../api/testdata/node"
+
 // TestOneUserThroughFourDoors: somebody comes as a visitor of a page with Segment's SDK and says who they are; their service speaks of
 // them through RudderStack's SDK, another over NATS, a third in CloudEvents. It is one user, one journey, one profile, and each event once.
 func TestOneUserThroughFourDoors(t *testing.T) {
 	t.Parallel()
 	testenv.Chromium(t)
-	const packages = "../../api/testdata/node"
 	p := startDev(t, t.TempDir())
 	js := p.js(t)
 
@@ -34,13 +36,13 @@ func TestOneUserThroughFourDoors(t *testing.T) {
 		Errors []string `json:"errors"`
 		Enough bool     `json:"enough"`
 	}
-	testenv.Node(t, packages, &saw, "browser.mjs", "segment", p.addrs["api"], page.URL, folder, "any", "")
+	testenv.Node(t, nodePackages, &saw, "browser.mjs", "segment", p.addrs["api"], page.URL, folder, "any", "")
 	require.Empty(t, saw.Errors)
 	require.True(t, saw.Enough)
 	var rudder struct {
 		Errors []string `json:"errors"`
 	}
-	testenv.Node(t, packages, &rudder, "sdk.mjs", "rudder", p.addrs["api"], "any")
+	testenv.Node(t, nodePackages, &rudder, "sdk.mjs", "rudder", p.addrs["api"], "any")
 	require.Empty(t, rudder.Errors)
 	publish(t, js, schema.Event{EventID: "n1", EventName: "profile_completed", UserID: "ann"})
 	for range 2 { // whoever is not sure publishes again

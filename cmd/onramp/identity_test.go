@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -65,4 +66,55 @@ func TestVisitorBecomesUser(t *testing.T) {
 		return count(t, store, `SELECT count() FROM events_unique`) == 6
 	})
 	p.innocent(t)
+}
+
+// TestMergesSurviveKill kills the program again and again while visitors become known, and wants every user to be what follows from the
+// log: nobody handed over twice, nothing lost between link and takeover.
+func TestMergesSurviveKill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	random := rand.New(rand.NewPCG(7, 11))
+	p := startDev(t, dir)
+	names := []string{"signed_up", "profile_completed", "feature_viewed", "feature_used", "teammate_invited", "onboarding_completed", "activated"}
+	const rounds, each, people = 3, 220, 40
+	last, merges := 0, 0
+	for round := range rounds {
+		js := p.js(t)
+		for n := range each {
+			who := random.IntN(people)
+			e := schema.Event{EventID: fmt.Sprint("m", last), EventName: names[random.IntN(len(names))], UserID: fmt.Sprint("visitor-", who)}
+			switch random.IntN(8) {
+			case 0, 1:
+				e.UserID, e.AnonymousID = fmt.Sprint("user-", who), e.UserID
+			case 2:
+				e.UserID, e.AnonymousID = fmt.Sprint("user-", who), fmt.Sprint("visitor-", random.IntN(people)) // a second device, or a shared one
+			case 3:
+				e.UserID = fmt.Sprint("user-", who)
+			case 4:
+				if other := random.IntN(people); other != who && random.IntN(3) == 0 {
+					e.EventName, e.UserID, e.PreviousID = schema.AliasEvent, fmt.Sprint("user-", who), fmt.Sprint("user-", other)
+				}
+			}
+			publish(t, js, e)
+			if random.IntN(9) > 0 { // else the next is the same again
+				last++
+			}
+			if n == each*2/3 && round < rounds-1 {
+				break
+			}
+		}
+		if round < rounds-1 {
+			require.NoError(t, p.cmd.Process.Kill())
+			_ = p.cmd.Wait() // killed: the error says so
+			p = startDev(t, dir)
+		}
+	}
+	require.NoError(t, drain(t.Context(), p.js(t)))
+	verdict := p.innocent(t)
+	require.Positive(t, verdict.Outcomes)
+	store := p.store(t)
+	merges = int(count(t, store, `SELECT count() FROM outcomes_unique WHERE kind = 'user_merged'`))
+	require.Greater(t, merges, people/2)
+	require.Equal(t, uint64(merges), count(t, store, `SELECT uniqExact(JSONExtractString(details, 'from')) FROM outcomes_unique WHERE kind = 'user_merged'`))
+	t.Logf("%d users, %d events, %d merges: no differences", verdict.Users, verdict.Events, merges)
 }

@@ -18,7 +18,7 @@ func printAddresses(io stdio, l *local, current worker.Current, asJSON bool) {
 		if err := json.NewEncoder(io.out).Encode(map[string]string{
 			"nats": l.stack.NATSURL, "temporal": l.stack.TemporalAddress, "ui": l.stack.UIURL, "clickhouse": l.stack.ClickHouseAddr,
 			"clickhouse_http": l.stack.ClickHouseHTTPURL, "api": apiURL, "admin": admin, "data": l.stack.Dir, "playbook": current.Hash,
-			"nats_websocket": l.stack.NATSWebSocketURL, "mqtt": l.stack.MQTTURL,
+			"grpc": l.grpcAddr(), "nats_websocket": l.stack.NATSWebSocketURL, "mqtt": l.stack.MQTTURL,
 		}); err != nil {
 			l.logger.Warn("addresses not printed")
 		}
@@ -36,7 +36,7 @@ func printAddresses(io stdio, l *local, current worker.Current, asJSON bool) {
 		{"Playbook", current.Name + "  version " + current.Hash},
 		{"Data", l.stack.Dir},
 	}
-	for name, url := range map[string]string{"NATS over WebSocket": l.stack.NATSWebSocketURL, "MQTT": l.stack.MQTTURL} {
+	for name, url := range map[string]string{"NATS over WebSocket": l.stack.NATSWebSocketURL, "MQTT": l.stack.MQTTURL, "gRPC": l.grpcAddr()} {
 		if url != "" {
 			rows = append(rows, [2]string{name, url})
 		}
@@ -48,4 +48,12 @@ func printAddresses(io stdio, l *local, current worker.Current, asJSON bool) {
 		l.logger.Warn("addresses not printed")
 	}
 	say(io.out, "\nStop with Ctrl-C.\n")
+}
+
+// grpcAddr is where the API answers over gRPC; empty where it does not.
+func (l *local) grpcAddr() string {
+	if l.listenGRPC == nil {
+		return ""
+	}
+	return l.listenGRPC.Addr().String()
 }

@@ -25,8 +25,9 @@ const nodePatience = 2 * time.Minute
 //nolint:gochecknoglobals // what one process has installed, it has installed for all of its tests
 var installing sync.Mutex
 
-// installNode installs the packages of the folder's lock file where they stay for all tests and all runs, and returns where.
-func installNode(folder string) (string, error) {
+// InstallNode installs the packages of the folder's lock file where they stay for all tests and all runs, with the files of the folder
+// beside them, and returns where. Errors say what is missing: Node, npm, or the packages.
+func InstallNode(folder string) (string, error) {
 	installing.Lock()
 	defer installing.Unlock()
 	for _, program := range []string{"node", "npm"} {
@@ -73,17 +74,24 @@ func installNode(folder string) (string, error) {
 	return dir, nil
 }
 
-// Node runs a script of the folder, beside the packages that the folder's lock file names, and reads what it prints as JSON into answer.
-// Where Node or the packages are not to be had, the test is skipped and says why, or fails with ONRAMP_TEST_NODE=1.
-func Node(t *testing.T, folder string, answer any, script string, args ...string) {
+// NeedNode returns where the packages of the folder's lock file are. Where Node or the packages are not to be had, the test is skipped and
+// says why, or fails with ONRAMP_TEST_NODE=1.
+func NeedNode(t *testing.T, folder string) string {
 	t.Helper()
-	dir, err := installNode(folder)
+	dir, err := InstallNode(folder)
 	if err != nil {
 		if os.Getenv(EnvNode) == "1" {
 			t.Fatal(err)
 		}
 		t.Skipf("packages of npm do not run here: %v", err)
 	}
+	return dir
+}
+
+// Node runs a script of the folder, beside the packages that the folder's lock file names, and reads what it prints as JSON into answer.
+func Node(t *testing.T, folder string, answer any, script string, args ...string) {
+	t.Helper()
+	dir := NeedNode(t, folder)
 	source, err := os.ReadFile(filepath.Join(folder, script)) //nolint:gosec // of this repository
 	require.NoError(t, err)
 	// Beside the packages, under a name of its own, because modules are looked up from where a script lies.
