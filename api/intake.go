@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -74,7 +71,7 @@ func (i *intake) store(ctx context.Context, source string, events []tracked) ([]
 	for _, event := range events {
 		message := nats.NewMsg(schema.EventSubject(source))
 		message.Data = event.body
-		message.Header.Set(jetstream.MsgIDHeader, cmp.Or(event.messageID, messageID(event.eventID)))
+		message.Header.Set(jetstream.MsgIDHeader, cmp.Or(event.messageID, schema.MessageIDOf(event.eventID)))
 		future, err := i.js.PublishMsgAsync(message, jetstream.WithExpectStream(schema.EventsStream))
 		if err != nil {
 			return nil, why(err)
@@ -178,14 +175,4 @@ func why(err error) error {
 		return fmt.Errorf("%w: %w", errBusy, err)
 	}
 	return fmt.Errorf("%w: %w", errAway, err)
-}
-
-// messageID is by what the stream recognizes the event: its id, as every other publisher has it. Headers lose white space and
-// may not hold everything an id may, so ids of that kind go by their hash.
-func messageID(eventID string) string {
-	if strings.ContainsFunc(eventID, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		sum := sha256.Sum256([]byte(eventID))
-		return "sha256-" + hex.EncodeToString(sum[:])
-	}
-	return eventID
 }

@@ -19,17 +19,14 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// What the service is called in the discovery of NATS, and the subjects on which it answers. ServiceVersion is that of the questions and
+// What the service is called in the discovery of NATS. ServiceVersion is that of the questions and
 // answers, not of the program.
 const (
 	ServiceName    = "onramp"
 	ServiceVersion = "1.0.0"
 	serviceQueue   = "onramp-api"
 
-	SubjectProfile = "onramp.v1.profile" // {"user_id":"u42"} or {"user_token":"u…"} → schema.Profile
-	SubjectFlag    = "onramp.v1.flag"    // {"key":"segment.at_risk","context":{"targetingKey":"u42"}} → one flag
-	SubjectFlags   = "onramp.v1.flags"   // {"context":{"targetingKey":"u42"}} → all flags
-	subjectWeb     = "onramp.web.*"      // browsers; see web.go
+	subjectWeb     = "onramp.web.*" // browsers; see web.go
 	describeFlags  = "As POST /ofrep/v1/evaluate/flags over HTTP"
 	describeUser   = "What a user is right now, from memory, as GET /v1/users/{id} over HTTP"
 	describeWeb    = "For browsers; the user stands in the subject"
@@ -76,9 +73,9 @@ func (s *Server) addEndpoints(ctx context.Context, service micro.Service) error 
 	var problems []error
 	if s.mirror != nil {
 		problems = append(problems,
-			add("profile", SubjectProfile, describeUser, requestProfile, s.serviceProfile),
-			add("flag", SubjectFlag, describeFlags+"/{key}", requestFlag, s.serviceFlag),
-			add("flags", SubjectFlags, describeFlags, requestFlags, s.serviceFlags),
+			add("profile", schema.SubjectProfile, describeUser, requestProfile, s.serviceProfile),
+			add("flag", schema.SubjectFlag, describeFlags+"/{key}", requestFlag, s.serviceFlag),
+			add("flags", schema.SubjectFlags, describeFlags, requestFlags, s.serviceFlags),
 			add("web-profile", subjectWeb+".profile", describeWeb, "", s.webProfile),
 			add("web-flags", subjectWeb+".flags", describeWeb, "", s.webFlags),
 		)

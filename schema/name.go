@@ -119,6 +119,22 @@ func TokenFromWorkflowID(id string) (string, error) {
 // EventSubject is where a service named source publishes its events. source is a subject token chosen by the operator.
 func EventSubject(source string) string { return "onramp.events." + source }
 
+// Subjects of the questions that every API process answers, by NATS request.
+const (
+	SubjectProfile = "onramp.v1.profile" // {"user_id":"u42"} or {"user_token":"u…"} → Profile
+	SubjectFlag    = "onramp.v1.flag"    // {"key":"segment.at_risk","context":{"targetingKey":"u42"}} → one flag
+	SubjectFlags   = "onramp.v1.flags"   // {"context":{"targetingKey":"u42"}} → all flags
+)
+
+// MessageIDOf is the Nats-Msg-Id under which an event of that id is published, by everybody: the id. Headers lose white space and may not
+// hold everything an id may, so ids of that kind go by their hash.
+func MessageIDOf(eventID string) string {
+	if strings.ContainsFunc(eventID, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "sha256-" + hash([]byte(eventID))
+	}
+	return eventID
+}
+
 // ActionSubject is where the action of that name is delivered over NATS.
 func ActionSubject(action string) string { return "onramp.actions." + action }
 
