@@ -450,7 +450,7 @@ func (g *grpcService) EvaluateFlag(ctx context.Context, in *onrampv1.EvaluateFla
 	switch {
 	case found:
 		return flagMessage([]byte(one))
-	case g.server.reading(token):
+	case g.server.unread(token):
 		return nil, notReady()
 	default:
 		return nil, status.Error(codes.NotFound, "this user has no such flag")

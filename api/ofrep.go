@@ -162,7 +162,7 @@ func (s *Server) evaluateFlag(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case found:
 		s.sendText(r.Context(), w, one)
-	case s.reading(asks.token):
+	case s.unread(asks.token):
 		w.Header().Set("Retry-After", "1")
 		s.refuseFlag(w, r, http.StatusServiceUnavailable, flagFailure{Key: name, ErrorCode: flagGeneral, ErrorDetails: "the profiles are still being read in; ask again"})
 	default:
@@ -179,8 +179,8 @@ func (s *Server) oneFlag(token, name string, explain bool) (one string, found bo
 	return one, found
 }
 
-// reading reports whether a user may yet turn out to be known: the profiles are still being read in.
-func (s *Server) reading(token string) bool {
+// unread reports whether a user may yet turn out to be known: the profiles are still being read in.
+func (s *Server) unread(token string) bool {
 	_, known := s.mirror.raw(token)
 	return !known && !s.mirror.Ready()
 }
