@@ -127,7 +127,7 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 		}
 		r.need(batch.Playbook)
 		for i := range batch.Events {
-			taken, err := r.takeOver(ctx, &batch.Events[i], &batch)
+			taken, err := r.takeOver(ctx, &batch.Events[i], &batch, &all)
 			if err != nil {
 				return err
 			}
