@@ -114,6 +114,8 @@ func TestEnrollmentFollowsItsUser(t *testing.T) {
 		require.Equal(t, token == "", len(got["ben"]) == 1)
 		require.NotContains(t, got, "visitor")
 	}
+	require.Equal(t, uint64(3), value[uint64](t, store, "SELECT count() FROM user_events WHERE user_token = 'ann'"))
+	require.Equal(t, uint64(2), value[uint64](t, store, "SELECT count() FROM user_events WHERE came_as = 'visitor'"))
 	require.Equal(t, uint64(1), value[uint64](t, store, "SELECT count() FROM enrollments WHERE user_token = 'ann' AND ended"))
 	require.Equal(t, uint64(1), value[uint64](t, store, "SELECT members FROM segment_sizes WHERE segment = 'new_user'"))
 	require.Equal(t, uint64(1), value[uint64](t, store, "SELECT ever FROM segment_sizes WHERE segment = 'new_user'"))
