@@ -135,6 +135,7 @@ type Server struct {
 	guessers guessers
 	intake   *intake // nil: no tracking
 	signer   signer
+	tokens   *schema.Tokens
 	streams  streams
 	answers  answers
 	stopping chan struct{} // closed when event streams must end
@@ -146,6 +147,7 @@ type Server struct {
 // A nil mirror makes a server that knows no users: the health and the page of a process that does something else.
 func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Server {
 	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger, stopping: make(chan struct{}), patience: streamPatience}
+	s.tokens = schema.NewTokens(cfg.WorkspaceKey)
 	s.signer = newSigner(cfg.SigningKeys, cfg.WorkspaceKey)
 	s.streams.most = s.cfg.Streams
 	if mirror != nil {
