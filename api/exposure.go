@@ -276,7 +276,7 @@ func (s *Server) viewed(events []tracked) {
 		if json.Unmarshal(received.Properties, &properties) != nil || properties.Variant == "" {
 			continue // it says something else, and is in the archive as it is
 		}
-		if user, known := s.mirror.Get(schema.UserToken(s.cfg.WorkspaceKey, received.UserID)); known {
+		if user, known := s.mirror.Get(s.tokens.Of(received.UserID)); known {
 			s.cfg.Exposures.treated(&user, properties.Experiment, properties.Variant, time.Now())
 		}
 	}
