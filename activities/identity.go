@@ -25,6 +25,24 @@ func NewIdentity(c client.Client) *Identity { return &Identity{client: c} }
 // waits in vain says so.
 const handOverPatience = 20 * time.Second
 
+// HandOverBeat is how often an attempt that waits says that it is alive, so that the attempt of a worker that died is followed by another
+// long before its time is over.
+const HandOverBeat = time.Second
+
+// beat records a heartbeat now and again until ctx ends.
+func beat(ctx context.Context) {
+	ticker := time.NewTicker(HandOverBeat)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			activity.RecordHeartbeat(ctx)
+		}
+	}
+}
+
 // TakeOver asks the workflow of request.From to hand over, and returns what it ended with. However often it is asked the answer is the same:
 // a workflow that has ended is not asked, its result is read. Of a user without a workflow, of one whom an operator ended and of one who has
 // become somebody else nothing is to be had, and the answer holds no state: nobody waits for ever for what will never come. Errors:
@@ -37,6 +55,7 @@ func (i *Identity) TakeOver(ctx context.Context, request schema.HandOverRequest)
 	}
 	bounded, cancel := context.WithTimeout(ctx, handOverPatience)
 	defer cancel()
+	go beat(bounded)
 	over, nothing := schema.HandedOver{}, schema.HandedOver{Into: request.Into, Sequence: request.Event.Sequence}
 	err = i.client.GetWorkflow(ctx, id, "").Get(bounded, &over)
 	if _, unknown := errors.AsType[*serviceerror.NotFound](err); unknown {

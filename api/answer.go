@@ -3,8 +3,10 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 
 	"github.com/onramphq/onramp/schema"
 )
@@ -39,9 +41,31 @@ func (s *Server) answer(ctx context.Context, w http.ResponseWriter, status int, 
 }
 
 func (s *Server) send(ctx context.Context, w http.ResponseWriter, status int, contentType string, body []byte) {
-	w.Header().Set("Content-Type", contentType)
-	w.WriteHeader(status)
+	s.begin(w, status, contentType, len(body))
 	if _, err := w.Write(body); err != nil {
 		s.logger.DebugContext(ctx, "answer not sent", slog.Any("error", err))
 	}
+}
+
+// sendText sends JSON that is there in pieces, without putting them together.
+func (s *Server) sendText(ctx context.Context, w http.ResponseWriter, pieces ...string) {
+	length := 0
+	for _, piece := range pieces {
+		length += len(piece)
+	}
+	s.begin(w, http.StatusOK, "application/json", length)
+	for _, piece := range pieces {
+		if _, err := io.WriteString(w, piece); err != nil {
+			s.logger.DebugContext(ctx, "answer not sent", slog.Any("error", err))
+			return
+		}
+	}
+}
+
+// begin says what follows. Without its length more than 2 KB would go out in chunks, which costs half the rate.
+func (*Server) begin(w http.ResponseWriter, status int, contentType string, length int) {
+	header := w.Header()
+	header["Content-Type"] = []string{contentType}
+	header["Content-Length"] = []string{strconv.Itoa(length)}
+	w.WriteHeader(status)
 }

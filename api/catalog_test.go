@@ -38,8 +38,8 @@ func raw(t *testing.T, addr, text string) (int, string) {
 	return answer.StatusCode, string(body)
 }
 
-// listening serves a door as Serve does, with all of its limits, and returns its address.
-func listening(t *testing.T, d *door) string {
+// exposed serves a door as Serve does, with all of its limits, and returns its address.
+func exposed(t *testing.T, d *door) string {
 	t.Helper()
 	server := api.New(api.Config{Addr: "127.0.0.1:0", WorkspaceKey: key(), Events: d.js}, nil, nil, quiet())
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -53,7 +53,7 @@ func listening(t *testing.T, d *door) string {
 func TestCatalogTransport(t *testing.T) {
 	t.Parallel()
 	d := openDoor(t)
-	addr := listening(t, d)
+	addr := exposed(t, d)
 	const body = `{"userId":"u","event":"E"}`
 	head := "POST /v1/track HTTP/1.1\r\nHost: localhost\r\n"
 	t.Run("calls", func(t *testing.T) { badTransport(t, addr, head, body) }) //nolint:paralleltest // what it did is looked at when it is over

@@ -18,6 +18,7 @@
 //	auth.go     the key of a request; pages of other origins
 //	token.go    what is signed: page tokens, and the tickets of event streams
 //	ofrep.go    segments, variants and journeys as flags, for OpenFeature's providers
+//	answers.go  flags as they are sent, kept for those who ask again
 //	exposure.go whom the flags of experiments have treated, put on record
 //	stream.go   event streams: the flags have changed
 //	watch.go    who wants to know when a profile changes

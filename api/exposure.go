@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,6 +93,11 @@ func (b *flagBook) assigned(user *schema.Profile, key string) (x *playbook.Exper
 		}
 	}
 	return nil, experiment.Assignment{}, false
+}
+
+// has reports whether an experiment is met by its flag alone.
+func (b *flagBook) has(key string) bool {
+	return slices.ContainsFunc(b.experiments, func(x *playbook.Experiment) bool { return x.Key == key })
 }
 
 // flags are those of the experiments that are met by flag, for a user who has not met them on a journey.

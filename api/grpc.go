@@ -446,11 +446,11 @@ func (g *grpcService) EvaluateFlag(ctx context.Context, in *onrampv1.EvaluateFla
 	if err != nil {
 		return nil, err
 	}
-	found, known := g.server.oneFlag(token, in.GetFlag(), callOf(ctx).key.may(RoleRead))
+	one, found := g.server.oneFlag(token, in.GetFlag(), callOf(ctx).key.may(RoleRead))
 	switch {
-	case known:
-		return flagMessage(&found)
-	case !g.server.mirror.Ready():
+	case found:
+		return flagMessage([]byte(one))
+	case g.server.unread(token):
 		return nil, notReady()
 	default:
 		return nil, status.Error(codes.NotFound, "this user has no such flag")
@@ -464,9 +464,14 @@ func (g *grpcService) EvaluateFlags(ctx context.Context, in *onrampv1.EvaluateFl
 		return nil, err
 	}
 	answer := &onrampv1.EvaluateFlagsResponse{}
-	flags := g.server.flagsFor(token, callOf(ctx).key.may(RoleRead)).body.Flags
-	for i := range flags {
-		message, err := flagMessage(&flags[i])
+	var all struct {
+		Flags []json.RawMessage `json:"flags"`
+	}
+	if err := json.Unmarshal([]byte(g.server.flagsFor(token, callOf(ctx).key.may(RoleRead)).head+"}"), &all); err != nil {
+		return nil, unwritable()
+	}
+	for _, one := range all.Flags {
+		message, err := flagMessage(one)
 		if err != nil {
 			return nil, err
 		}
@@ -522,21 +527,29 @@ func profileMessage(p *schema.Profile) *onrampv1.Profile {
 	return out
 }
 
-// flagMessage goes by way of JSON, which is what a flag's value is made for.
-func flagMessage(f *flag) (*onrampv1.Flag, error) {
+// flagMessage reads a flag as it is sent over HTTP, so that nobody is told anything else.
+func flagMessage(raw []byte) (*onrampv1.Flag, error) {
+	var f struct {
+		Key      string          `json:"key"`
+		Value    json.RawMessage `json:"value"`
+		Reason   string          `json:"reason"`
+		Variant  string          `json:"variant"`
+		Metadata json.RawMessage `json:"metadata"`
+	}
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return nil, unwritable()
+	}
 	out := &onrampv1.Flag{Key: f.Key, Value: &structpb.Value{}, Reason: f.Reason, Variant: f.Variant}
-	raw, err := json.Marshal(f.Value)
-	if err == nil {
-		err = out.GetValue().UnmarshalJSON(raw)
+	if err := out.GetValue().UnmarshalJSON(f.Value); err != nil {
+		return nil, unwritable()
 	}
-	if err == nil && f.Metadata != nil {
+	if len(f.Metadata) > 0 {
 		out.Metadata = &structpb.Struct{}
-		if raw, err = json.Marshal(f.Metadata); err == nil {
-			err = out.GetMetadata().UnmarshalJSON(raw)
+		if err := out.GetMetadata().UnmarshalJSON(f.Metadata); err != nil {
+			return nil, unwritable()
 		}
-	}
-	if err != nil {
-		return nil, status.Error(codes.Internal, "a flag cannot be written as a message")
 	}
 	return out, nil
 }
+
+func unwritable() error { return status.Error(codes.Internal, "a flag cannot be written as a message") }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -69,6 +71,19 @@ func (w *recorder) Write(body []byte) (int, error) {
 	return n, nil
 }
 
+// WriteString implements io.StringWriter: a profile is a string, and is not copied to be sent.
+func (w *recorder) WriteString(body string) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := io.WriteString(w.ResponseWriter, body)
+	w.bytes += n
+	if err != nil {
+		return n, fmt.Errorf("write answer: %w", err)
+	}
+	return n, nil
+}
+
 // Unwrap lets http.ResponseController reach the connection.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
@@ -83,7 +98,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}
 		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, known))
 		recorded := &recorder{ResponseWriter: w}
-		secure(w.Header())
+		maps.Copy(w.Header(), safeHeaders)
 		w.Header().Set("X-Request-Id", known.id)
 		if len(r.TransferEncoding) > 0 {
 			// A request may also have named a length, which counts for a gateway that has not understood it: what that takes for
@@ -111,14 +126,17 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// secure sets what a browser must know. A profile is for the one who asked and is asked for again each time.
-func secure(header http.Header) {
-	header.Set("Cache-Control", "private, no-cache")
-	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-	header.Set("Cross-Origin-Resource-Policy", "same-origin")
-	header.Set("Referrer-Policy", "no-referrer")
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("X-Frame-Options", "DENY")
+// safeHeaders are what a browser must know. A profile is for the one who asked and is asked for again each time. The lists are shared by all
+// answers and full, so that whoever adds to one gets a copy.
+//
+//nolint:gochecknoglobals // never changed
+var safeHeaders = map[string][]string{
+	"Cache-Control":                {"private, no-cache"},
+	"Content-Security-Policy":      {"default-src 'none'; frame-ancestors 'none'"},
+	"Cross-Origin-Resource-Policy": {"same-origin"},
+	"Referrer-Policy":              {"no-referrer"},
+	"X-Content-Type-Options":       {"nosniff"},
+	"X-Frame-Options":              {"DENY"},
 }
 
 // knowsHost keeps web pages from reading a loopback server through a name of their own that resolves to it. An address is no
@@ -160,6 +178,13 @@ func (s *Server) survive(w *recorder, r *http.Request, cause any) {
 }
 
 func (s *Server) logAccess(r *http.Request, known *request, w *recorder, took time.Duration) {
+	level := slog.LevelInfo
+	if known.route == routeLive || known.route == routeReady { // asked every few seconds, and not by people
+		level = slog.LevelDebug
+	}
+	if !s.logger.Enabled(r.Context(), level) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.String("method", schema.Clean(r.Method)), slog.String("route", known.route), slog.Int("status", w.status),
 		slog.Int("bytes", w.bytes), slog.Duration("took", took), slog.String("request_id", known.id),
@@ -172,10 +197,6 @@ func (s *Server) logAccess(r *http.Request, known *request, w *recorder, took ti
 	}
 	if retries, err := strconv.ParseUint(r.Header.Get("X-Retry-Count"), 10, 16); err == nil && retries > 0 {
 		attrs = append(attrs, slog.Uint64("retry_count", retries))
-	}
-	level := slog.LevelInfo
-	if known.route == routeLive || known.route == routeReady { // asked every few seconds, and not by people
-		level = slog.LevelDebug
 	}
 	s.logger.LogAttrs(r.Context(), level, "request answered", attrs...)
 }

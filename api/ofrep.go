@@ -2,11 +2,7 @@ package api
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -64,13 +60,10 @@ type flagFailure struct {
 	ErrorDetails string `json:"errorDetails,omitempty"`
 }
 
-// bulk is the answer to all flags at once, and where the client hears of changes.
-//
-//nolint:tagliatelle // the names are OFREP's
+// bulk is the answer to all flags at once, but for where the client hears of changes.
 type bulk struct {
-	Flags        []flag         `json:"flags"`
-	Metadata     map[string]any `json:"metadata"`
-	EventStreams []eventStream  `json:"eventStreams,omitempty"`
+	Flags    []flag         `json:"flags"`
+	Metadata map[string]any `json:"metadata"`
 }
 
 // journeyFlag is the value of a journey's flag: where the user's newest enrollment stands.
@@ -144,7 +137,6 @@ func (s *Server) evaluateFlags(w http.ResponseWriter, r *http.Request) {
 	stream, opens := s.streamFor(asks)
 	tag := `"` + answer.tag + `"`
 	if opens != "" {
-		answer.body.EventStreams = []eventStream{stream}
 		tag = `"` + answer.tag + "-" + opens + `"`
 	}
 	w.Header().Set("ETag", tag)
@@ -152,28 +144,11 @@ func (s *Server) evaluateFlags(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	s.answer(r.Context(), w, http.StatusOK, answer.body)
-}
-
-// answered is what a user's flags are now: all of them, a hash of them, and the sequence of the profile they are of.
-type answered struct {
-	body     bulk
-	tag      string
-	sequence uint64
-}
-
-func (s *Server) flagsFor(token string, explain bool) answered {
-	a := answered{body: bulk{Flags: []flag{}, Metadata: map[string]any{metadataContext: token, metadataFlagSet: flagSet}}}
-	if profile, known := s.mirror.Get(token); known {
-		a.body.Flags, a.sequence = s.allFlags(&profile, explain), profile.Sequence
-		a.body.Metadata[metadataVersion] = profile.Playbook
+	if opens == "" {
+		s.sendText(r.Context(), w, answer.head, "}\n")
+		return
 	}
-	hash := sha256.New()
-	if err := json.NewEncoder(hash).Encode(a.body); err != nil { // texts, numbers and booleans: it cannot be
-		s.logger.Error("flags not hashed", slog.String("user_token", token), slog.Any("error", err))
-	}
-	a.tag = base64.RawURLEncoding.EncodeToString(hash.Sum(nil)[:16])
-	return a
+	s.sendText(r.Context(), w, answer.head, `,"eventStreams":[`, stream, "]}\n")
 }
 
 // evaluateFlag answers with one flag of a user.
@@ -183,11 +158,11 @@ func (s *Server) evaluateFlag(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	found, known := s.oneFlag(asks.token, name, asks.key.may(RoleRead))
+	one, found := s.oneFlag(asks.token, name, asks.key.may(RoleRead))
 	switch {
-	case known:
-		s.answer(r.Context(), w, http.StatusOK, found)
-	case !s.mirror.Ready():
+	case found:
+		s.sendText(r.Context(), w, one)
+	case s.unread(asks.token):
 		w.Header().Set("Retry-After", "1")
 		s.refuseFlag(w, r, http.StatusServiceUnavailable, flagFailure{Key: name, ErrorCode: flagGeneral, ErrorDetails: "the profiles are still being read in; ask again"})
 	default:
@@ -195,26 +170,19 @@ func (s *Server) evaluateFlag(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// oneFlag is one flag of a user. One flag is asked for by whoever acts on it, so that of an experiment puts the exposure on record.
-func (s *Server) oneFlag(token, name string, explain bool) (flag, bool) {
-	profile, known := s.mirror.Get(token)
-	if !known {
-		return flag{}, false
+// oneFlag is one flag of a user, as JSON. One flag is asked for by whoever acts on it, so that of an experiment puts the exposure on record.
+func (s *Server) oneFlag(token, name string, explain bool) (one string, found bool) {
+	one, found = s.flagsFor(token, explain).one[name]
+	if experiment, ok := strings.CutPrefix(name, "variant."); ok && found {
+		s.shown(token, experiment)
 	}
-	for _, f := range s.allFlags(&profile, explain) {
-		if f.Key != name {
-			continue
-		}
-		if experiment, ok := strings.CutPrefix(name, "variant."); ok {
-			s.cfg.Exposures.treated(&profile, experiment, "", time.Now())
-		}
-		if f.Metadata == nil {
-			f.Metadata = make(map[string]any)
-		}
-		f.Metadata[metadataContext], f.Metadata[metadataFlagSet], f.Metadata[metadataVersion] = token, flagSet, profile.Playbook
-		return f, true
-	}
-	return flag{}, false
+	return one, found
+}
+
+// unread reports whether a user may yet turn out to be known: the profiles are still being read in.
+func (s *Server) unread(token string) bool {
+	_, known := s.mirror.raw(token)
+	return !known && !s.mirror.Ready()
 }
 
 // asker is who asks about whom. until is when what they showed ends; zero: never.

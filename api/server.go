@@ -138,6 +138,7 @@ type Server struct {
 	intake   *intake // nil: no tracking
 	signer   signer
 	streams  streams
+	answers  answers
 	stopping chan struct{} // closed when event streams must end
 	stopOnce sync.Once
 	patience time.Duration // with readers of event streams

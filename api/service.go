@@ -228,8 +228,8 @@ func (s *Server) serviceFlag(r micro.Request) {
 		s.fail(r, *problem)
 		return
 	}
-	if found, known := s.oneFlag(token, name, true); known {
-		s.reply(r, found)
+	if one, found := s.oneFlag(token, name, true); found {
+		s.unsent(r.Respond([]byte(one)))
 		return
 	}
 	if _, known := s.mirror.raw(token); !known {
@@ -251,5 +251,5 @@ func (s *Server) serviceFlags(r micro.Request) {
 		s.fail(r, *problem)
 		return
 	}
-	s.reply(r, s.flagsFor(token, true).body)
+	s.unsent(r.Respond([]byte(s.flagsFor(token, true).head + "}")))
 }

@@ -31,20 +31,6 @@ const (
 	catchUpPatience = time.Second
 )
 
-// eventStream tells a client where it hears of changes. The address is relative, so that it holds behind a gateway too.
-//
-//nolint:tagliatelle // the names are OFREP's
-type eventStream struct {
-	Type               string         `json:"type"`
-	Endpoint           streamEndpoint `json:"endpoint"`
-	InactivityDelaySec int            `json:"inactivityDelaySec"`
-}
-
-//nolint:tagliatelle // the names are OFREP's
-type streamEndpoint struct {
-	RequestURI string `json:"requestUri"`
-}
-
 // streams counts the event streams that are open. Safe for concurrent use.
 type streams struct {
 	most int
@@ -92,22 +78,22 @@ func (s *Server) Streams() int {
 	return s.streams.all
 }
 
-// streamFor names the event stream of whoever asks, and in a few letters which ticket opens it; nothing where there is no room, so
+// streamFor is the event stream of whoever asks, as JSON, and in a few letters which ticket opens it; nothing where there is no room, so
 // that a client that cannot have a stream does not try for one again and again. The ticket stands in the address because the
 // EventSource of a browser sends no headers. It is the same for as long as its answer is to be a 304, and an answer with another is
 // another answer: a client that is told 304 keeps the address it was last told.
-func (s *Server) streamFor(asks asker) (stream eventStream, opens string) {
+func (s *Server) streamFor(asks asker) (stream, opens string) {
 	if !s.streams.hasRoom(asks.token) {
-		return eventStream{}, ""
+		return "", ""
 	}
 	t := ticket{userToken: asks.token, keyID: asks.key.id, expires: asks.until}
 	if t.expires.IsZero() {
 		t.expires = windowEnd(time.Now())
 	}
 	signed := s.signer.ticket(t)
-	return eventStream{
-		Type: "sse", Endpoint: streamEndpoint{RequestURI: routeStream + "?token=" + signed}, InactivityDelaySec: int(inactivity.Seconds()),
-	}, signed[len(signed)-macLength:][:8]
+	// A ticket needs no escaping, in an address or in JSON. The address is relative, so that it holds behind a gateway too.
+	return `{"type":"sse","endpoint":{"requestUri":"` + routeStream + `?token=` + signed + `"},"inactivityDelaySec":` +
+		strconv.Itoa(int(inactivity.Seconds())) + `}`, signed[len(signed)-macLength:][:8]
 }
 
 // catchUp waits for the profile that an event of a stream has announced, where another replica sent it and this one is behind.
@@ -235,7 +221,7 @@ func openWire(w http.ResponseWriter, patience time.Duration) (*wire, error) {
 }
 
 // refetch says that the flags have changed. The tag names the profile that did it, for a replica that has not seen it yet.
-func (o *wire) refetch(answer answered, now time.Time) error {
+func (o *wire) refetch(answer *answered, now time.Time) error {
 	sequence := strconv.FormatUint(answer.sequence, 10)
 	return o.write("id: " + sequence + "\ndata: {\"type\":\"refetchEvaluation\",\"etag\":\"" + sequence + "-" + answer.tag +
 		"\",\"lastModified\":" + strconv.FormatInt(now.Unix(), 10) + "}\n\n")

@@ -31,6 +31,9 @@ const mostSigningKeys = 2
 // macLength is the number of characters of a signature: 128 bits.
 const macLength = 22
 
+// pageTokenHead is the length of a user token and the dot behind it.
+const pageTokenHead = len(mirrorKey{}) + 1
+
 // What a signature is for. A signature for one does not open the other.
 const (
 	forPage   = "onramp page token 1:"
@@ -90,6 +93,9 @@ func (s signer) pageToken(userToken string, expires time.Time) string {
 
 // page reads a page token. Errors: errForged, errExpired.
 func (s signer) page(signed string, now time.Time) (userToken string, expires time.Time, err error) {
+	if len(signed) < pageTokenHead || signed[pageTokenHead-1] != '.' || schema.CheckToken(signed[:pageTokenHead-1]) != nil {
+		return "", time.Time{}, errForged // an id: nothing to work out
+	}
 	text, err := s.verify(forPage, signed)
 	if err != nil {
 		return "", time.Time{}, err

@@ -41,24 +41,25 @@ func (s *Server) user(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	raw, ok := s.mirror.raw(token)
+	kept, ok := s.mirror.kept(token)
 	if !ok {
 		s.absent(w, r)
 		return
 	}
-	s.tagged(w, r, []byte(raw))
+	if s.changed(w, r, kept.sum[:]) {
+		s.sendText(r.Context(), w, kept.raw)
+	}
 }
 
-// tagged answers with a body whose hash is its entity tag, or with 304.
-func (s *Server) tagged(w http.ResponseWriter, r *http.Request, body []byte) {
-	sum := sha256.Sum256(body)
-	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+// changed sets the entity tag, and answers 304 and returns false where the caller has what it stands for.
+func (*Server) changed(w http.ResponseWriter, r *http.Request, sum []byte) bool {
+	tag := `"` + base64.RawURLEncoding.EncodeToString(sum) + `"`
 	w.Header().Set("ETag", tag)
 	if matches(r.Header.Values("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)
-		return
+		return false
 	}
-	s.send(r.Context(), w, http.StatusOK, "application/json", body)
+	return true
 }
 
 // pastTimeout bounds the reading of one user's past.
@@ -85,7 +86,9 @@ func (s *Server) userAt(w http.ResponseWriter, r *http.Request, token, text stri
 	if err == nil {
 		var body []byte
 		if body, err = json.Marshal(past); err == nil {
-			s.tagged(w, r, append(body, '\n'))
+			if sum := sha256.Sum256(body); s.changed(w, r, sum[:16]) {
+				s.send(r.Context(), w, http.StatusOK, "application/json", append(body, '\n'))
+			}
 			return
 		}
 	}

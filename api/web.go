@@ -231,7 +231,7 @@ func (s *Server) webFlags(r micro.Request) {
 		s.fail(r, *problem)
 		return
 	}
-	s.reply(r, s.flagsFor(schema.UserToken(s.cfg.WorkspaceKey, id), false).body)
+	s.unsent(r.Respond([]byte(s.flagsFor(schema.UserToken(s.cfg.WorkspaceKey, id), false).head + "}")))
 }
 
 // webTrack takes an event of a browser. It is checked before the next one is looked at, and stored beside it: the stream takes its time.

@@ -125,11 +125,11 @@ var errGap = errors.New("the server handed out a message that never came")
 
 // session reads from the first message that is not settled, until ctx ends or a message is missing.
 func (i *Ingest) session(ctx context.Context) error {
-	book, err := i.readLinks(ctx) // all of it again: what the session before made and did not write is made anew, in its place
+	consumer, err := i.consumer(ctx)
 	if err != nil {
 		return err
 	}
-	consumer, err := i.consumer(ctx)
+	book, err := i.readLinks(ctx) // all of it again: what the session before made and did not write is made anew, in its place
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/onramphq/onramp/segment"
 )
 
-// Exit reason of an enrollment of which the user who became one with another had an earlier one.
+// EndedMerged is the exit reason of an enrollment of which the user who became one with another had an earlier one.
 const EndedMerged = "merged"
 
 // Merged is somebody who became one with the user.

@@ -66,41 +66,17 @@ type turn struct {
 // caller's clock in Unix milliseconds, read once per call.
 func Next(books Books, state State, input Input, now int64) (State, Decision) {
 	t := &turn{books: books, state: &state, now: now, book: books.Playbook(state.Playbook)}
-	link, taken := input.Event, input.Taken
-	if taken != nil && (link == nil || state.HasMerged(taken.Token)) {
-		taken = nil
-	}
-	if taken != nil && taken.Revision > max(input.Revision, state.Revision) {
-		input.Playbook, input.Revision = taken.Playbook, taken.Revision
-	}
+	link, taken := input.Event, t.takes(&input)
 	newer := input.Revision > state.Revision || state.Playbook == ""
 	if newer && books.Playbook(input.Playbook) == nil || !newer && t.book == nil {
 		return state, t.decision
 	}
-	if input.Event != nil && !t.reads(input, newer) {
-		input.Event = nil // all it can mean to this user is the playbook that came with it, or who did
-		if !newer && taken == nil {
-			t.decision.WakeAt = WakeAt(&state)
-			return state, t.decision
-		}
-	}
-	if input.Event == nil && state.Playbook == "" && taken == nil {
-		return state, t.decision // nobody is there yet
-	}
-	if input.Event != nil && t.repeats(input.Event) {
-		t.decision.Duplicate = true
-		if input.Event = nil; taken == nil {
-			t.decision.WakeAt = WakeAt(&state)
-			return state, t.decision
-		}
+	if !t.admits(&input, newer, taken != nil) {
+		return state, t.decision
 	}
 	moment := now
 	if input.Event != nil || taken != nil {
-		t.catchUp(link)
-		moment = Moment(&state, link)
-	}
-	if taken != nil {
-		moment = max(moment, taken.Clock)
+		moment = t.comes(link, taken)
 	}
 	if t.book != nil {
 		t.advance(moment, newer || input.Event != nil || taken != nil)
@@ -108,7 +84,9 @@ func Next(books Books, state State, input Input, now int64) (State, Decision) {
 	if newer {
 		t.renew(input, max(state.Clock, moment))
 	}
-	t.takeOver(taken, link, input.Event, moment)
+	if taken != nil {
+		t.takeOver(taken, link, input.Event, max(state.Clock, moment))
+	}
 	if input.Event != nil {
 		t.apply(input.Event, max(state.Clock, moment))
 	}
@@ -117,12 +95,53 @@ func Next(books Books, state State, input Input, now int64) (State, Decision) {
 	return state, t.decision
 }
 
-// takeOver merges who is handed over by an event into the user. Where the event itself says nothing more, the user comes to rest here.
-func (t *turn) takeOver(taken *State, link, event *schema.UserEvent, moment int64) {
-	if taken == nil {
-		return
+// takes returns what is handed over by the input, nil where nothing is that the user does not have already. What lived under a newer
+// playbook brings it.
+func (t *turn) takes(input *Input) *State {
+	taken := input.Taken
+	if taken == nil || input.Event == nil || t.state.HasMerged(taken.Token) {
+		return nil
 	}
-	t.merge(taken, link, max(t.state.Clock, moment))
+	if taken.Revision > max(input.Revision, t.state.Revision) {
+		input.Playbook, input.Revision = taken.Playbook, taken.Revision
+	}
+	return taken
+}
+
+// admits reports whether the input means anything to the user, and drops its event where only what came with it does.
+func (t *turn) admits(input *Input, newer, taken bool) bool {
+	if input.Event != nil && !t.reads(*input, newer) {
+		if input.Event = nil; !newer && !taken {
+			t.decision.WakeAt = WakeAt(t.state)
+			return false
+		}
+	}
+	if input.Event == nil && t.state.Playbook == "" && !taken {
+		return false // nobody is there yet
+	}
+	if input.Event != nil && t.repeats(input.Event) {
+		t.decision.Duplicate = true
+		if input.Event = nil; !taken {
+			t.decision.WakeAt = WakeAt(t.state)
+			return false
+		}
+	}
+	return true
+}
+
+// comes returns the moment of record at which an event comes, and with it who hands over by it.
+func (t *turn) comes(event *schema.UserEvent, taken *State) int64 {
+	t.catchUp(event)
+	moment := Moment(t.state, event)
+	if taken != nil {
+		moment = max(moment, taken.Clock)
+	}
+	return moment
+}
+
+// takeOver merges who is handed over by an event into the user. Where the event itself says nothing more, the user comes to rest here.
+func (t *turn) takeOver(taken *State, link, event *schema.UserEvent, at int64) {
+	t.merge(taken, link, at)
 	if event == nil {
 		t.settle()
 	}

@@ -98,6 +98,24 @@ func TestEnrollmentFollowsItsUser(t *testing.T) {
 		at(schema.UserMerged, "ann", func(o *schema.Outcome) { o.Details = json.RawMessage(`{"from":"visitor","tokens":["visitor"]}`) }),
 		at(schema.SegmentEntered, "ann", segment), at(schema.EnrollmentEnded, "ann", journey),
 	}))
+	require.NoError(t, store.InsertEvents(t.Context(), "events", []outcome.ArchivedEvent{
+		{ID: "1", Name: "signed_up", Token: "visitor", OccurredAt: start, Sequence: 1}, {ID: "2", Name: "identify", Token: "ann", OccurredAt: start + 1, Sequence: 2},
+		{ID: "3", Name: "page", Token: "visitor", OccurredAt: start + 2, Sequence: 3}, {ID: "4", Name: "page", Token: "ben", OccurredAt: start + 2, Sequence: 4},
+	}))
+	for _, token := range []string{"", "ann"} {
+		got := map[string][]string{}
+		for log, err := range store.Logs(t.Context(), token) {
+			require.NoError(t, err)
+			for _, e := range log.Events {
+				got[log.UserToken] = append(got[log.UserToken], e.EventID)
+			}
+		}
+		require.Equal(t, []string{"1", "2", "3"}, got["ann"])
+		require.Equal(t, token == "", len(got["ben"]) == 1)
+		require.NotContains(t, got, "visitor")
+	}
+	require.Equal(t, uint64(3), value[uint64](t, store, "SELECT count() FROM user_events WHERE user_token = 'ann'"))
+	require.Equal(t, uint64(2), value[uint64](t, store, "SELECT count() FROM user_events WHERE came_as = 'visitor'"))
 	require.Equal(t, uint64(1), value[uint64](t, store, "SELECT count() FROM enrollments WHERE user_token = 'ann' AND ended"))
 	require.Equal(t, uint64(1), value[uint64](t, store, "SELECT members FROM segment_sizes WHERE segment = 'new_user'"))
 	require.Equal(t, uint64(1), value[uint64](t, store, "SELECT ever FROM segment_sizes WHERE segment = 'new_user'"))

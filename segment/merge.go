@@ -134,7 +134,7 @@ func (s *Series) mergeRecent(other *Series, valued bool) {
 // mergeSessions joins sessions that lie within the gap of each other.
 func (s *Series) mergeSessions(other *Series, gap int64) {
 	all := slices.Concat(s.Sessions, other.Sessions)
-	slices.SortFunc(all, func(a, b [2]int64) int { return compareSpans(a, b) })
+	slices.SortFunc(all, compareSpans)
 	s.Sessions, s.Longest, s.Dropped = nil, max(s.Longest, other.Longest), s.Dropped+other.Dropped
 	for _, next := range all {
 		last := len(s.Sessions) - 1

@@ -10,11 +10,17 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// takeOver brings what is known of somebody who becomes one with the user by an event; nil where that has been done already. Deliveries
-// that were in flight there go on here.
-func (r *journeyRun) takeOver(ctx workflow.Context, event *schema.UserEvent, batch *schema.EventBatch) (*journey.State, error) {
+// takeOver brings what is known of somebody who becomes one with the user by an event; nil where that has been done already. What has been
+// decided before is carried out first: it is not to wait for another's workflow. Deliveries that were in flight there go on here.
+func (r *journeyRun) takeOver(ctx workflow.Context, event *schema.UserEvent, batch *schema.EventBatch, all *journey.Decision) (*journey.State, error) {
 	if event.From == "" || r.state.HasMerged(event.From) {
 		return nil, nil //nolint:nilnil // nobody to take over
+	}
+	if len(all.Outcomes) > 0 || len(r.failed) > 0 {
+		if err := r.execute(ctx, *all); err != nil {
+			return nil, err
+		}
+		*all = journey.Decision{}
 	}
 	link := *event
 	link.Properties, link.Traits = nil, nil

@@ -132,7 +132,7 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 		}
 		r.need(batch.Playbook)
 		for i := range batch.Events {
-			over, err := r.takeOver(ctx, &batch.Events[i], &batch)
+			over, err := r.takeOver(ctx, &batch.Events[i], &batch, &all)
 			if err != nil {
 				return err
 			}

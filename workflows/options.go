@@ -6,6 +6,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/onramphq/onramp/activities"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -43,6 +44,7 @@ func takeOverOptions(from string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		Summary:             "take over " + from,
 		StartToCloseTimeout: 30 * time.Second, // one attempt waits for 20 s
+		HeartbeatTimeout:    5 * activities.HandOverBeat,
 		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second},
 	}
 }

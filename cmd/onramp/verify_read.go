@@ -50,6 +50,7 @@ type verifier struct {
 	progress *progress
 	answers  atomic.Int64 // workflows that answered
 	silent   atomic.Int64
+	behind   atomic.Int64 // workflows whose decisions are not on record
 }
 
 // begin reads the streams for the first time, and who there is.
@@ -367,6 +368,9 @@ const (
 	asking       = 8 // at a time
 	askTimeout   = 30 * time.Second
 	askTries     = 3  // where a workflow does not answer, or goes on between its state and its profile
+	lookTries    = 40 // where a workflow has decided what is not on record yet: it is being recorded, for as long as NATS is slow
+	lookPause    = 500 * time.Millisecond
+	mostBehind   = 16 // so many that never got there: what they decided is lost, and that of others need not be waited for
 	silentAllOff = 16 // so many without an answer, and none with one: there is no worker
 )
 
@@ -381,6 +385,7 @@ func (v *verifier) ask(ctx context.Context, one *part) error {
 }
 
 func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
+	looks := 0
 	for n := 0; n < askTries && u.Silent == ""; n++ {
 		if err := v.askState(ctx, u); err != nil {
 			return err
@@ -394,11 +399,32 @@ func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
 		if err := v.askProfile(ctx, u); err != nil {
 			return err
 		}
-		if u.State == nil || u.Profile == nil || u.Profile.Sequence <= u.State.Sequence {
+		switch {
+		case u.State == nil, recorded(u) == u.State.Sequence:
 			return nil
+		case recorded(u) > u.State.Sequence: // it went on in between
+		case looks == lookTries || v.behind.Load() >= mostBehind:
+			v.behind.Add(1)
+			return nil // and is judged by what it decided
+		default:
+			looks++
+			n--
+			select {
+			case <-time.After(lookPause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
 	return nil
+}
+
+// recorded is how far the user's profile is; 0 where there is none.
+func recorded(u *verify.User) uint64 {
+	if u.Profile == nil {
+		return 0
+	}
+	return u.Profile.Sequence
 }
 
 // askTask finds out whether a workflow that does not answer is stuck: its task fails again and again.

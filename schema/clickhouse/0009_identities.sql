@@ -16,6 +16,15 @@ FROM
 GROUP BY merged_token
 COMMENT 'Every visitor and user who became one with another: under which token they came, who they are by now, and since when they are not on their own. Nobody who is not merged';
 
+CREATE VIEW IF NOT EXISTS user_events AS
+SELECT
+    if(l.person_token = '', e.user_token, l.person_token) AS user_token, e.user_token AS came_as, e.event_id AS event_id, e.event_name AS event_name,
+    e.occurred_at AS occurred_at, e.received_at AS received_at, e.sequence AS sequence, e.lateness AS lateness, e.clamped AS clamped, e.source AS source,
+    e.properties AS properties, e.traits AS traits
+FROM events_unique AS e
+LEFT JOIN identity_links AS l ON e.user_token = l.merged_token
+COMMENT 'Every valid event once, under the user who it is of by now. came_as is the token under which it came: that of a visitor who became the user later';
+
 CREATE OR REPLACE VIEW exposures AS
 SELECT
     experiment,
@@ -141,4 +150,5 @@ DROP VIEW IF EXISTS enrollments;
 DROP VIEW IF EXISTS exposures_first;
 DROP VIEW IF EXISTS conversions;
 DROP VIEW IF EXISTS exposures;
+DROP VIEW IF EXISTS user_events;
 DROP VIEW IF EXISTS identity_links;
