@@ -20,3 +20,6 @@ func PageToken(workspaceKey []byte, userToken string, expires time.Time) string 
 
 // Narrow leaves room for fewer exposures than a test would have to fill.
 func (e *Exposures) Narrow(n int) { e.queue = make(chan schema.Outcome, n) }
+
+// Routes are the methods of every route, by its pattern, after Handler was called.
+func (s *Server) Routes() map[string]string { return s.routes }

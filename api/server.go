@@ -146,6 +146,7 @@ type Server struct {
 
 	seal      *subjectSeal
 	webLimits webLimits
+	routes    map[string]string // methods by pattern, as Handler made them
 }
 
 // New returns a Server over the mirror. checks decide with the mirror whether it is ready. Run tells what is wrong with cfg.
@@ -168,10 +169,12 @@ func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Serve
 // Handler returns what the server serves, for a test or to mount it elsewhere.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
+	s.routes = make(map[string]string)
 	read := func(pattern string, handle http.HandlerFunc) { s.route(mux, pattern, readMethods, handle) }
 	read(routeIndex, askPerson(s.reader(s.index)))
 	read(routeLive, s.live)
 	read(routeReady, s.readiness)
+	read(routeOpenAPI, s.openAPI)
 	if s.mirror != nil {
 		read(routeUser, s.reader(s.user))
 		s.route(mux, routeToken, http.MethodPost, s.reader(s.issueToken))
@@ -226,6 +229,7 @@ func (s *Server) route(mux *http.ServeMux, pattern, methods string, next http.Ha
 // routeAs serves what matches pattern under the name of a route, for the methods named.
 func (s *Server) routeAs(mux *http.ServeMux, pattern, name, methods string, next http.HandlerFunc) {
 	allowed := strings.Split(methods, ", ")
+	s.routes[name] = methods
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if pattern == routeIndex && r.URL.Path != routeIndex { // the pattern / also catches what no other pattern does
 			s.refuse(w, r, http.StatusNotFound, problemDetail{Code: schema.CodeNotFound, Message: "there is no such route"})
