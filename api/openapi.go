@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/sha256"
 	_ "embed"
 	"encoding/json"
 	"net/http"
@@ -38,4 +39,10 @@ var openAPIDocument = sync.OnceValue(func() []byte {
 })
 
 // openAPI answers with the description. It is the same everywhere and needs no key.
-func (s *Server) openAPI(w http.ResponseWriter, r *http.Request) { s.tagged(w, r, openAPIDocument()) }
+func (s *Server) openAPI(w http.ResponseWriter, r *http.Request) {
+	document := openAPIDocument()
+	sum := sha256.Sum256(document)
+	if s.changed(w, r, sum[:16]) {
+		s.send(r.Context(), w, http.StatusOK, "application/json", document)
+	}
+}
