@@ -33,7 +33,7 @@ const (
 // Mirror keeps every user's newest profile in memory. Safe for concurrent use.
 //
 // A profile is kept as the JSON that was published: one allocation without pointers, which the garbage collector never looks
-// into, and which GET /v1/users/{id} sends as it is. A user costs its JSON and about 150 bytes (1.1 KB for three segments and
+// into, and which GET /v1/users/{id} sends as it is. A user costs its JSON and 100 to 150 bytes (1.1 KB for three segments and
 // one journey; TestMirrorMemory measures it): a million users fit 1.2 GB. Get decodes on demand.
 type Mirror struct {
 	js     jetstream.JetStream

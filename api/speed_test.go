@@ -4,12 +4,14 @@ package api_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -259,8 +261,10 @@ func BenchmarkMirror(b *testing.B) {
 		size = len(body)
 		_, err = js.PublishAsync(schema.ProfileSubject(tokenOf(userOf(i))), body)
 		require.NoError(b, err)
+		if i%1000 == 999 {
+			<-js.PublishAsyncComplete()
+		}
 	}
-	<-js.PublishAsyncComplete()
 	for b.Loop() {
 		before, began := heap(), time.Now()
 		m := api.NewMirror(js, quiet())
@@ -274,6 +278,82 @@ func BenchmarkMirror(b *testing.B) {
 		require.Equal(b, users, m.Len())
 		b.ReportMetric(float64(heap()-before)/users, "bytes/user")
 		b.ReportMetric(float64(size), "json-bytes")
+		runtime.KeepAlive(m)
 		b.ReportMetric(took.Seconds(), "s-to-read-in")
 	}
+}
+
+// BenchmarkPush has 500 users listen, and changes the flags of 200 of them a second: from the acknowledgment of a profile by JetStream to the
+// event at the listener.
+func BenchmarkPush(b *testing.B) {
+	const users, rate, changes = 500, 200, 1000
+	js := testenv.NewBroker(b).Connect(b)
+	_, err := js.CreateStream(b.Context(), jetstream.StreamConfig{Name: schema.ProfilesStream, Subjects: []string{schema.ProfilesSubjects}, MaxMsgsPerSubject: 1})
+	require.NoError(b, err)
+	mirror := api.NewMirror(js, quiet())
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	go func() { done <- mirror.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	require.Eventually(b, mirror.Ready, patience, poll)
+	server := api.New(api.Config{WorkspaceKey: key()}, mirror, nil, quiet())
+	addr := listening(b, server.Handler())
+	told := make([]chan time.Time, users)
+	var listeners sync.WaitGroup
+	var conns []net.Conn
+	for u := range users {
+		told[u] = make(chan time.Time, changes)
+		conn, err := new(net.Dialer).DialContext(b.Context(), "tcp", addr)
+		require.NoError(b, err)
+		conns = append(conns, conn)
+		expires := time.Now().Add(time.Hour)
+		_, err = io.WriteString(conn, "GET /ofrep/v1/stream?token="+api.StreamToken(key(), tokenOf(userOf(u)), expires)+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		require.NoError(b, err)
+		listeners.Go(func() {
+			for lines := bufio.NewScanner(conn); lines.Scan(); {
+				if bytes.HasPrefix(lines.Bytes(), []byte("data:")) {
+					told[u] <- time.Now()
+				}
+			}
+		})
+	}
+	for u := range users { // the first event of every stream
+		<-told[u]
+	}
+	sequence, p99s, p50s := uint64(0), []float64{}, []float64{}
+	for b.Loop() {
+		var took []time.Duration
+		var mu sync.Mutex
+		var changing sync.WaitGroup
+		began := time.Now()
+		for i := range changes {
+			time.Sleep(time.Until(began.Add(time.Duration(i) * time.Second / rate)))
+			sequence++
+			profile := profileOf(userOf(i%users), sequence)
+			profile.Stage = strconv.FormatUint(sequence, 10)
+			body, err := json.Marshal(profile)
+			require.NoError(b, err)
+			changing.Go(func() {
+				if _, err := js.Publish(b.Context(), schema.ProfileSubject(profile.UserToken), body); err != nil {
+					b.Error(err)
+					return
+				}
+				acknowledged := time.Now()
+				at := <-told[i%users]
+				mu.Lock()
+				defer mu.Unlock()
+				took = append(took, at.Sub(acknowledged))
+			})
+		}
+		changing.Wait()
+		slices.Sort(took)
+		p50s, p99s = append(p50s, quantile(took, 0.5).Seconds()*1000), append(p99s, quantile(took, 0.99).Seconds()*1000)
+	}
+	b.ReportMetric(median(p50s), "p50-ms")
+	b.ReportMetric(median(p99s), "p99-ms")
+	b.ReportMetric(slices.Min(p99s), "p99-quietest-ms")
+	for _, conn := range conns {
+		conn.Close()
+	}
+	listeners.Wait()
 }
