@@ -38,4 +38,6 @@ var openAPIDocument = sync.OnceValue(func() []byte {
 })
 
 // openAPI answers with the description. It is the same everywhere and needs no key.
-func (s *Server) openAPI(w http.ResponseWriter, r *http.Request) { s.tagged(w, r, openAPIDocument()) }
+func (s *Server) openAPI(w http.ResponseWriter, r *http.Request) {
+	s.send(r.Context(), w, http.StatusOK, "application/json", openAPIDocument())
+}
