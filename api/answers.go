@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/onramphq/onramp/playbook"
@@ -16,7 +17,7 @@ import (
 // service that asks for a user asks again, and most of what it is told is the same.
 const answersKept = 5000
 
-// answered is what a user's flags are now, written out. It is never changed.
+// answered is what a user's flags are now, written out. It is never changed, but for the event stream that was named last.
 type answered struct {
 	known    bool
 	sequence uint64            // of the profile they are of
@@ -26,6 +27,8 @@ type answered struct {
 
 	raw  string // what they were made of
 	book *playbook.Playbook
+
+	stream atomic.Pointer[namedStream]
 }
 
 // answers keeps the flags of users who were asked for lately. Safe for concurrent use.

@@ -38,7 +38,7 @@ func (s *Server) mayWait(w http.ResponseWriter, r *http.Request, key *apiKey) bo
 // await adds the profile in which the event is, and returns the status of the answer: 202 where that takes too long. The event is stored
 // either way.
 func (s *Server) await(r *http.Request, event *schema.Received, answer *singleAnswer) int {
-	token := schema.UserToken(s.cfg.WorkspaceKey, event.UserID)
+	token := s.tokens.Of(event.UserID)
 	requestOf(r).userToken = token
 	ctx, cancel := context.WithTimeout(r.Context(), awaitPatience)
 	defer cancel()

@@ -88,7 +88,7 @@ func (b *flagBook) assigned(user *schema.Profile, key string) (x *playbook.Exper
 	}
 	for _, x = range b.experiments {
 		if _, met := user.Variants[x.Key]; x.Key == key && !met { // who met it on a journey has an exposure, and keeps the variant
-			a, ok = journey.FlagVariant(b.Playbook, x, user.UserToken)
+			a, ok = journey.FlagVariant(b.Playbook, x, user)
 			return x, a, ok
 		}
 	}
@@ -276,7 +276,7 @@ func (s *Server) viewed(events []tracked) {
 		if json.Unmarshal(received.Properties, &properties) != nil || properties.Variant == "" {
 			continue // it says something else, and is in the archive as it is
 		}
-		if user, known := s.mirror.Get(schema.UserToken(s.cfg.WorkspaceKey, received.UserID)); known {
+		if user, known := s.mirror.Get(s.tokens.Of(received.UserID)); known {
 			s.cfg.Exposures.treated(&user, properties.Experiment, properties.Variant, time.Now())
 		}
 	}

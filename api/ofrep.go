@@ -1,11 +1,14 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -134,7 +137,7 @@ func (s *Server) evaluateFlags(w http.ResponseWriter, r *http.Request) {
 	}
 	s.catchUp(r, asks.token)
 	answer := s.flagsFor(asks.token, asks.key.may(RoleRead))
-	stream, opens := s.streamFor(asks)
+	stream, opens := s.streamFor(asks, answer)
 	tag := `"` + answer.tag + `"`
 	if opens != "" {
 		tag = `"` + answer.tag + "-" + opens + `"`
@@ -217,7 +220,10 @@ func (s *Server) targetingKey(w http.ResponseWriter, r *http.Request) (string, f
 	if err != nil {
 		return "", flagFailure{ErrorCode: flagParseError, ErrorDetails: err.Error()}
 	}
-	request, err := schema.ReadObject(body)
+	if text, ok := plainKey(body); ok {
+		return text, flagFailure{}
+	}
+	request, err := schema.ReadObject(body) // something is wrong with it: find out what
 	if err != nil {
 		return "", parseFailure(err)
 	}
@@ -249,6 +255,64 @@ func (s *Server) targetingKey(w http.ResponseWriter, r *http.Request) (string, f
 	return text, flagFailure{}
 }
 
+// contexts reads contexts without making anything of what it skips.
+type contexts struct {
+	bytes   bytes.Reader
+	decoder jsontext.Decoder
+}
+
+//nolint:gochecknoglobals // a pool
+var contextPool = sync.Pool{New: func() any { return new(contexts) }}
+
+// plainKey reads the targeting key of a request in which nothing is wrong: it is as strict as schema.ReadObject, and says no more than no.
+func plainKey(body []byte) (text string, ok bool) {
+	c, _ := contextPool.Get().(*contexts) //nolint:errcheck // nothing else is in there
+	defer contextPool.Put(c)
+	c.bytes.Reset(body)
+	c.decoder.Reset(&c.bytes)
+	found := member(&c.decoder, "context", func() bool {
+		return member(&c.decoder, "targetingKey", func() bool {
+			token, err := c.decoder.ReadToken()
+			if err != nil || token.Kind() != '"' {
+				return false
+			}
+			text = token.String()
+			return strings.TrimSpace(text) != "" && len(text) <= schema.MaxUserID
+		})
+	})
+	if !found {
+		return "", false
+	}
+	_, err := c.decoder.ReadToken()
+	return text, errors.Is(err, io.EOF)
+}
+
+// member reads an object to its end, and has one of its members read. It reports whether that was there and was read.
+func member(d *jsontext.Decoder, name string, read func() bool) bool {
+	if token, err := d.ReadToken(); err != nil || token.Kind() != '{' {
+		return false
+	}
+	found := false
+	for d.PeekKind() == '"' {
+		token, err := d.ReadToken()
+		if err != nil {
+			return false
+		}
+		if token.String() == name {
+			if !read() {
+				return false
+			}
+			found = true
+			continue
+		}
+		if d.SkipValue() != nil {
+			return false
+		}
+	}
+	_, err := d.ReadToken()
+	return found && err == nil
+}
+
 func parseFailure(err error) flagFailure {
 	failure := flagFailure{ErrorCode: flagParseError, ErrorDetails: "the body is not a JSON object"}
 	if rejection, ok := errors.AsType[*schema.Rejection](err); ok {
@@ -270,7 +334,7 @@ func (s *Server) tokenFor(key *apiKey, targetingKey string) (token string, until
 	case !key.may(RoleRead):
 		return "", time.Time{}, flagFailure{ErrorCode: flagInvalidContext, ErrorDetails: "with a write key the targeting key is a page token, as POST /v1/users/{id}/token gives to a service"}
 	}
-	token = schema.UserToken(s.cfg.WorkspaceKey, targetingKey)
+	token = s.tokens.Of(targetingKey)
 	if _, known := s.mirror.raw(token); !known && schema.CheckToken(targetingKey) == nil {
 		return targetingKey, time.Time{}, flagFailure{}
 	}

@@ -137,6 +137,7 @@ type Server struct {
 	guessers guessers
 	intake   *intake // nil: no tracking
 	signer   signer
+	tokens   *schema.Tokens
 	streams  streams
 	answers  answers
 	stopping chan struct{} // closed when event streams must end
@@ -151,7 +152,8 @@ type Server struct {
 // New returns a Server over the mirror. checks decide with the mirror whether it is ready. Run tells what is wrong with cfg.
 // A nil mirror makes a server that knows no users: the health and the page of a process that does something else.
 func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Server {
-	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger, stopping: make(chan struct{}), patience: streamPatience, seal: newSubjectSeal(cfg.WorkspaceKey)}
+	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger, stopping: make(chan struct{}), patience: streamPatience}
+	s.tokens, s.seal = schema.NewTokens(cfg.WorkspaceKey), newSubjectSeal(cfg.WorkspaceKey)
 	s.signer = newSigner(cfg.SigningKeys, cfg.WorkspaceKey)
 	s.streams.most = s.cfg.Streams
 	if mirror != nil {

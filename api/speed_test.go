@@ -1,3 +1,5 @@
+//go:build unix
+
 package api_test
 
 import (
@@ -12,6 +14,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -169,12 +172,16 @@ type subject struct {
 func compare(b *testing.B, subjects []subject) {
 	b.Helper()
 	rates, p99s := make(map[string][]float64), make(map[string][]float64)
-	ratios := make(map[string][]float64)
+	ratios, work := make(map[string][]float64), make(map[string][]float64)
 	for b.Loop() {
-		round := make(map[string]float64)
+		round, spent := make(map[string]float64), make(map[string]float64)
 		for _, s := range subjects {
-			rate, _ := s.caller.run(b, speedConns, speedRound, 0)
-			round[s.name] = rate
+			before := cpu(b)
+			rate, all := s.caller.run(b, speedConns, speedRound, 0)
+			round[s.name], spent[s.name] = rate, (cpu(b)-before)/float64(len(all))
+			if s.against != "" {
+				work[s.name] = append(work[s.name], spent[s.against]/spent[s.name])
+			}
 			rates[s.name] = append(rates[s.name], rate)
 			if s.against != "" {
 				ratios[s.name] = append(ratios[s.name], rate/round[s.against])
@@ -189,8 +196,18 @@ func compare(b *testing.B, subjects []subject) {
 		b.ReportMetric(slices.Min(p99s[s.name]), s.name+"-p99-quietest-ms")
 		if s.against != "" {
 			b.ReportMetric(median(ratios[s.name]), s.name+"-ratio")
+			b.ReportMetric(median(work[s.name]), s.name+"-cpu-ratio")
 		}
 	}
+}
+
+// cpu is the processor time that this process has had, in seconds. Divided by the answers it says what one takes whatever else runs: of
+// caller and server together, as the rates are.
+func cpu(b *testing.B) float64 {
+	b.Helper()
+	var usage syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
 }
 
 // BenchmarkTracking compares POST /v1/track with a handler that publishes the body to JetStream and waits for the acknowledgment.

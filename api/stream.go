@@ -82,7 +82,7 @@ func (s *Server) Streams() int {
 // that a client that cannot have a stream does not try for one again and again. The ticket stands in the address because the
 // EventSource of a browser sends no headers. It is the same for as long as its answer is to be a 304, and an answer with another is
 // another answer: a client that is told 304 keeps the address it was last told.
-func (s *Server) streamFor(asks asker) (stream, opens string) {
+func (s *Server) streamFor(asks asker, answer *answered) (stream, opens string) {
 	if !s.streams.hasRoom(asks.token) {
 		return "", ""
 	}
@@ -90,10 +90,22 @@ func (s *Server) streamFor(asks asker) (stream, opens string) {
 	if t.expires.IsZero() {
 		t.expires = windowEnd(time.Now())
 	}
+	if last := answer.stream.Load(); last != nil && last.ticket == t {
+		return last.stream, last.opens
+	}
 	signed := s.signer.ticket(t)
 	// A ticket needs no escaping, in an address or in JSON. The address is relative, so that it holds behind a gateway too.
-	return `{"type":"sse","endpoint":{"requestUri":"` + routeStream + `?token=` + signed + `"},"inactivityDelaySec":` +
-		strconv.Itoa(int(inactivity.Seconds())) + `}`, signed[len(signed)-macLength:][:8]
+	stream = `{"type":"sse","endpoint":{"requestUri":"` + routeStream + `?token=` + signed + `"},"inactivityDelaySec":` +
+		strconv.Itoa(int(inactivity.Seconds())) + `}`
+	opens = signed[len(signed)-macLength:][:8]
+	answer.stream.Store(&namedStream{t, stream, opens})
+	return stream, opens
+}
+
+// namedStream is what one caller was last told.
+type namedStream struct {
+	ticket        ticket
+	stream, opens string
 }
 
 // catchUp waits for the profile that an event of a stream has announced, where another replica sent it and this one is behind.

@@ -23,7 +23,7 @@ func (s *Server) userInPath(w http.ResponseWriter, r *http.Request) (token strin
 		})
 		return "", false
 	}
-	token = schema.UserToken(s.cfg.WorkspaceKey, id)
+	token = s.tokens.Of(id)
 	requestOf(r).userToken = token
 	return token, true
 }

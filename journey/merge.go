@@ -106,6 +106,9 @@ func (t *turn) merge(other *State, cause *schema.UserEvent, at int64) {
 	s.Counts.Applied += other.Counts.Applied
 	s.Counts.Duplicates += other.Counts.Duplicates
 	s.Counts.Redelivered += other.Counts.Redelivered
+	if theirs := other.Facts.FirstSeen; theirs != 0 && (s.Facts.FirstSeen == 0 || theirs < s.Facts.FirstSeen) {
+		s.Unit = cmp.Or(other.Unit, other.Token) // a visitor who met a variant keeps it
+	}
 	t.mergeEnrollments(other)
 	var sets []*segment.Set
 	for _, hash := range s.Versions() {

@@ -104,6 +104,16 @@ func TestEarlierEnrollmentGoesOn(t *testing.T) {
 		require.Len(t, ann.story(schema.GoalConverted), 1)
 		require.Len(t, ann.state.Assigned, 1)
 		require.Equal(t, t0, ann.state.Assigned["onboarding_flow"].ExposedAt, "the earlier assignment stays")
+
+		// A flag goes on dealing the variant that it dealt to whoever of the two came first.
+		profile := journey.Profile(b, &ann.state)
+		x := b.Playbook(hash).Experiments["onboarding_flow"]
+		want, ok := journey.FlagVariant(b.Playbook(hash), x, &schema.Profile{UserToken: first.state.Token})
+		require.True(t, ok)
+		dealt, ok := journey.FlagVariant(b.Playbook(hash), x, &profile)
+		require.True(t, ok)
+		require.Equal(t, want.Bucket, dealt.Bucket) //nolint:testifylint // the same hash or another
+		require.Equal(t, visitorFirst, profile.Unit == "u_visitor")
 	}
 }
 

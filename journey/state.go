@@ -34,6 +34,7 @@ type State struct {
 	Lived       []Version             `json:"lived,omitempty"`       // the latest playbooks the user has lived under, oldest first
 	Older       int                   `json:"older,omitempty"`       // how many more there were
 	Merged      []Merged              `json:"merged,omitempty"`      // those who became one with the user, in the order in which they did
+	Unit        string                `json:"unit,omitempty"`        // token by which flags deal variants: of whoever of them all was seen first; empty: Token
 	HandedOver  *HandedOver           `json:"handed_over,omitempty"` // whom the user has become; nil: nobody
 
 	agenda *agenda // when segments are to be asked again; made from Members where it is missing

@@ -99,8 +99,10 @@ func TestEnrollmentFollowsItsUser(t *testing.T) {
 		at(schema.SegmentEntered, "ann", segment), at(schema.EnrollmentEnded, "ann", journey),
 	}))
 	require.NoError(t, store.InsertEvents(t.Context(), "events", []outcome.ArchivedEvent{
-		{ID: "1", Name: "signed_up", Token: "visitor", OccurredAt: start, Sequence: 1}, {ID: "2", Name: "identify", Token: "ann", OccurredAt: start + 1, Sequence: 2},
-		{ID: "3", Name: "page", Token: "visitor", OccurredAt: start + 2, Sequence: 3}, {ID: "4", Name: "page", Token: "ben", OccurredAt: start + 2, Sequence: 4},
+		{ID: "1", Name: "signed_up", Token: "visitor", OccurredAt: start, Sequence: 1},
+		{ID: "2", Name: "identify", Token: "ann", OccurredAt: start + 1, Sequence: 2},
+		{ID: "3", Name: "page", Token: "visitor", OccurredAt: start + 2, Sequence: 3},
+		{ID: "4", Name: "page", Token: "ben", OccurredAt: start + 2, Sequence: 4},
 	}))
 	for _, token := range []string{"", "ann"} {
 		got := map[string][]string{}

@@ -14,6 +14,7 @@ type Profile struct {
 	NextAt     int64             `json:"next_at,omitempty"`       // when time alone changes something; 0: never
 	NextChange string            `json:"next_change,omitempty"`   // what changes then
 	LastEvent  string            `json:"last_event_id,omitempty"` // the newest event this profile includes
+	Unit       string            `json:"unit,omitempty"`          // token by which flags deal variants, where that is of a visitor whom this user was; empty: user_token
 	MergedInto string            `json:"merged_into,omitempty"`   // token of the user whom this one became: their profile tells the rest
 }
 
