@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/sha256"
 	_ "embed"
 	"encoding/json"
 	"net/http"
@@ -39,5 +40,9 @@ var openAPIDocument = sync.OnceValue(func() []byte {
 
 // openAPI answers with the description. It is the same everywhere and needs no key.
 func (s *Server) openAPI(w http.ResponseWriter, r *http.Request) {
-	s.send(r.Context(), w, http.StatusOK, "application/json", openAPIDocument())
+	document := openAPIDocument()
+	sum := sha256.Sum256(document)
+	if s.changed(w, r, sum[:16]) {
+		s.send(r.Context(), w, http.StatusOK, "application/json", document)
+	}
 }
