@@ -30,7 +30,7 @@ import (
 // holds its user, sealed, and the permissions of the credentials let it use no other. The user of an event is that of the subject: what the
 // body says about it does not count. Browsers never reach JetStream; this process checks what they send and puts it into the stream.
 
-const routeCredentials = "/v1/users/{id}/credentials"
+const routeCredentials = "/v1/users/{id}/credentials" //nolint:gosec // a path, not a secret
 
 // webSource is the source of browsers' events: they are published on onramp.events.web.
 const webSource = "web"
