@@ -70,6 +70,8 @@ func (d *Delivery) deliver(ctx context.Context, in *schema.DeliverInput) error {
 func (d *Delivery) publish(ctx context.Context, request schema.ActionRequest, body []byte) error {
 	message := nats.NewMsg(schema.ActionSubject(request.Action))
 	message.Data = body
+	event := schema.ActionEvent(&request, body)
+	event.WriteHeader(message.Header.Set)
 	message.Header.Set(jetstream.MsgIDHeader, request.ActionID)
 	if _, err := d.js.PublishMsg(ctx, message); err != nil {
 		return &schema.Error{Code: schema.CodeUnavailable, Message: "publish action " + request.ActionID, Err: err}

@@ -4,4 +4,5 @@
 //
 //	Delivery.DeliverAction   one action: to NATS, local; to a webhook, remote and retried for days
 //	Record.CommitDecision    outcomes and profile to JetStream    local: costs no further transaction
+//	Identity.TakeOver        ends the workflow of somebody who becomes one with the user, and brings what it knew
 package activities

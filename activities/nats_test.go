@@ -133,6 +133,23 @@ func TestCommitDecision(t *testing.T) {
 		require.NoError(t, json.Unmarshal(profiles[0].Data, &profile))
 		require.Equal(t, commit().Profile, profile)
 	})
+	t.Run("who had no profile points to whom they became", func(t *testing.T) {
+		t.Parallel()
+		js := testenv.NewBroker(t).Connect(t)
+		streams(t, js)
+		in := commit()
+		in.Merged = []string{"u0"}
+		_, err := activities.NewRecord(js, now).CommitDecision(t.Context(), in)
+		require.NoError(t, err)
+		profiles := messages(t, js, schema.ProfilesStream)
+		require.Len(t, profiles, 2)
+		require.Equal(t, schema.ProfileSubject("u0"), profiles[1].Subject)
+		var pointer schema.Profile
+		require.NoError(t, json.Unmarshal(profiles[1].Data, &pointer))
+		require.Equal(t, "u1", pointer.MergedInto)
+		require.Equal(t, "u0", pointer.UserToken)
+		require.Zero(t, pointer.Sequence, "whatever comes of them otherwise is newer")
+	})
 	t.Run("nothing decided still publishes the profile", func(t *testing.T) {
 		t.Parallel()
 		js := testenv.NewBroker(t).Connect(t)

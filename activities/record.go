@@ -72,11 +72,30 @@ func (r *Record) CommitDecision(ctx context.Context, in schema.CommitInput) (sch
 	if _, err := r.js.Publish(ctx, schema.ProfileSubject(in.Profile.UserToken), body); err != nil {
 		return schema.CommitResult{}, translate(&schema.Error{Code: schema.CodeUnavailable, Message: "publish profile of " + in.Profile.UserToken, Err: err}, 0)
 	}
+	for _, token := range in.Merged {
+		if err := r.point(ctx, token, in.Profile.UserToken); err != nil {
+			return schema.CommitResult{}, translate(err, 0)
+		}
+	}
 	r.Meters.recorded(in.Outcomes)
 	if r.Meters.Commit != nil {
 		r.Meters.Commit(r.now().Sub(began).Seconds())
 	}
 	return schema.CommitResult{Outcomes: len(in.Outcomes)}, nil
+}
+
+// point lets a profile that nobody has published say whom its user has become.
+func (r *Record) point(ctx context.Context, token, into string) error {
+	body, err := json.Marshal(schema.Profile{
+		UserToken: token, Stage: schema.StageMerged, Segments: []schema.Membership{}, Journeys: []schema.JourneyStatus{}, MergedInto: into,
+	})
+	if err != nil {
+		return &schema.Error{Code: schema.CodeInvalid, Message: "encode profile", Err: err}
+	}
+	if _, err := r.js.Publish(ctx, schema.ProfileSubject(token), body); err != nil {
+		return &schema.Error{Code: schema.CodeUnavailable, Message: "publish profile of " + token, Err: err}
+	}
+	return nil
 }
 
 // publishOutcomes sends all, then waits for all: one round trip instead of one each.

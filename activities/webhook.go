@@ -9,13 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -46,6 +44,8 @@ const (
 type WebhookConfig struct {
 	URL    string
 	Secret string // `whsec_` and base64 of at least 24 bytes
+	// FormerSecret signs too, so that a receiver may check by either while the secret is changed. Defaults to none.
+	FormerSecret string
 	// AllowPrivate lets the receiver live on a loopback or private address. Defaults to false: a webhook must not be a way
 	// into the operator's own network.
 	AllowPrivate bool
@@ -59,13 +59,15 @@ type WebhookConfig struct {
 // Webhook posts actions to one receiver after the Standard Webhooks specification: signed, the same id on every attempt,
 // redirects never followed.
 type Webhook struct {
-	url    string
-	signer *standardwebhooks.Webhook
-	client *http.Client
+	url     string
+	signers []*standardwebhooks.Webhook // one, or two while the secret is changed
+	egress  *egress
+	client  *http.Client
 
 	slots    chan struct{} // one for each action on its way
 	breaker  *gobreaker.CircuitBreaker[time.Duration]
 	cooldown time.Duration
+	gone     atomic.Pointer[time.Time] // when it answered 410; nil: it never did
 }
 
 // NewWebhook checks the configuration and returns the receiver. Errors: invalid, naming what is wrong.
@@ -73,14 +75,8 @@ func NewWebhook(name string, cfg WebhookConfig) (*Webhook, error) {
 	refuse := func(format string, args ...any) error {
 		return &schema.Error{Code: schema.CodeInvalid, Message: "webhook " + name + ": " + fmt.Sprintf(format, args...)}
 	}
-	u, err := url.Parse(cfg.URL)
-	switch {
-	case err != nil || u.Hostname() == "":
-		return nil, refuse("%q is not a URL", schema.Clean(cfg.URL))
-	case u.User != nil:
-		return nil, refuse("the URL must not hold a user name")
-	case u.Scheme != "https" && (u.Scheme != "http" || !cfg.AllowPrivate):
-		return nil, refuse("the URL must begin with https://")
+	if err := checkURL(cfg.URL, cfg.AllowPrivate); err != nil {
+		return nil, refuse("%v", err)
 	}
 	if cfg.Concurrency < 0 || cfg.Concurrency > maxConcurrency {
 		return nil, refuse("concurrency is %d; it must lie in 1 to %d, or be left out", cfg.Concurrency, maxConcurrency)
@@ -88,19 +84,9 @@ func NewWebhook(name string, cfg WebhookConfig) (*Webhook, error) {
 	if cfg.Cooldown < 0 || cfg.Cooldown > time.Hour {
 		return nil, refuse("cooldown is %s; it must lie in 1ms to 1h, or be left out", cfg.Cooldown)
 	}
-	encoded, prefixed := strings.CutPrefix(cfg.Secret, "whsec_")
-	key, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil || !prefixed || len(key) < minSecretBytes {
-		return nil, refuse("the secret must be whsec_ followed by base64 of at least 24 bytes")
-	}
-	signer, err := standardwebhooks.NewWebhookRaw(key)
+	signers, err := signersOf(cfg)
 	if err != nil {
 		return nil, refuse("%v", err)
-	}
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	if !cfg.AllowPrivate {
-		// The check is on the address that is dialed, so a name that resolves anew cannot get around it.
-		dialer.Control = func(_, address string, _ syscall.RawConn) error { return checkPublic(address) }
 	}
 	cooldown := cmp.Or(cfg.Cooldown, defaultCooldown)
 	breaker := gobreaker.NewCircuitBreaker[time.Duration](gobreaker.Settings{
@@ -110,14 +96,36 @@ func NewWebhook(name string, cfg WebhookConfig) (*Webhook, error) {
 		IsSuccessful: func(err error) bool { return err == nil || schema.CodeOf(err) != schema.CodeUnavailable },
 		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) }, // the worker stops
 	})
-	return &Webhook{url: cfg.URL, signer: signer, slots: make(chan struct{}, cmp.Or(cfg.Concurrency, defaultConcurrency)), breaker: breaker, cooldown: cooldown, client: &http.Client{
-		Timeout:       webhookTimeout,
-		Transport:     &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: maxIdlePerHost, ForceAttemptHTTP2: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}, nil
+	way := newEgress(cfg.AllowPrivate)
+	return &Webhook{
+		url: cfg.URL, signers: signers, egress: way, client: way.client(webhookTimeout, maxIdlePerHost),
+		slots: make(chan struct{}, cmp.Or(cfg.Concurrency, defaultConcurrency)), breaker: breaker, cooldown: cooldown,
+	}, nil
 }
 
-// Post makes one attempt, or none where the receiver is busy with others or has not answered for a while. id is the same on every
+// signersOf returns what signs with the secret, and with the former one while receivers change over.
+func signersOf(cfg WebhookConfig) ([]*standardwebhooks.Webhook, error) {
+	var signers []*standardwebhooks.Webhook
+	for _, secret := range []string{cfg.Secret, cfg.FormerSecret} {
+		if secret == "" && len(signers) > 0 {
+			break
+		}
+		encoded, prefixed := strings.CutPrefix(secret, "whsec_")
+		key, err := base64.StdEncoding.DecodeString(encoded)
+		if err != nil || !prefixed || len(key) < minSecretBytes {
+			return nil, errors.New("a secret must be whsec_ followed by base64 of at least 24 bytes")
+		}
+		signer, err := standardwebhooks.NewWebhookRaw(key)
+		if err != nil {
+			return nil, fmt.Errorf("use secret: %w", err)
+		}
+		signers = append(signers, signer)
+	}
+	return signers, nil
+}
+
+// Post makes one attempt, or none where the receiver is busy with others, has not answered for a while, or has said that it is gone for
+// good (410): that disables it until the process starts anew, as it does where the receivers are configured otherwise. id is the same on every
 // attempt, now is the time of this one. It returns how long the receiver asked to be left alone, or is; 0 where nobody says.
 func (w *Webhook) Post(ctx context.Context, id, action string, data []byte, now time.Time) (time.Duration, error) {
 	patience := time.NewTimer(slotPatience)
@@ -129,6 +137,10 @@ func (w *Webhook) Post(ctx context.Context, id, action string, data []byte, now 
 		return 0, &schema.Error{Code: schema.CodeRateLimited, Message: fmt.Sprintf("webhook %s: %d others are on their way to the receiver", id, cap(w.slots))}
 	case <-ctx.Done():
 		return 0, &schema.Error{Code: schema.CodeUnavailable, Message: "post webhook " + id, Err: ctx.Err()}
+	}
+	if gone := w.gone.Load(); gone != nil { // asked after the wait: one that was on its way may have found it out
+		return 0, &schema.Error{Code: schema.CodeInvalid, Message: fmt.Sprintf(
+			"webhook %s: the receiver is disabled, because it answered 410 at %s; start the worker anew once it is back", id, gone.UTC().Format(time.RFC3339))}
 	}
 	after, err := w.breaker.Execute(func() (time.Duration, error) { return w.attempt(ctx, id, action, data, now) })
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
@@ -146,9 +158,11 @@ func (w *Webhook) attempt(ctx context.Context, id, action string, data []byte, n
 	if err != nil {
 		return 0, &schema.Error{Code: schema.CodeInvalid, Message: "encode webhook " + id, Err: err}
 	}
-	signature, err := w.signer.Sign(id, now, body)
-	if err != nil {
-		return 0, &schema.Error{Code: schema.CodeInvalid, Message: "sign webhook " + id, Err: err}
+	signatures := make([]string, len(w.signers))
+	for i, signer := range w.signers {
+		if signatures[i], err = signer.Sign(id, now, body); err != nil {
+			return 0, &schema.Error{Code: schema.CodeInvalid, Message: "sign webhook " + id, Err: err}
+		}
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(body))
 	if err != nil {
@@ -157,7 +171,7 @@ func (w *Webhook) attempt(ctx context.Context, id, action string, data []byte, n
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Webhook-Id", id)
 	request.Header.Set("Webhook-Timestamp", strconv.FormatInt(now.Unix(), 10))
-	request.Header.Set("Webhook-Signature", signature)
+	request.Header.Set("Webhook-Signature", strings.Join(signatures, " "))
 	response, err := w.client.Do(request)
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {
@@ -167,6 +181,9 @@ func (w *Webhook) attempt(ctx context.Context, id, action string, data []byte, n
 	}
 	defer response.Body.Close()                                        //nolint:errcheck // nothing was written through it
 	io.Copy(io.Discard, io.LimitReader(response.Body, maxAnswerBytes)) //nolint:errcheck // the status says it all: read so that the connection is used again
+	if response.StatusCode == http.StatusGone {
+		w.gone.CompareAndSwap(nil, &now)
+	}
 	return judge(id, response, now)
 }
 
@@ -206,34 +223,4 @@ func retryAfter(response *http.Response, now time.Time) time.Duration {
 		return min(at.Sub(now), maxRetryAfter)
 	}
 	return 0
-}
-
-// privateRanges are the addresses that are nobody's on the public network. netip's own predicates miss eight of them.
-func privateRanges() []netip.Prefix {
-	texts := []string{
-		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-		"192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-		"224.0.0.0/4", "240.0.0.0/4",
-		"::/8", // unspecified, loopback, every form in which an IPv4 address is embedded
-		"100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
-	}
-	ranges := make([]netip.Prefix, len(texts))
-	for i, text := range texts {
-		ranges[i] = netip.MustParsePrefix(text)
-	}
-	return ranges
-}
-
-func checkPublic(address string) error {
-	port, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("dial %s: %w", schema.Clean(address), err)
-	}
-	ip := port.Addr().Unmap().WithZone("")
-	for _, r := range privateRanges() {
-		if r.Contains(ip) {
-			return fmt.Errorf("dial %s: the address is not public", address)
-		}
-	}
-	return nil
 }

@@ -2,11 +2,14 @@ package activities_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -244,6 +247,19 @@ func TestNewWebhookRefuses(t *testing.T) {
 		{"short secret", "base64 of at least 24 bytes", activities.WebhookConfig{URL: "https://example.org", Secret: short}},
 		{"concurrency", "it must lie in 1 to 1000", activities.WebhookConfig{URL: "https://example.org", Secret: secret, Concurrency: 5000}},
 		{"cooldown", "it must lie in 1ms to 1h", activities.WebhookConfig{URL: "https://example.org", Secret: secret, Cooldown: 2 * time.Hour}},
+		{"short former secret", "base64 of at least 24 bytes", activities.WebhookConfig{URL: "https://example.org", Secret: secret, FormerSecret: short}},
+		{"101 localhost", "is not public", activities.WebhookConfig{URL: "https://LOCALHOST./x", Secret: secret}},
+		{"101 a short address", "written out", activities.WebhookConfig{URL: "https://127.1/", Secret: secret}},
+		{"101 a number", "written out", activities.WebhookConfig{URL: "https://2130706433/", Secret: secret}},
+		{"101 hexadecimal", "written out", activities.WebhookConfig{URL: "https://0x7f000001/", Secret: secret}},
+		{"101 octal", "written out", activities.WebhookConfig{URL: "https://0177.0.0.1/", Secret: secret}},
+		{"101 digits in circles", "must be ASCII", activities.WebhookConfig{URL: "https://①②⑦.⓪.⓪.①/", Secret: secret}},
+		{"105 a user in front", "must not hold a user name", activities.WebhookConfig{URL: "https://a@169.254.169.254/", Secret: secret}},
+		{"105 an escaped slash", "must not hold a user name", activities.WebhookConfig{URL: "https://169.254.169.254%2f@x/", Secret: secret}},
+		{"105 no scheme", "must begin with https://", activities.WebhookConfig{URL: "//127.0.0.1/", Secret: secret}},
+		{"105 a line break", "is not a URL", activities.WebhookConfig{URL: "https://example.org/\r\nX: y", Secret: secret}},
+		{"106 a port of mail", "443 or 8443", activities.WebhookConfig{URL: "https://example.org:25/", Secret: secret}},
+		{"106 a port of NATS", "443 or 8443", activities.WebhookConfig{URL: "https://example.org:4222/", Secret: secret}},
 		{"secret not base64", "base64 of at least 24 bytes", activities.WebhookConfig{URL: "https://example.org", Secret: "whsec_" + strings.Repeat("!", 40)}},
 		{"secret without its prefix", "whsec_", activities.WebhookConfig{URL: "https://example.org", Secret: strings.TrimPrefix(secret, "whsec_")}},
 	}
@@ -278,24 +294,122 @@ func private() []string {
 	}
 }
 
+// TestPrivateAddressesAreNotDialed: they are refused where they are written down, and where a name leads to them.
 func TestPrivateAddressesAreNotDialed(t *testing.T) {
 	t.Parallel()
-	hosts := []string{"localhost"} // a name counts by what it resolves to
 	for _, address := range private() {
-		if strings.Contains(address, ":") {
-			address = "[" + address + "]"
-		}
-		hosts = append(hosts, address)
-	}
-	for _, host := range hosts {
-		t.Run(host, func(t *testing.T) {
+		t.Run(address, func(t *testing.T) {
 			t.Parallel()
-			w, err := activities.NewWebhook("crm", activities.WebhookConfig{URL: "https://" + host + ":9/", Secret: secret})
-			require.NoError(t, err)
-			_, err = w.Post(t.Context(), "a1", "x", []byte(`{}`), clock)
+			host := address
+			if strings.Contains(address, ":") {
+				host = "[" + address + "]"
+			}
+			_, err := activities.NewWebhook("crm", activities.WebhookConfig{URL: "https://" + host + "/", Secret: secret})
+			require.ErrorContains(t, err, "the host is not public")
+			_, err = leading(t, address).Post(t.Context(), "a1", "x", []byte(`{}`), clock)
 			require.ErrorContains(t, err, "the address is not public")
 		})
 	}
+}
+
+// leading is a webhook whose name leads to the addresses, one answer after the other.
+func leading(t *testing.T, answers ...string) *activities.Webhook {
+	t.Helper()
+	w, err := activities.NewWebhook("crm", activities.WebhookConfig{URL: "https://receiver.example.com/", Secret: secret})
+	require.NoError(t, err)
+	var asked atomic.Int64
+	w.Resolving(func(_ context.Context, name string) ([]netip.Addr, error) {
+		assert.Equal(t, "receiver.example.com.", name, "whole: no search domain makes an inner name of it")
+		n := int(asked.Add(1)) - 1
+		var found []netip.Addr
+		for _, text := range strings.Split(answers[min(n, len(answers)-1)], " ") {
+			found = append(found, netip.MustParseAddr(text))
+		}
+		return found, nil
+	})
+	return w
+}
+
+// TestNamesThatLeadInside: what counts is the address that is dialed.
+func TestNamesThatLeadInside(t *testing.T) {
+	t.Parallel()
+	t.Run("one of two", func(t *testing.T) {
+		t.Parallel()
+		_, err := leading(t, "127.0.0.1 10.0.0.1").Post(t.Context(), "a1", "x", []byte(`{}`), clock)
+		require.ErrorContains(t, err, "dial 127.0.0.1:443: the address is not public")
+		require.ErrorContains(t, err, "dial 10.0.0.1:443: the address is not public")
+	})
+	t.Run("a name that resolves anew", func(t *testing.T) {
+		t.Parallel()
+		w := leading(t, "::ffff:169.254.169.254", "169.254.169.254")
+		for range 2 {
+			_, err := w.Post(t.Context(), "a1", "x", []byte(`{}`), clock)
+			require.ErrorContains(t, err, "the address is not public")
+		}
+	})
+	t.Run("a resolver that does not answer", func(t *testing.T) {
+		t.Parallel()
+		w := leading(t, "127.0.0.1")
+		w.Resolving(func(ctx context.Context, _ string) ([]netip.Addr, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		began := time.Now()
+		_, err := w.Post(t.Context(), "a1", "x", []byte(`{}`), clock)
+		require.Equal(t, schema.CodeUnavailable, schema.CodeOf(err))
+		require.Less(t, time.Since(began), 10*time.Second, "2 s, and not the 20 s of the attempt")
+	})
+	t.Run("localhost", func(t *testing.T) {
+		t.Parallel()
+		url, requests := receiver(t, status(200))
+		_, err := webhook(t, strings.Replace(url, "127.0.0.1", "localhost", 1)).Post(t.Context(), "a1", "x", []byte(`{}`), clock)
+		require.NoError(t, err, "the operator's own resolver finds it where private addresses are allowed")
+		require.Len(t, requests(), 1)
+	})
+}
+
+// TestNoProxyFromTheEnvironment: a variable somewhere must not lead actions, and the way around the check, through a proxy.
+func TestNoProxyFromTheEnvironment(t *testing.T) {
+	proxied, passed := receiver(t, status(200))
+	t.Setenv("HTTP_PROXY", proxied)
+	t.Setenv("HTTPS_PROXY", proxied)
+	t.Setenv("NO_PROXY", "")
+	_, err := leading(t, "127.0.0.1").Post(t.Context(), "a1", "x", []byte(`{}`), clock)
+	require.ErrorContains(t, err, "the address is not public")
+	require.Empty(t, passed())
+}
+
+// TestOldTLSIsRefused: a receiver that speaks TLS 1.1 alone is not spoken to.
+func TestOldTLSIsRefused(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(status(200))
+	server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11} //nolint:gosec // this is what is refused
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	_, err := webhook(t, server.URL).Post(t.Context(), "a1", "x", []byte(`{}`), clock)
+	require.ErrorContains(t, err, "protocol version")
+}
+
+// TestTwoSecrets: while the secret is changed, a receiver may check by either.
+func TestTwoSecrets(t *testing.T) {
+	t.Parallel()
+	former := "whsec_" + base64.StdEncoding.EncodeToString([]byte("the secret that was used before"))
+	url, requests := receiver(t, status(200))
+	w, err := activities.NewWebhook("crm", activities.WebhookConfig{URL: url, Secret: secret, FormerSecret: former, AllowPrivate: true})
+	require.NoError(t, err)
+	_, err = w.Post(t.Context(), "a1", "x", []byte(`{}`), time.Now())
+	require.NoError(t, err)
+	got := requests()[0]
+	require.Len(t, strings.Fields(got.header.Get("Webhook-Signature")), 2)
+	for _, s := range []string{secret, former} {
+		verifier, err := standardwebhooks.NewWebhook(s)
+		require.NoError(t, err)
+		require.NoError(t, verifier.Verify(got.body, got.header))
+	}
+	stranger, err := standardwebhooks.NewWebhook("whsec_" + base64.StdEncoding.EncodeToString([]byte("a secret that nobody was given")))
+	require.NoError(t, err)
+	require.Error(t, stranger.Verify(got.body, got.header))
 }
 
 func TestCheckPublic(t *testing.T) {
@@ -356,7 +470,7 @@ func TestReceiverThatFailsIsLeftAlone(t *testing.T) {
 // TestRefusalsLeaveTheReceiverOpen: a receiver that refuses, or asks for patience, is not away.
 func TestRefusalsLeaveTheReceiverOpen(t *testing.T) {
 	t.Parallel()
-	for _, code := range []int{http.StatusBadRequest, http.StatusGone, http.StatusTooManyRequests} {
+	for _, code := range []int{http.StatusBadRequest, http.StatusTooManyRequests} {
 		url, requests := receiver(t, status(code))
 		w := webhook(t, url)
 		for range 12 {
@@ -365,6 +479,23 @@ func TestRefusalsLeaveTheReceiverOpen(t *testing.T) {
 		}
 		require.Len(t, requests(), 12)
 	}
+}
+
+// TestGoneDisables: a receiver that says that it is gone for good is not asked again, and every later action is given up at once with a
+// reason that says so.
+func TestGoneDisables(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewBroker(t).Connect(t)
+	streams(t, js)
+	url, requests := receiver(t, status(http.StatusGone))
+	delivery := activities.NewDelivery(js, map[string]*activities.Webhook{"crm": webhook(t, url)}, now)
+	env := environment(t, delivery)
+	for range 3 {
+		_, err := env.ExecuteActivity(delivery.DeliverAction, input("crm"))
+		failure(t, err, schema.CodeInvalid, false, 0)
+		require.ErrorContains(t, err, "410")
+	}
+	require.Len(t, requests(), 1)
 }
 
 // TestReceiverGetsSoManyAtOnce: no more actions are on their way to a receiver than it was promised.

@@ -58,7 +58,7 @@ func TestTrackAndWait(t *testing.T) {
 	require.Equal(t, "m1", answer.Profile.LastEvent)
 	require.Equal(t, uint64(1), asked.Load())
 	_, _ = track("/v1/track", `{"messageId":"m2","userId":"ann","event":"Other"}`)
-	code, answer = track("/v1/identify?wait=profile", `{"messageId":"m1","userId":"ann"}`)
+	code, answer = track("/v1/track?wait=profile", `{"messageId":"m1","userId":"ann","event":"Signed Up"}`)
 	require.Equal(t, http.StatusOK, code)
 	require.True(t, answer.Duplicate)
 	require.Equal(t, uint64(1), asked.Load(), "the first of the same id is waited for")

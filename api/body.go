@@ -107,8 +107,10 @@ func statusOf(reason schema.Reason) int {
 	case schema.ReasonTooLarge:
 		return http.StatusRequestEntityTooLarge
 	case schema.ReasonMalformedJSON, schema.ReasonTrailingData, schema.ReasonNotAnObject, schema.ReasonInvalidUTF8, schema.ReasonDuplicateKey,
-		schema.ReasonTooDeep, reasonEmptyBatch:
+		schema.ReasonTooDeep, reasonEmptyBatch, reasonIdempotencyKey:
 		return http.StatusBadRequest
+	case reasonConflict:
+		return http.StatusConflict
 	default:
 		return http.StatusUnprocessableEntity
 	}

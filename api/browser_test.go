@@ -3,9 +3,6 @@ package api_test
 import (
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"slices"
 	"testing"
 	"time"
 
@@ -13,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onramphq/onramp/api"
+	"github.com/onramphq/onramp/internal/testenv"
 )
 
 // Real SDKs in Chromium, on a page of another origin: A6, A7 and B7 of the project's list of real clients.
@@ -35,18 +33,7 @@ func pages(t *testing.T) (url, folder string) {
 
 func browse(t *testing.T, what, apiURL, page, folder, key, token string) browsed {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("a browser takes its time")
-	}
-	if !slices.ContainsFunc([]string{"chromium", "chromium-browser", "google-chrome"}, func(name string) bool {
-		_, err := exec.LookPath(name)
-		return err == nil
-	}) {
-		if os.Getenv(envNode) == "1" {
-			t.Fatal("there is no chromium on PATH")
-		}
-		t.Skip("no chromium on PATH: the SDKs of browsers do not run here")
-	}
+	testenv.Chromium(t)
 	var saw browsed
 	node(t, &saw, "browser.mjs", what, apiURL, page, folder, key, token)
 	return saw

@@ -88,7 +88,7 @@ func (b *flagBook) assigned(user *schema.Profile, key string) (x *playbook.Exper
 	}
 	for _, x = range b.experiments {
 		if _, met := user.Variants[x.Key]; x.Key == key && !met { // who met it on a journey has an exposure, and keeps the variant
-			a, ok = journey.FlagVariant(b.Playbook, x, user.UserToken)
+			a, ok = journey.FlagVariant(b.Playbook, x, user)
 			return x, a, ok
 		}
 	}

@@ -100,6 +100,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		recorded := &recorder{ResponseWriter: w}
 		maps.Copy(w.Header(), safeHeaders)
 		w.Header().Set("X-Request-Id", known.id)
+		if len(r.TransferEncoding) > 0 {
+			// A request may also have named a length, which counts for a gateway that has not understood it: what that takes for
+			// the rest of the body would be a request of its own here.
+			w.Header().Set("Connection", "close")
+		}
 		defer func() {
 			s.survive(recorded, r, recover())
 			took := time.Since(began)

@@ -1,14 +1,16 @@
 package api
 
 import (
+	"bytes"
+	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"maps"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/semaphore"
@@ -46,15 +48,21 @@ func newIntake(js jetstream.JetStream) *intake {
 	return &intake{js: js, room: semaphore.NewWeighted(roomInFlight)}
 }
 
-// store returns when JetStream has every event, and how many of them it had already. Otherwise nothing may be acknowledged,
-// though some may be stored: whoever sends again sends the same ids, and the stream knows them. Not an atomic batch: one id that
-// is known already would fail the whole.
-func (i *intake) store(ctx context.Context, source string, events []tracked) (duplicates int, err error) {
+// place is where an event stands in the stream.
+type place struct {
+	sequence  uint64
+	duplicate bool // an event of that id was there already, within the stream's window
+}
+
+// store returns when JetStream has every event, and where. Otherwise nothing may be acknowledged, though some may be stored:
+// whoever sends again sends the same ids, and the stream knows them. Not an atomic batch: one id that is known already would fail
+// the whole.
+func (i *intake) store(ctx context.Context, source string, events []tracked) ([]place, error) {
 	if i.js.Conn().Status() != nats.CONNECTED { // the client would keep it in memory and wait
-		return 0, errAway
+		return nil, errAway
 	}
 	if !i.room.TryAcquire(int64(len(events))) {
-		return 0, errBusy
+		return nil, errBusy
 	}
 	defer i.room.Release(int64(len(events)))
 	ctx, cancel := context.WithTimeoutCause(ctx, storeTimeout, errAway)
@@ -63,27 +71,87 @@ func (i *intake) store(ctx context.Context, source string, events []tracked) (du
 	for _, event := range events {
 		message := nats.NewMsg(schema.EventSubject(source))
 		message.Data = event.body
-		message.Header.Set(jetstream.MsgIDHeader, messageID(event.eventID))
+		message.Header.Set(jetstream.MsgIDHeader, cmp.Or(event.messageID, schema.MessageIDOf(event.eventID)))
 		future, err := i.js.PublishMsgAsync(message, jetstream.WithExpectStream(schema.EventsStream))
 		if err != nil {
-			return 0, why(err)
+			return nil, why(err)
 		}
 		futures = append(futures, future)
 	}
-	for n, future := range futures {
+	places := make([]place, len(events))
+	for k, future := range futures {
 		select {
 		case ack := <-future.Ok():
-			events[n].received.Sequence = ack.Sequence // of a duplicate, that of the first
-			if ack.Duplicate {
-				duplicates++
-			}
+			places[k] = place{ack.Sequence, ack.Duplicate}
+			events[k].received.Sequence = ack.Sequence // of a duplicate, that of the first
 		case err := <-future.Err():
-			return 0, why(err)
+			return nil, why(err)
 		case <-ctx.Done():
-			return 0, fmt.Errorf("%w: %w", errAway, context.Cause(ctx))
+			return nil, fmt.Errorf("%w: %w", errAway, context.Cause(ctx))
 		}
 	}
-	return duplicates, nil
+	return places, nil
+}
+
+// conflicts returns which of the events are others than those the stream has under their ids: the first one stays. An event that
+// was sent again, by an SDK that got no answer, is none.
+func (i *intake) conflicts(ctx context.Context, events []tracked, places []place) ([]int, error) {
+	var found []int
+	var stream jetstream.Stream
+	for k, at := range places {
+		if !at.duplicate {
+			continue
+		}
+		if stream == nil {
+			var err error
+			if stream, err = i.js.Stream(ctx, schema.EventsStream); err != nil {
+				return nil, why(err)
+			}
+		}
+		first, err := stream.GetMsg(ctx, at.sequence)
+		if errors.Is(err, jetstream.ErrMsgNotFound) { // erased meanwhile: there is nothing left to be compared with
+			continue
+		}
+		if err != nil {
+			return nil, why(err)
+		}
+		if !sameEvent(first.Data, events[k].body) {
+			found = append(found, k)
+		}
+	}
+	return found, nil
+}
+
+// sameEvent reports whether two messages tell of the same thing. When they were sent, and what an SDK says of itself, may differ.
+func sameEvent(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	first, err := schema.DecodeEvent(a)
+	if err != nil {
+		return false
+	}
+	second, err := schema.DecodeEvent(b)
+	return err == nil && first.EventName == second.EventName && first.UserID == second.UserID && first.OccurredAt.Equal(second.OccurredAt) &&
+		sameMembers(first.Properties, second.Properties) && sameMembers(first.Traits, second.Traits)
+}
+
+// sameMembers compares two objects, whatever the order of their members.
+func sameMembers(a, b json.RawMessage) bool {
+	first, err := objectOf("", a)
+	if err != nil {
+		return false
+	}
+	second, err := objectOf("", b)
+	if err != nil {
+		return false
+	}
+	delete(first, propertyTracking)
+	delete(second, propertyTracking)
+	return maps.EqualFunc(first, second, func(x, y json.RawMessage) bool {
+		one, other := jsontext.Value(x).Clone(), jsontext.Value(y).Clone()
+		return one.Canonicalize() == nil && other.Canonicalize() == nil && bytes.Equal(one, other)
+	})
 }
 
 // The server's words for a stream or a disk that is full.
@@ -107,14 +175,4 @@ func why(err error) error {
 		return fmt.Errorf("%w: %w", errBusy, err)
 	}
 	return fmt.Errorf("%w: %w", errAway, err)
-}
-
-// messageID is by what the stream recognizes the event: its id, as every other publisher has it. Headers lose white space and
-// may not hold everything an id may, so ids of that kind go by their hash.
-func messageID(eventID string) string {
-	if strings.ContainsFunc(eventID, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		sum := sha256.Sum256([]byte(eventID))
-		return "sha256-" + hex.EncodeToString(sum[:])
-	}
-	return eventID
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/onramphq/onramp/identity"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -39,6 +41,8 @@ type Mirror struct {
 	ready  atomic.Bool
 	mu     sync.RWMutex
 	users  map[mirrorKey]mirrored
+	into   map[mirrorKey]mirrorKey   // whom those have become who are another by now
+	from   map[mirrorKey][]mirrorKey // the same, the other way round
 
 	watchers watchers
 }
@@ -54,7 +58,7 @@ type mirrored struct {
 
 // NewMirror returns an empty Mirror over js. Run fills it.
 func NewMirror(js jetstream.JetStream, logger *slog.Logger) *Mirror {
-	return &Mirror{js: js, logger: logger, users: make(map[mirrorKey]mirrored)}
+	return &Mirror{js: js, logger: logger, users: make(map[mirrorKey]mirrored), into: make(map[mirrorKey]mirrorKey), from: make(map[mirrorKey][]mirrorKey)}
 }
 
 // Ready reports whether the mirror has held everything the stream held at some moment since the start. It stays true while
@@ -68,7 +72,7 @@ func (m *Mirror) Len() int {
 	return len(m.users)
 }
 
-// Get returns the newest profile of the user, false where there is none.
+// Get returns the newest profile of the user, false where there is none. Who has become another is answered with the other's.
 func (m *Mirror) Get(token string) (schema.Profile, bool) {
 	raw, ok := m.raw(token)
 	if !ok {
@@ -99,6 +103,13 @@ func (m *Mirror) kept(token string) (mirrored, bool) {
 	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	for range identity.MaxMerged { // longer than any chain
+		into, merged := m.into[key]
+		if _, known := m.users[into]; !merged || !known {
+			break
+		}
+		key = into
+	}
 	kept, ok := m.users[key]
 	return kept, ok
 }
@@ -230,6 +241,10 @@ func (m *Mirror) take(message jetstream.Msg) {
 	if len(message.Data()) == 0 {
 		m.mu.Lock()
 		delete(m.users, key)
+		if into, merged := m.into[key]; merged {
+			m.from[into] = slices.DeleteFunc(m.from[into], func(k mirrorKey) bool { return k == key })
+			delete(m.into, key)
+		}
 		m.mu.Unlock()
 		m.watchers.tell(key)
 		return
@@ -244,9 +259,36 @@ func (m *Mirror) take(message jetstream.Msg) {
 		return
 	}
 	sum := sha256.Sum256(message.Data())
-	if m.keep(key, mirrored{sequence: profile.Sequence, raw: string(message.Data()), sum: [16]byte(sum[:16])}) {
-		m.watchers.tell(key)
+	if !m.keep(key, mirrored{sequence: profile.Sequence, raw: string(message.Data()), sum: [16]byte(sum[:16])}) {
+		return
 	}
+	if schema.CheckToken(profile.MergedInto) == nil && profile.MergedInto != token {
+		m.merge(key, mirrorKey([]byte(profile.MergedInto)))
+	}
+	for _, watched := range m.all(key) {
+		m.watchers.tell(watched)
+	}
+}
+
+// merge remembers that one user is another from now on.
+func (m *Mirror) merge(key, into mirrorKey) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.into[key] != into {
+		m.into[key] = into
+		m.from[into] = append(m.from[into], key)
+	}
+}
+
+// all returns the user, and everybody who is that user by now: whoever watches one of them hears of it.
+func (m *Mirror) all(key mirrorKey) []mirrorKey {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	found := []mirrorKey{key}
+	for i := 0; i < len(found) && len(found) <= identity.MaxMerged; i++ {
+		found = append(found, m.from[found[i]]...)
+	}
+	return found
 }
 
 // keep reports whether the profile is not older than the one that was there.

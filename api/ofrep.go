@@ -161,20 +161,31 @@ func (s *Server) evaluateFlag(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	answer := s.flagsFor(asks.token, asks.key.may(RoleRead))
-	if !answer.known && !s.mirror.Ready() {
+	one, found := s.oneFlag(asks.token, name, asks.key.may(RoleRead))
+	switch {
+	case found:
+		s.sendText(r.Context(), w, one)
+	case s.unread(asks.token):
 		w.Header().Set("Retry-After", "1")
 		s.refuseFlag(w, r, http.StatusServiceUnavailable, flagFailure{Key: name, ErrorCode: flagGeneral, ErrorDetails: "the profiles are still being read in; ask again"})
-		return
+	default:
+		s.refuseFlag(w, r, http.StatusNotFound, flagFailure{Key: name, ErrorCode: flagNotFound, ErrorDetails: "this user has no such flag"})
 	}
-	if one, ok := answer.one[name]; ok {
-		if experiment, ok := strings.CutPrefix(name, "variant."); ok { // one flag is asked for by whoever acts on it
-			s.shown(asks.token, experiment)
-		}
-		s.sendText(r.Context(), w, one)
-		return
+}
+
+// oneFlag is one flag of a user, as JSON. One flag is asked for by whoever acts on it, so that of an experiment puts the exposure on record.
+func (s *Server) oneFlag(token, name string, explain bool) (one string, found bool) {
+	one, found = s.flagsFor(token, explain).one[name]
+	if experiment, ok := strings.CutPrefix(name, "variant."); ok && found {
+		s.shown(token, experiment)
 	}
-	s.refuseFlag(w, r, http.StatusNotFound, flagFailure{Key: name, ErrorCode: flagNotFound, ErrorDetails: "this user has no such flag"})
+	return one, found
+}
+
+// unread reports whether a user may yet turn out to be known: the profiles are still being read in.
+func (s *Server) unread(token string) bool {
+	_, known := s.mirror.raw(token)
+	return !known && !s.mirror.Ready()
 }
 
 // asker is who asks about whom. until is when what they showed ends; zero: never.

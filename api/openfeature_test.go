@@ -145,7 +145,7 @@ func newKiosk(t *testing.T, more string) *kiosk {
 	k := &kiosk{broker: broker, js: broker.Connect(t), port: "127.0.0.1:0"}
 	makeStream(t, k.js)
 	publish(t, k.js, profileOf("ann", 3))
-	k.cfg = api.Config{WorkspaceKey: key(), Keys: ringOf(t, more+"keys:\n"+entry("web", api.RoleWrite, "right"))}
+	k.cfg = api.Config{WorkspaceKey: key(), Keys: ringOf(t, more+"keys:\n"+entry("web", api.RoleWrite, "right")+entry("service", api.RoleRead, "service"))}
 	return k
 }
 
@@ -208,10 +208,10 @@ func (k *kiosk) change(t *testing.T, sequence uint64, atRisk bool) {
 	assert.NoError(t, err)
 }
 
-// listened waits until a stream is open and has told its first event.
+// listened waits until a stream is open and has told its first event: as long as a browser may take to start on a busy machine.
 func (k *kiosk) listened(t *testing.T) {
 	t.Helper()
-	assert.Eventually(t, func() bool { return k.server.Streams() > 0 && k.bulks.Load() > 1 }, patience, poll)
+	assert.Eventually(t, func() bool { return k.server.Streams() > 0 && k.bulks.Load() > 1 }, 4*patience, poll)
 }
 
 type streamed struct {

@@ -73,6 +73,8 @@ type Config struct {
 	// Exposures records whom the flags of experiments have treated; its Run is the caller's. Defaults to none: experiments that no
 	// journey names have no flags then.
 	Exposures *Exposures
+	// Browsers issues credentials with which pages speak NATS. Defaults to none: there is no such route then.
+	Browsers *Browsers
 	// Keys know who may ask. Defaults to none: everybody may, and the server listens on loopback alone.
 	Keys *Keyring
 	// SigningKeys sign what pages and event streams are opened with: newest first, one before it for those signed before a change.
@@ -141,13 +143,17 @@ type Server struct {
 	stopping chan struct{} // closed when event streams must end
 	stopOnce sync.Once
 	patience time.Duration // with readers of event streams
+
+	seal      *subjectSeal
+	webLimits webLimits
+	routes    map[string]string // methods by pattern, as Handler made them
 }
 
 // New returns a Server over the mirror. checks decide with the mirror whether it is ready. Run tells what is wrong with cfg.
 // A nil mirror makes a server that knows no users: the health and the page of a process that does something else.
 func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Server {
 	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger, stopping: make(chan struct{}), patience: streamPatience}
-	s.tokens = schema.NewTokens(cfg.WorkspaceKey)
+	s.tokens, s.seal = schema.NewTokens(cfg.WorkspaceKey), newSubjectSeal(cfg.WorkspaceKey)
 	s.signer = newSigner(cfg.SigningKeys, cfg.WorkspaceKey)
 	s.streams.most = s.cfg.Streams
 	if mirror != nil {
@@ -163,10 +169,12 @@ func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Serve
 // Handler returns what the server serves, for a test or to mount it elsewhere.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
+	s.routes = make(map[string]string)
 	read := func(pattern string, handle http.HandlerFunc) { s.route(mux, pattern, readMethods, handle) }
 	read(routeIndex, askPerson(s.reader(s.index)))
 	read(routeLive, s.live)
 	read(routeReady, s.readiness)
+	read(routeOpenAPI, s.openAPI)
 	if s.mirror != nil {
 		read(routeUser, s.reader(s.user))
 		s.route(mux, routeToken, http.MethodPost, s.reader(s.issueToken))
@@ -182,12 +190,16 @@ func (s *Server) Handler() http.Handler {
 	if s.intake != nil {
 		s.routeTracking(mux)
 	}
+	if s.cfg.Browsers != nil {
+		s.route(mux, routeCredentials, postMethods, s.reader(s.issueCredentials))
+	}
 	return s.guard(mux)
 }
 
 // Methods of routes, as the Allow header has them.
 const (
 	readMethods    = "GET, HEAD"
+	postMethods    = "POST"
 	browserReads   = "GET, HEAD, OPTIONS"
 	browserMethods = "POST, OPTIONS"
 	streamMethods  = "GET, OPTIONS"
@@ -217,6 +229,7 @@ func (s *Server) route(mux *http.ServeMux, pattern, methods string, next http.Ha
 // routeAs serves what matches pattern under the name of a route, for the methods named.
 func (s *Server) routeAs(mux *http.ServeMux, pattern, name, methods string, next http.HandlerFunc) {
 	allowed := strings.Split(methods, ", ")
+	s.routes[name] = methods
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if pattern == routeIndex && r.URL.Path != routeIndex { // the pattern / also catches what no other pattern does
 			s.refuse(w, r, http.StatusNotFound, problemDetail{Code: schema.CodeNotFound, Message: "there is no such route"})

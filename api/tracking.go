@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -12,8 +13,16 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// reasonEmptyBatch refuses a batch with nothing in it.
-const reasonEmptyBatch schema.Reason = "empty_batch"
+// Reasons that calls alone are refused for: a batch with nothing in it; an id under which the stream has another event; a header
+// that cannot be an id.
+const (
+	reasonEmptyBatch     schema.Reason = "empty_batch"
+	reasonConflict       schema.Reason = "event_conflict"
+	reasonIdempotencyKey schema.Reason = "bad_idempotency_key"
+)
+
+// conflictMessage is for whoever sent another event under a known id.
+const conflictMessage = "another event has this id; it stays, and this one is not stored"
 
 // patienceBusy and patienceAway are what a caller is told to wait.
 const (
@@ -94,22 +103,49 @@ func (s *Server) trackOne(kind string) http.HandlerFunc {
 			s.refuseBody(w, r, envelopeErr)
 			return
 		}
-		event, err := translate(kind, raw, callShared{sentAt: sentAtHeader(r)}, time.Now(), newMessageID)
+		id, err := idempotencyKey(r, envelope)
+		var event tracked
+		if err == nil {
+			event, err = translate(kind, raw, callShared{sentAt: sentAtHeader(r)}, time.Now(), id)
+		}
 		if err != nil {
 			s.verdict(VerdictRefused, 1)
 			s.refuseBody(w, r, err)
 			return
 		}
 		events := []tracked{event}
-		duplicates, ok := s.store(w, r, key, events)
+		kept, ok := s.store(w, r, key, events)
 		if !ok {
 			return
 		}
-		answer, status := singleAnswer{Success: true, MessageID: event.eventID, Duplicate: duplicates > 0}, http.StatusOK
+		if len(kept.conflicts) > 0 {
+			s.refuseBody(w, r, refusal(reasonConflict, fieldMessageID, conflictMessage))
+			return
+		}
+		answer, status := singleAnswer{Success: true, MessageID: event.eventID, Duplicate: kept.duplicates > 0}, http.StatusOK
 		if waits(r) {
 			status = s.await(r, &events[0].received, &answer)
 		}
 		s.answer(r.Context(), w, status, answer)
+	}
+}
+
+// idempotencyKey returns what gives a call an id that has none: the header of that name, for code that does not build its calls
+// itself, else chance.
+func idempotencyKey(r *http.Request, envelope map[string]json.RawMessage) (func() string, error) {
+	values, given := r.Header[http.CanonicalHeaderKey("Idempotency-Key")]
+	if !given {
+		return newMessageID, nil
+	}
+	key, own := values[0], textOf(envelope[fieldMessageID])
+	outside := func(r rune) bool { return r <= ' ' || r > '~' }
+	switch {
+	case len(values) > 1 || key == "" || len(key) > schema.MaxEventID || strings.ContainsFunc(key, outside):
+		return nil, refusal(reasonIdempotencyKey, "idempotency-key", "must be one value of 1 to 100 printable characters, without spaces")
+	case own != "" && own != key:
+		return nil, refusal(reasonIdempotencyKey, "idempotency-key", "is not the call's messageId; send one of them, or the same twice")
+	default:
+		return func() string { return key }, nil
 	}
 }
 
@@ -135,11 +171,14 @@ func (s *Server) trackBatch(backfill bool) http.HandlerFunc {
 		}
 		answer := batchAnswer{Success: true, Rejected: []itemRejected{}}
 		events := s.judge(&answer, items, shared)
-		duplicates, ok := s.store(w, r, key, events)
+		kept, ok := s.store(w, r, key, events)
 		if !ok {
 			return
 		}
-		answer.Accepted, answer.Duplicates = len(events), duplicates
+		answer.Accepted, answer.Duplicates = len(events)-len(kept.conflicts), kept.duplicates
+		for _, k := range kept.conflicts {
+			answer.Rejected = append(answer.Rejected, itemRejected{Index: events[k].index, Code: reasonConflict, Field: fieldMessageID, Message: conflictMessage})
+		}
 		s.logRejected(r, answer.Rejected)
 		s.answer(r.Context(), w, http.StatusOK, answer)
 	}
@@ -177,6 +216,7 @@ func (s *Server) judge(answer *batchAnswer, items []json.RawMessage, shared call
 		if event.made {
 			answer.Assigned = append(answer.Assigned, itemAssigned{Index: index, MessageID: event.eventID})
 		}
+		event.index = index
 		events = append(events, event)
 	}
 	s.verdict(VerdictRefused, len(answer.Rejected))
@@ -207,28 +247,55 @@ func (s *Server) writer(w http.ResponseWriter, r *http.Request, known *apiKey, i
 	return s.identify(w, r, secret, inBody)
 }
 
-// store puts the events into the stream and answers where it does not take them.
-func (s *Server) store(w http.ResponseWriter, r *http.Request, key *apiKey, events []tracked) (duplicates int, ok bool) {
+// kept is what became of events that the stream has.
+type kept struct {
+	duplicates int   // it had them before
+	conflicts  []int // it has others under their ids; by place among the events
+}
+
+// keep puts the events into the stream, counts the verdicts, and looks at what the stream had already. Errors: errBusy and errAway, and then
+// nothing may be acknowledged.
+func (s *Server) keep(ctx context.Context, key *apiKey, events []tracked) (kept, error) {
 	if len(events) == 0 {
-		return 0, true
+		return kept{}, nil
 	}
-	duplicates, err := s.intake.store(r.Context(), key.name, events)
+	var result kept
+	places, err := s.intake.store(ctx, key.name, events)
 	if err == nil {
-		s.verdict(VerdictStored, len(events)-duplicates)
-		s.verdict(VerdictDuplicate, duplicates)
-		s.viewed(events)
-		return duplicates, true
+		result.conflicts, err = s.intake.conflicts(ctx, events, places)
 	}
-	s.verdict(VerdictDeferred, len(events))
+	if err != nil {
+		s.verdict(VerdictDeferred, len(events))
+		return kept{}, err
+	}
+	for _, at := range places {
+		if at.duplicate {
+			result.duplicates++
+		}
+	}
+	s.verdict(VerdictStored, len(events)-result.duplicates)
+	result.duplicates -= len(result.conflicts)
+	s.verdict(VerdictDuplicate, result.duplicates)
+	s.verdict(VerdictRefused, len(result.conflicts))
+	s.viewed(events)
+	return result, nil
+}
+
+// store puts the events into the stream and answers where it does not take them.
+func (s *Server) store(w http.ResponseWriter, r *http.Request, key *apiKey, events []tracked) (kept, bool) {
+	result, err := s.keep(r.Context(), key, events)
+	if err == nil {
+		return result, true
+	}
 	s.logger.WarnContext(r.Context(), "events not stored; the caller was told to send them again",
 		slog.String("request_id", requestOf(r).id), slog.Int("events", len(events)), slog.Any("error", err))
 	if errors.Is(err, errBusy) {
 		s.refuseBusy(w, r, patienceBusy, "the stream takes no more at the moment; nothing was acknowledged, send it again")
-		return 0, false
+		return kept{}, false
 	}
 	w.Header().Set("Retry-After", seconds(patienceAway))
 	s.refuse(w, r, http.StatusServiceUnavailable, problemDetail{Code: schema.CodeUnavailable, Message: "the stream does not answer; nothing was acknowledged, send it again"})
-	return 0, false
+	return kept{}, false
 }
 
 // logRejected says what was refused of a batch, since an SDK looks at the status alone.

@@ -5,10 +5,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
-	"regexp"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -61,8 +59,11 @@ type tracked struct {
 	eventID string
 	made    bool // the call had no id of its own
 	body    []byte
+	index   int // its place in the batch
 
 	received schema.Received // the event as ingest will read it, but for its place in the stream
+
+	messageID string // by what the stream recognizes it; empty: by its id
 }
 
 // call is one call while it is read.
@@ -140,6 +141,9 @@ func (c *call) event() (event map[string]json.RawMessage, userField string, err 
 		return nil, "", err
 	}
 	event["user_id"] = quote(user)
+	if err := c.others(event, user); err != nil {
+		return nil, "", err
+	}
 	c.times(event)
 	name, err := c.name()
 	if err != nil {
@@ -176,6 +180,30 @@ func (c *call) user() (id, field string, err error) {
 	}
 }
 
+// others names whom the user was before: the visitor of this browser or app, and of an alias its previous id. What a program writes
+// when it has no visitor is none; what it writes as previous id has to be one.
+func (c *call) others(event map[string]json.RawMessage, user string) error {
+	anonymous, err := c.text(fieldAnonymousID)
+	if err != nil {
+		return err
+	}
+	if anonymous != user && schema.CheckID(anonymous, fieldAnonymousID) == nil {
+		event["anonymous_id"] = quote(anonymous)
+	}
+	if c.kind != kindAlias {
+		return nil
+	}
+	previous, err := c.text(fieldPreviousID)
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(previous) == "" {
+		return refusal(schema.ReasonMissingUser, fieldPreviousID, "is missing or empty")
+	}
+	event["previous_id"] = quote(previous)
+	return nil
+}
+
 // times passes the clocks on as they stand: the reader of the stream corrects the sender's clock by sent_at. A timestamp counts more
 // than an original one: RudderStack's Node SDK writes the present into the latter when its caller gave the former.
 func (c *call) times(event map[string]json.RawMessage) {
@@ -205,7 +233,7 @@ func (c *call) name() (string, error) {
 		return "", refusal(schema.ReasonWrongType, fieldEvent, "is not a string")
 	}
 	name, err := c.text(fieldEvent)
-	return snake(name), err
+	return schema.DeclarableName(name), err
 }
 
 // values fills properties and traits.
@@ -230,14 +258,7 @@ func (c *call) values(event map[string]json.RawMessage) error {
 			return err
 		}
 	case kindAlias:
-		previous, err := c.text(fieldPreviousID)
-		if err != nil {
-			return err
-		}
-		if strings.TrimSpace(previous) == "" {
-			return refusal(schema.ReasonMissingUser, fieldPreviousID, "is missing or empty")
-		}
-		properties["previous_id"] = quote(previous)
+		properties["previous_id"] = event["previous_id"]
 	default: // track has properties alone
 	}
 	beside, err := c.beside()
@@ -357,7 +378,7 @@ func declared(field string, raw json.RawMessage) (map[string]json.RawMessage, er
 	}
 	ours := make(map[string]json.RawMessage, len(theirs))
 	for name, value := range theirs {
-		renamed := snake(name)
+		renamed := schema.DeclarableName(name)
 		if _, taken := theirs[renamed]; taken {
 			renamed = name // both spellings are there: the exact one keeps its name
 		}
@@ -398,6 +419,8 @@ func (c *call) inTheirWords(err error, userField string) error {
 	switch rejection.Field {
 	case "user_id":
 		rejection.Field = userField
+	case "previous_id":
+		rejection.Field = fieldPreviousID
 	case "event_id":
 		rejection.Field = fieldMessageID
 	case "event_name":
@@ -449,35 +472,4 @@ func quote(text string) json.RawMessage {
 
 func refusal(reason schema.Reason, field, message string) *schema.Rejection {
 	return &schema.Rejection{Reason: reason, Field: field, Message: message}
-}
-
-// declarable is the shape of names in a playbook.
-var declarable = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
-
-// snake turns a name into one that a playbook can declare, as warehouses do with the names of these SDKs: `Trial Started` and
-// `trialStarted` become trial_started. A name that cannot be made one stays as it is, and reaches the archive alone.
-func snake(name string) string {
-	if declarable.MatchString(name) {
-		return name
-	}
-	var b strings.Builder
-	var before rune
-	for _, r := range name {
-		switch {
-		case r == ' ' || r == '-' || r == '.' || r == '/' || r == '_':
-			if b.Len() > 0 && before != '_' {
-				b.WriteByte('_')
-			}
-			before = '_'
-			continue
-		case unicode.IsUpper(r) && (unicode.IsLower(before) || unicode.IsDigit(before)):
-			b.WriteByte('_')
-		}
-		b.WriteRune(unicode.ToLower(r))
-		before = r
-	}
-	if turned := strings.TrimRight(b.String(), "_"); declarable.MatchString(turned) {
-		return turned
-	}
-	return name
 }

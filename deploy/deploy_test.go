@@ -12,10 +12,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/onramphq/onramp/schema"
 )
 
 type service struct {
@@ -134,7 +139,7 @@ func TestSecrets(t *testing.T) {
 			require.True(t, strings.HasPrefix(rest, ":-"), "%s has no default", name)
 		}
 	}
-	require.Len(t, secrets, 6)
+	require.Len(t, secrets, 9)
 	for name, s := range compose(t).Services {
 		for variable, value := range s.Environment {
 			if strings.Contains(variable, "PASSWORD") || strings.HasSuffix(variable, "_PWD") || strings.HasSuffix(variable, "_KEY") {
@@ -164,17 +169,131 @@ func goVersion(t *testing.T) string {
 	return m[1]
 }
 
-// TestNATS lets the server read its file.
-func TestNATS(t *testing.T) {
-	t.Setenv("NATS_PASSWORD", "secret")
+// natsOptions lets the server read its file.
+func natsOptions(t *testing.T) *server.Options {
+	t.Helper()
+	for _, name := range []string{"NATS_PASSWORD", "NATS_WRITER_PASSWORD", "NATS_READER_PASSWORD", "NATS_ACTOR_PASSWORD"} {
+		t.Setenv(name, "secret_of_"+strings.ToLower(name))
+	}
 	options, err := server.ProcessConfigFile(filepath.Join("nats", "nats.conf"))
 	require.NoError(t, err)
+	return options
+}
+
+func TestNATS(t *testing.T) {
+	options := natsOptions(t)
 	require.True(t, options.JetStream)
 	require.Equal(t, "/data", options.StoreDir)
 	require.True(t, options.SyncAlways)
-	require.Equal(t, "onramp", options.Username)
-	require.Equal(t, "secret", options.Password)
 	require.EqualValues(t, 1<<20, options.MaxPayload)
+	require.Empty(t, options.NoAuthUser)
+	for _, user := range options.Users {
+		require.Equal(t, user.Username == "onramp", user.Permissions == nil, user.Username)
+		if user.Permissions != nil {
+			require.Empty(t, user.Permissions.Publish.Deny)
+			require.Empty(t, user.Permissions.Subscribe.Deny)
+		}
+	}
+}
+
+// TestNATSPermissions has every role of the file try every subject on a server that runs by it.
+func TestNATSPermissions(t *testing.T) {
+	options := natsOptions(t)
+	options.Host, options.Port, options.HTTPPort, options.StoreDir = "127.0.0.1", server.RANDOM_PORT, 0, t.TempDir()
+	options.SyncAlways, options.NoLog, options.NoSigs = false, true, true
+	broker, err := server.NewServer(options)
+	require.NoError(t, err)
+	broker.Start()
+	t.Cleanup(broker.WaitForShutdown)
+	t.Cleanup(broker.Shutdown)
+	require.True(t, broker.ReadyForConnections(30*time.Second))
+
+	denied := make(chan string, 100)
+	connect := func(user string) *nats.Conn {
+		name := "NATS_" + strings.ToUpper(user) + "_PASSWORD"
+		if user == "onramp" {
+			name = "NATS_PASSWORD"
+		}
+		nc, err := nats.Connect(broker.ClientURL(), nats.UserInfo(user, os.Getenv(name)), nats.CustomInboxPrefix("_INBOX_"+user),
+			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied <- err.Error() }))
+		require.NoError(t, err)
+		t.Cleanup(nc.Close)
+		return nc
+	}
+	engine := connect("onramp")
+	js, err := jetstream.New(engine)
+	require.NoError(t, err)
+	for stream, subjects := range map[string]string{
+		schema.EventsStream: schema.EventsSubjects, schema.OutcomesStream: schema.OutcomesSubjects, schema.DeadLettersStream: schema.DeadLettersSubjects,
+		schema.ActionsStream: schema.ActionsSubjects, schema.ProfilesStream: schema.ProfilesSubjects,
+	} {
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: stream, Subjects: []string{subjects}})
+		require.NoError(t, err)
+	}
+	_, err = nats.Connect(broker.ClientURL())
+	require.ErrorIs(t, err, nats.ErrAuthorization, "nobody comes in without a name")
+	_, err = nats.Connect(broker.ClientURL(), nats.UserInfo("reader", os.Getenv("NATS_WRITER_PASSWORD")))
+	require.ErrorIs(t, err, nats.ErrAuthorization)
+
+	publish := map[string]string{ // who may
+		"onramp.events.billing": "writer", "onramp.events": "", "onramp.outcomes.segment_entered": "", "onramp.deadletters.too_large": "",
+		"onramp.actions.greet": "", "onramp.profiles.u1": "", "onramp.identities.u1": "", "other": "", "$SYS.REQ.SERVER.PING": "",
+		"onramp.v1.profile": "reader", "onramp.v1.flags": "reader", "onramp.web.u1.track": "", "$SRV.INFO.onramp": "reader", "$SRV.PING": "reader",
+		"$JS.API.INFO": "actor", "$JS.API.STREAM.NAMES": "", "$JS.API.STREAM.INFO.ONRAMP_ACTIONS": "actor", "$JS.API.STREAM.INFO.ONRAMP_EVENTS": "",
+		"$JS.API.STREAM.DELETE.ONRAMP_ACTIONS": "", "$JS.API.STREAM.PURGE.ONRAMP_ACTIONS": "", "$JS.API.STREAM.UPDATE.ONRAMP_ACTIONS": "",
+		"$JS.API.STREAM.CREATE.X": "", "$JS.API.STREAM.MSG.DELETE.ONRAMP_ACTIONS": "", "$JS.API.STREAM.MSG.GET.ONRAMP_EVENTS": "",
+		"$JS.API.STREAM.SNAPSHOT.ONRAMP_EVENTS": "", "$JS.API.DIRECT.GET.ONRAMP_EVENTS": "", "$JS.API.CONSUMER.MSG.NEXT.ONRAMP_ACTIONS.c": "actor",
+		"$JS.API.CONSUMER.MSG.NEXT.ONRAMP_EVENTS.ingest": "", "$JS.API.CONSUMER.CREATE.ONRAMP_EVENTS.x": "", "$JS.API.CONSUMER.DELETE.ONRAMP_EVENTS.ingest": "",
+		"$JS.API.CONSUMER.DELETE.ONRAMP_ACTIONS.c": "", "$JS.ACK.ONRAMP_ACTIONS.c.1.1.1.1.1": "actor", "$JS.ACK.ONRAMP_EVENTS.ingest.1.1.1.1.1": "",
+		"$KV.onramp.x": "", "_INBOX.x": "", "_INBOX_reader.x": "",
+	}
+	subscribe := map[string]string{
+		"onramp.events.>": "", "onramp.outcomes.>": "", "onramp.profiles.>": "reader", "onramp.actions.>": "", "onramp.identities.>": "", ">": "",
+		"_INBOX.>": "", "_INBOX_reader.>": "reader", "_INBOX_writer.>": "writer", "_INBOX_actor.>": "actor", "_INBOX_onramp.>": "", "$SYS.>": "", "$JS.>": "",
+	}
+	for _, role := range []string{"writer", "reader", "actor"} {
+		nc := connect(role)
+		try := func(what, subject string, allowed bool, do func() error) {
+			require.NoError(t, do())
+			require.NoError(t, nc.Flush()) // a violation comes before the answer to it
+			select {
+			case message := <-denied:
+				require.False(t, allowed, "%s may not %s %s: %s", role, what, subject, message)
+			case <-time.After(20 * time.Millisecond): // errors are told by a goroutine of the client
+				require.True(t, allowed, "%s may %s %s", role, what, subject)
+			}
+		}
+		for subject, who := range publish {
+			try("publish", subject, who == role, func() error { return nc.Publish(subject, nil) })
+		}
+		for subject, who := range subscribe {
+			try("subscribe", subject, who == role, func() error {
+				sub, err := nc.SubscribeSync(subject)
+				if err == nil {
+					t.Cleanup(func() { _ = sub.Unsubscribe() }) // gone already where it was refused
+				}
+				return err
+			})
+		}
+	}
+
+	t.Run("a writer learns that JetStream has the event", func(t *testing.T) { //nolint:paralleltest // the server is the parent's
+		events, err := jetstream.New(connect("writer"))
+		require.NoError(t, err)
+		_, err = events.Publish(t.Context(), "onramp.events.billing", []byte(`{}`))
+		require.NoError(t, err)
+	})
+	t.Run("an actor takes actions", func(t *testing.T) { //nolint:paralleltest // likewise
+		_, err := js.Publish(t.Context(), "onramp.actions.greet", []byte(`{}`))
+		require.NoError(t, err)
+		actions, err := jetstream.New(connect("actor"))
+		require.NoError(t, err)
+		consumer, err := actions.CreateOrUpdateConsumer(t.Context(), schema.ActionsStream, jetstream.ConsumerConfig{Durable: "crm", AckPolicy: jetstream.AckExplicitPolicy})
+		require.NoError(t, err)
+		message, err := consumer.Next(jetstream.FetchMaxWait(10 * time.Second))
+		require.NoError(t, err)
+		require.NoError(t, message.DoubleAck(t.Context()))
+	})
 }
 
 // tables are those of the migrations.

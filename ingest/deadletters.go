@@ -70,24 +70,20 @@ func (d *DeadLetters) Get(ctx context.Context, sequence uint64) (Letter, error) 
 
 func (d *DeadLetters) letter(subject string, header nats.Header, data []byte, sequence uint64, at time.Time) Letter {
 	letter := Letter{Sequence: sequence, At: at.UTC(), Original: schema.ReadDeadLetter(subject, header, data)}
-	letter.UserToken = d.userToken(letter.Payload)
+	letter.UserToken = d.userToken(&letter.Original)
 	return letter
 }
 
 // userToken finds out whose message it was, as far as its payload can be read at all.
-func (d *DeadLetters) userToken(payload []byte) string {
+func (d *DeadLetters) userToken(letter *Original) string {
 	var user struct {
-		ID    string `json:"user_id"`    // of an event
 		Token string `json:"user_token"` // of an outcome or an action
 	}
-	if err := json.Unmarshal(payload, &user); err != nil {
-		return ""
-	}
-	switch {
-	case schema.CheckToken(user.Token) == nil:
+	if err := json.Unmarshal(letter.Payload, &user); err == nil && schema.CheckToken(user.Token) == nil {
 		return user.Token
-	case user.ID != "":
-		return schema.UserToken(d.key, user.ID)
+	}
+	if id := letter.UserID(); id != "" {
+		return schema.UserToken(d.key, id)
 	}
 	return ""
 }
@@ -194,6 +190,9 @@ func (d *DeadLetters) again(ctx context.Context, letter *Letter) (*nats.Msg, err
 		return refuse(schema.CodeNotFound, "the message is no longer in its stream")
 	case letter.Cut(), letter.Subject == "", strings.ContainsAny(letter.Subject, "…?"): // what Clean leaves of a strange one
 		return refuse(schema.CodeNotFound, "the letter does not hold it whole, and it is no longer in its stream")
+	}
+	for name, value := range letter.Headers {
+		message.Header[name] = []string{value} // as it was spelled
 	}
 	letter.stamp(message.Header)
 	return message, nil

@@ -44,7 +44,7 @@ type Ingest struct {
 }
 
 type stats struct {
-	received, signaled, signals, retries, skipped, rejected, mailboxes, queued atomic.Int64
+	received, signaled, signals, retries, skipped, rejected, linked, mailboxes, queued atomic.Int64
 
 	byReason sync.Map // schema.Reason → *atomic.Int64; as many as there are reasons
 }
@@ -57,6 +57,7 @@ type Stats struct {
 	Retries  int64 `json:"retries"`  // calls that failed and were tried again
 	Skipped  int64 `json:"skipped"`  // events no rule reads
 	Rejected int64 `json:"rejected"` // dead letters
+	Linked   int64 `json:"linked"`   // links of one user to another, and marks of those who are to become nobody else
 
 	RejectedBy map[schema.Reason]int64 `json:"rejected_by,omitempty"`
 
@@ -78,7 +79,7 @@ func New(js jetstream.JetStream, sender Sender, current func() (Playbook, error)
 func (i *Ingest) Stats() Stats {
 	stats := Stats{
 		Received: i.stats.received.Load(), Signaled: i.stats.signaled.Load(), Signals: i.stats.signals.Load(),
-		Retries: i.stats.retries.Load(), Skipped: i.stats.skipped.Load(), Rejected: i.stats.rejected.Load(),
+		Retries: i.stats.retries.Load(), Skipped: i.stats.skipped.Load(), Rejected: i.stats.rejected.Load(), Linked: i.stats.linked.Load(),
 		Mailboxes: i.stats.mailboxes.Load(), Queued: i.stats.queued.Load(),
 		InHand: int64(i.held.count()),
 	}
@@ -128,6 +129,10 @@ func (i *Ingest) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	book, err := i.readLinks(ctx) // all of it again: what the session before made and did not write is made anew, in its place
+	if err != nil {
+		return err
+	}
 	iterator, err := consumer.Messages(jetstream.PullMaxMessages(2 * i.cfg.Page))
 	if err != nil {
 		return &schema.Error{Code: schema.CodeUnavailable, Message: "read " + schema.EventsStream, Err: err}
@@ -149,7 +154,7 @@ func (i *Ingest) session(ctx context.Context) error {
 		return i.pump(iterator, messages, consumer.CachedInfo().Delivered.Consumer)
 	})
 	group.Go(func() error {
-		boxes := newMailboxes(i)
+		boxes := newMailboxes(i, book)
 		defer boxes.carriers.Wait()
 		for {
 			page := gather(messages, i.cfg.Page)

@@ -39,7 +39,7 @@ func TestEnsureStreams(t *testing.T) {
 		}
 		require.NoError(t, names.Err())
 		require.ElementsMatch(t, []string{
-			schema.EventsStream, schema.OutcomesStream, schema.DeadLettersStream, schema.ActionsStream, schema.ProfilesStream,
+			schema.EventsStream, schema.OutcomesStream, schema.DeadLettersStream, schema.ActionsStream, schema.ProfilesStream, schema.IdentitiesStream,
 		}, got)
 		events, err := js.Stream(t.Context(), schema.EventsStream)
 		require.NoError(t, err)

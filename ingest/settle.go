@@ -11,13 +11,17 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/onramphq/onramp/identity"
 	"github.com/onramphq/onramp/schema"
 )
 
-// queued is an event on its way, with the message to acknowledge.
+// queued is an event on its way, with the message to acknowledge. links are to be written before it goes, once emptied is closed: the
+// mailbox of who becomes one with the user by it is empty then; nil: it is already.
 type queued struct {
 	message jetstream.Msg
 	event   schema.UserEvent
+	links   []*identity.Link
+	emptied <-chan struct{}
 }
 
 // mailbox is what waits for one user, in stream order. While it exists, exactly one carrier works on it.
@@ -25,6 +29,7 @@ type mailbox struct {
 	user    schema.JourneyStart
 	current Playbook
 	events  []queued
+	emptied chan struct{} // closed when the mailbox is taken away; nil: nobody waits for that
 }
 
 // mailboxes let every user's events travel in order, one call at a time, while users do not wait for each other: a call that
@@ -35,10 +40,11 @@ type mailboxes struct {
 	carriers sync.WaitGroup
 	mu       sync.Mutex
 	byToken  map[string]*mailbox
+	book     *identity.Book // who has become whom, up to the message that is being sorted
 }
 
-func newMailboxes(i *Ingest) *mailboxes {
-	return &mailboxes{ingest: i, slots: make(chan struct{}, i.cfg.Concurrency), byToken: make(map[string]*mailbox)}
+func newMailboxes(i *Ingest, book *identity.Book) *mailboxes {
+	return &mailboxes{ingest: i, slots: make(chan struct{}, i.cfg.Concurrency), byToken: make(map[string]*mailbox), book: book}
 }
 
 // put adds an event to its user's mailbox, with a carrier if it had none.
@@ -46,6 +52,12 @@ func (m *mailboxes) put(ctx context.Context, user schema.JourneyStart, q queued,
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ingest.stats.queued.Add(1)
+	if from := m.byToken[q.event.From]; from != nil { // what comes for them from now on is the user's: the mailbox only empties
+		if from.emptied == nil {
+			from.emptied = make(chan struct{})
+		}
+		q.emptied = from.emptied
+	}
 	box := m.byToken[user.UserToken]
 	if box != nil {
 		box.events, box.current = append(box.events, q), current
@@ -58,18 +70,33 @@ func (m *mailboxes) put(ctx context.Context, user schema.JourneyStart, q queued,
 
 // carry empties one mailbox, batch by batch, and takes it away when it is empty.
 func (m *mailboxes) carry(ctx context.Context, user schema.JourneyStart) {
-	select {
-	case m.slots <- struct{}{}:
-		defer func() { <-m.slots }()
-	case <-ctx.Done():
-		return // left unacknowledged: the next process gets them
+	if !m.enter(ctx) {
+		return
 	}
 	for ctx.Err() == nil {
 		batch, current := m.take(user.UserToken)
 		if len(batch) == 0 {
-			return
+			break
+		}
+		if len(batch[0].links) > 0 {
+			<-m.slots // who is waited for may need it
+			if m.link(ctx, batch) != nil || !m.enter(ctx) {
+				return
+			}
 		}
 		m.ingest.send(ctx, user, batch, current)
+	}
+	<-m.slots
+}
+
+// enter waits for a place among the calls in flight. It returns false where ctx ends first: what is in hand stays unacknowledged then, and
+// the next process gets it.
+func (m *mailboxes) enter(ctx context.Context) bool {
+	select {
+	case m.slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -80,6 +107,9 @@ func (m *mailboxes) take(token string) ([]queued, Playbook) {
 	if len(box.events) == 0 {
 		m.ingest.stats.mailboxes.Add(-1)
 		delete(m.byToken, token)
+		if box.emptied != nil {
+			close(box.emptied)
+		}
 		return nil, Playbook{}
 	}
 	n := m.ingest.batchSize(box.events)
@@ -97,19 +127,27 @@ func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg, boxes *ma
 		return
 	}
 	for _, message := range page {
-		userID, event, err := decode(message)
-		if err == nil {
-			err = i.exhausted(message)
+		whose, event, err := i.whose(message, boxes.book)
+		q := queued{message: message, event: event}
+		if whose.Link != nil {
+			q.links = append(q.links, whose.Link)
+		}
+		if whose.Known != nil {
+			q.links = append(q.links, whose.Known)
 		}
 		switch {
 		case err != nil:
 			i.bury(ctx, message, err)
-		case !current.Reads(event.EventName, len(event.Traits) > 0):
+		case whose.Past:
+			i.ack(message)
+		case whose.Link == nil && !current.Reads(event.EventName, len(event.Traits) > 0):
+			if i.writeLinks(ctx, q.links) != nil {
+				continue // told to stop: the next process gets it
+			}
 			i.stats.skipped.Add(1)
 			i.ack(message)
 		default:
-			user := schema.JourneyStart{Version: schema.JourneyVersion, UserID: userID, UserToken: schema.UserToken(i.cfg.WorkspaceKey, userID)}
-			boxes.put(ctx, user, queued{message, event}, current)
+			boxes.put(ctx, schema.JourneyStart{Version: schema.JourneyVersion, UserID: whose.UserID, UserToken: whose.User}, q, current)
 		}
 	}
 	tell(i.cfg.Meters.Page, float64(len(page)))
@@ -165,19 +203,6 @@ func (i *Ingest) exhausted(message jetstream.Msg) error {
 	return &schema.Rejection{Reason: schema.ReasonUndeliverable, Message: fmt.Sprintf("delivered %d times and never settled", attempts)}
 }
 
-// decode reads a message into an event and its time. Errors are *schema.Rejection.
-func decode(message jetstream.Msg) (string, schema.UserEvent, error) {
-	meta, err := message.Metadata()
-	if err != nil {
-		return "", schema.UserEvent{}, fmt.Errorf("read message metadata: %w", err)
-	}
-	event, err := schema.Receive(message.Data(), message.Headers(), meta.Sequence.Stream, meta.Timestamp)
-	if err != nil {
-		return "", schema.UserEvent{}, err
-	}
-	return event.UserID, event.UserEvent(), nil
-}
-
 // send hands one batch of a user's events over and acknowledges it when it is durable.
 func (i *Ingest) send(ctx context.Context, user schema.JourneyStart, events []queued, current Playbook) {
 	batch := schema.EventBatch{Playbook: current.Hash, Revision: current.Revision, Events: make([]schema.UserEvent, len(events))}
@@ -207,7 +232,7 @@ func (i *Ingest) batchSize(events []queued) int {
 	bytes := 0
 	for n := range events {
 		bytes += len(events[n].message.Data())
-		if n > 0 && (n >= i.cfg.Batch || bytes > i.cfg.BatchBytes) {
+		if n > 0 && (n >= i.cfg.Batch || bytes > i.cfg.BatchBytes || len(events[n].links) > 0) {
 			return n
 		}
 	}

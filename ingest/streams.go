@@ -63,12 +63,16 @@ func streams(cfg StreamsConfig) []jetstream.StreamConfig {
 	deadLetters.Subjects = append(deadLetters.Subjects, schema.AdvisorySubjects)
 	profiles := base(schema.ProfilesStream, schema.ProfilesSubjects, "The newest profile of every user")
 	profiles.Discard, profiles.MaxMsgsPerSubject, profiles.MaxAge = jetstream.DiscardOld, 1, 0
+	identities := base(schema.IdentitiesStream, schema.IdentitiesSubjects, "Who has become one with whom; a message each")
+	identities.MaxAge = 0 // without a link a visitor would begin anew
+	identities.Duplicates = 2 * time.Minute
 	return []jetstream.StreamConfig{
 		events,
 		base(schema.OutcomesStream, schema.OutcomesSubjects, "What was decided and what came of it"),
 		deadLetters,
 		actions,
 		profiles,
+		identities,
 	}
 }
 

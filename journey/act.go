@@ -1,6 +1,7 @@
 package journey
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -115,6 +116,9 @@ func (t *turn) quietUntil() int64 {
 
 // heldOut reports whether the user is one of those who get no action at all.
 func (t *turn) heldOut() bool {
+	if met := t.state.Assigned[playbook.HoldoutKey]; met.Under != "" { // as the one was who became this user
+		return t.book.Holdout != nil && met.Variant == playbook.HeldOut
+	}
 	return t.book.Holdout != nil && t.book.Holdout.Assign(t.state.Token).Variant == playbook.HeldOut
 }
 
@@ -205,10 +209,10 @@ func (t *turn) outcome(kind schema.OutcomeKind, parts ...string) schema.Outcome 
 	o := schema.Outcome{
 		OutcomeID: schema.OutcomeID(kind, parts...), Kind: kind, UserToken: t.state.Token, At: t.at, Playbook: t.state.Playbook,
 	}
-	if t.event != nil {
-		o.CauseEventID = t.event.EventID
-		if t.event.Lateness != schema.Historic {
-			o.CauseReceivedAt = t.event.ReceivedAt
+	if cause := cmp.Or(t.event, t.cause); cause != nil {
+		o.CauseEventID = cause.EventID
+		if cause.Lateness != schema.Historic {
+			o.CauseReceivedAt = cause.ReceivedAt
 		}
 	}
 	return o
@@ -226,8 +230,8 @@ func (t *turn) segmentOutcome(key string, in bool, reason string) {
 		kind = schema.SegmentEntered
 	}
 	cause := ""
-	if t.event != nil {
-		cause = t.event.EventID
+	if event := cmp.Or(t.event, t.cause); event != nil {
+		cause = event.EventID
 	}
 	o := t.outcome(kind, t.state.Token, key, strconv.FormatInt(t.at, 10), cause)
 	o.Segment, o.Reason = key, reason

@@ -338,7 +338,8 @@ func (t *turn) remembered(event *schema.UserEvent, names []string) json.RawMessa
 
 // historic reports whether this moment belongs to the past: its event does, or time is still catching up with a replayed log.
 func (t *turn) historic() bool {
-	return t.event != nil && t.event.Lateness == schema.Historic ||
+	event := cmp.Or(t.event, t.cause)
+	return event != nil && event.Lateness == schema.Historic ||
 		t.state.HistoricAt != 0 && t.at < t.state.HistoricAt-schema.HistoricAfter.Milliseconds()
 }
 

@@ -19,6 +19,11 @@ func Explain(books Books, s *State) string { return Page(books, Profile(books, s
 func Page(books Books, p schema.Profile, s *State) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "### %s\n\n", p.Stage)
+	if s.HandedOver != nil {
+		fmt.Fprintf(&b, "Became user `%s` at %s. All that was known went there; see workflow `%s`.\n",
+			s.HandedOver.Into, stamp(s.HandedOver.At), schema.WorkflowID(s.HandedOver.Into))
+		return b.String()
+	}
 	if p.NextAt != 0 {
 		fmt.Fprintf(&b, "**Next:** %s — %s\n\n", stamp(p.NextAt), p.NextChange)
 	} else {
@@ -45,6 +50,9 @@ func Page(books Books, p schema.Profile, s *State) string {
 	}
 	for _, key := range sortedKeys(p.Variants) {
 		fmt.Fprintf(&b, "\nExperiment **%s**: variant **%s**\n", key, p.Variants[key])
+	}
+	for _, m := range s.Merged {
+		fmt.Fprintf(&b, "\nWas `%s` until %s\n", m.Token, stamp(m.At))
 	}
 	fmt.Fprintf(&b, "\n%d events counted, %d repeated; playbook %s; as of %s\n",
 		s.Counts.Applied, s.Counts.Duplicates+s.Counts.Redelivered, s.Playbook, stamp(s.Clock))

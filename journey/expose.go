@@ -1,6 +1,7 @@
 package journey
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/onramphq/onramp/experiment"
@@ -12,14 +13,18 @@ import (
 const FlagEvaluated = "flag_evaluated"
 
 // FlagVariant is the variant of a user in an experiment that no journey's step names: its flag alone treats people. It is the one by
-// hash, as a step would assign it; false where the user is outside the experiment, or held out of everything.
-func FlagVariant(book *playbook.Playbook, x *playbook.Experiment, token string) (experiment.Assignment, bool) {
+// hash, as a step would assign it, and a visitor's own where the user was one; false where the user is outside the experiment, or held out
+// of everything.
+func FlagVariant(book *playbook.Playbook, x *playbook.Experiment, user *schema.Profile) (experiment.Assignment, bool) {
+	token := unitOf(user)
 	if book.Holdout != nil && book.Holdout.Assign(token).Variant == playbook.HeldOut {
 		return experiment.Assignment{}, false
 	}
 	a := x.Assign(token)
 	return a, a.Variant != ""
 }
+
+func unitOf(user *schema.Profile) string { return cmp.Or(user.Unit, user.UserToken) }
 
 // FlagExposure is the record of the moment at which a flag treated a user, at in Unix milliseconds. It says what the record of a
 // step's exposure says. Its id is made of user, experiment and variant: the same however often the flag is evaluated, and by which
@@ -35,7 +40,7 @@ func FlagExposure(book *playbook.Playbook, x *playbook.Experiment, a experiment.
 	return schema.Outcome{
 		OutcomeID: schema.OutcomeID(schema.ExposureRecorded, user.UserToken, x.Key, FlagEvaluated, a.Variant), Kind: schema.ExposureRecorded,
 		UserToken: user.UserToken, At: at, Playbook: book.Hash, Experiment: x.Key, Variant: a.Variant, Bucket: a.Bucket, Reason: FlagEvaluated,
-		Details: details(settings(&x.Experiment, exposure(x, a, user.UserToken), in)),
+		Details: details(settings(&x.Experiment, exposure(x, a, unitOf(user)), in)),
 	}
 }
 

@@ -16,11 +16,13 @@ type Books interface {
 }
 
 // Input is an event, or with a nil Event the passing of time. Playbook and Revision name the newest version the sender
-// knows; the state never goes back to an older one.
+// knows; the state never goes back to an older one. Taken is what was handed over of a user who becomes one with this one by the event;
+// it is merged in before the event is applied, and once, however often it comes.
 type Input struct {
 	Event    *schema.UserEvent
 	Playbook string
 	Revision uint64
+	Taken    *State
 }
 
 // Decision is what is to be done about an input.
@@ -50,6 +52,7 @@ type turn struct {
 	now      int64             // the caller's clock: only tells how stale an action is
 	at       int64             // the moment of record
 	event    *schema.UserEvent // what caused this moment; nil: time alone
+	cause    *schema.UserEvent // the event by which somebody becomes one with the user, at its moment; else nil
 	renewed  bool              // the playbook changed: ask every rule
 	exposed  bool              // an experiment was met at this moment: ask the rules that look at variants
 	owed     int64             // when the user should have reached the step that is being entered; 0: now
@@ -63,42 +66,85 @@ type turn struct {
 // caller's clock in Unix milliseconds, read once per call.
 func Next(books Books, state State, input Input, now int64) (State, Decision) {
 	t := &turn{books: books, state: &state, now: now, book: books.Playbook(state.Playbook)}
+	link, taken := input.Event, t.takes(&input)
 	newer := input.Revision > state.Revision || state.Playbook == ""
 	if newer && books.Playbook(input.Playbook) == nil || !newer && t.book == nil {
 		return state, t.decision
 	}
-	if input.Event != nil && !t.reads(input, newer) {
-		input.Event = nil // all it can mean to this user is the playbook that came with it
-		if !newer {
-			t.decision.WakeAt = WakeAt(&state)
-			return state, t.decision
-		}
-	}
-	if input.Event == nil && state.Playbook == "" {
-		return state, t.decision // nobody is there yet
-	}
-	if input.Event != nil && t.repeats(input.Event) {
-		t.decision.Duplicate = true
-		t.decision.WakeAt = WakeAt(&state)
+	if !t.admits(&input, newer, taken != nil) {
 		return state, t.decision
 	}
 	moment := now
-	if input.Event != nil {
-		t.catchUp(input.Event)
-		moment = Moment(&state, input.Event)
+	if input.Event != nil || taken != nil {
+		moment = t.comes(link, taken)
 	}
 	if t.book != nil {
-		t.advance(moment, newer || input.Event != nil)
+		t.advance(moment, newer || input.Event != nil || taken != nil)
 	}
 	if newer {
 		t.renew(input, max(state.Clock, moment))
 	}
+	if taken != nil {
+		t.takeOver(taken, link, input.Event, max(state.Clock, moment))
+	}
 	if input.Event != nil {
-		t.apply(input.Event, moment)
+		t.apply(input.Event, max(state.Clock, moment))
 	}
 	t.decision.WakeAt = WakeAt(&state)
 	state.Sequence += uint64(len(t.decision.Outcomes))
 	return state, t.decision
+}
+
+// takes returns what is handed over by the input, nil where nothing is that the user does not have already. What lived under a newer
+// playbook brings it.
+func (t *turn) takes(input *Input) *State {
+	taken := input.Taken
+	if taken == nil || input.Event == nil || t.state.HasMerged(taken.Token) {
+		return nil
+	}
+	if taken.Revision > max(input.Revision, t.state.Revision) {
+		input.Playbook, input.Revision = taken.Playbook, taken.Revision
+	}
+	return taken
+}
+
+// admits reports whether the input means anything to the user, and drops its event where only what came with it does.
+func (t *turn) admits(input *Input, newer, taken bool) bool {
+	if input.Event != nil && !t.reads(*input, newer) {
+		if input.Event = nil; !newer && !taken {
+			t.decision.WakeAt = WakeAt(t.state)
+			return false
+		}
+	}
+	if input.Event == nil && t.state.Playbook == "" && !taken {
+		return false // nobody is there yet
+	}
+	if input.Event != nil && t.repeats(input.Event) {
+		t.decision.Duplicate = true
+		if input.Event = nil; !taken {
+			t.decision.WakeAt = WakeAt(t.state)
+			return false
+		}
+	}
+	return true
+}
+
+// comes returns the moment of record at which an event comes, and with it who hands over by it.
+func (t *turn) comes(event *schema.UserEvent, taken *State) int64 {
+	t.catchUp(event)
+	moment := Moment(t.state, event)
+	if taken != nil {
+		moment = max(moment, taken.Clock)
+	}
+	return moment
+}
+
+// takeOver merges who is handed over by an event into the user. Where the event itself says nothing more, the user comes to rest here.
+func (t *turn) takeOver(taken *State, link, event *schema.UserEvent, at int64) {
+	t.merge(taken, link, at)
+	if event == nil {
+		t.settle()
+	}
 }
 
 // reads reports whether anything in the newest playbook, or in a version that the user is still inside, looks at the event. What
@@ -170,6 +216,9 @@ func (s *State) Versions() []string {
 }
 
 func earliest(state *State) int64 {
+	if state.HandedOver != nil {
+		return 0
+	}
 	due := state.earliestMember()
 	sooner := func(at int64) {
 		if at != 0 && (due == 0 || at < due) {
@@ -218,7 +267,7 @@ func (t *turn) advance(until int64, all bool) {
 // effect is nothing that the moment of an event to come may depend on.
 func (t *turn) pass(at int64) {
 	before := len(t.decision.Outcomes)
-	t.event, t.at = nil, max(t.state.Clock, at)
+	t.event, t.cause, t.at = nil, nil, max(t.state.Clock, at)
 	t.settle()
 	if len(t.decision.Outcomes) > before {
 		t.state.Clock = t.at
@@ -227,7 +276,7 @@ func (t *turn) pass(at int64) {
 
 func (t *turn) apply(event *schema.UserEvent, moment int64) {
 	t.event, t.at = event, moment
-	t.renewed = t.state.Clock == 0
+	t.renewed = t.renewed || t.state.Clock == 0
 	t.state.Clock, t.state.LastEvent = moment, event.EventID
 	t.state.HistoricAt = 0
 	if event.Lateness == schema.Historic {

@@ -14,9 +14,13 @@ import (
 func Profile(books Books, s *State) schema.Profile {
 	p := schema.Profile{
 		UserToken: s.Token, Sequence: s.Sequence, UpdatedAt: s.Clock, Playbook: s.Playbook, Stage: s.Stage(books),
-		Segments: []schema.Membership{}, Variants: s.variants(), Journeys: []schema.JourneyStatus{}, LastEvent: s.LastEvent,
+		Segments: []schema.Membership{}, Variants: s.variants(), Journeys: []schema.JourneyStatus{}, LastEvent: s.LastEvent, Unit: s.Unit,
 	}
 	book := books.Playbook(s.Playbook)
+	if s.HandedOver != nil {
+		p.Stage, p.MergedInto = schema.StageMerged, s.HandedOver.Into
+		return p
+	}
 	if book == nil {
 		return p
 	}

@@ -31,8 +31,11 @@ type State struct {
 	SentIn      map[string][]int64    `json:"sent_in,omitempty"`     // likewise by category
 	Seen        Seen                  `json:"seen"`
 	Counts      Counts                `json:"counts"`
-	Lived       []Version             `json:"lived,omitempty"` // the latest playbooks the user has lived under, oldest first
-	Older       int                   `json:"older,omitempty"` // how many more there were
+	Lived       []Version             `json:"lived,omitempty"`       // the latest playbooks the user has lived under, oldest first
+	Older       int                   `json:"older,omitempty"`       // how many more there were
+	Merged      []Merged              `json:"merged,omitempty"`      // those who became one with the user, in the order in which they did
+	Unit        string                `json:"unit,omitempty"`        // token by which flags deal variants: of whoever of them all was seen first; empty: Token
+	HandedOver  *HandedOver           `json:"handed_over,omitempty"` // whom the user has become; nil: nobody
 
 	agenda *agenda // when segments are to be asked again; made from Members where it is missing
 }
@@ -135,6 +138,7 @@ type Refusal struct {
 type Assignment struct {
 	Variant   string `json:"variant"`
 	ExposedAt int64  `json:"exposed_at"`
+	Under     string `json:"under,omitempty"` // token of who met it and became one with the user; empty: the user
 }
 
 // SeenCapacity is the number of events a user's workflow remembers to recognize a repetition. Ingest keeps each user's
@@ -170,13 +174,20 @@ func (s *Seen) add(seq uint64, eventID string) repetition {
 		return r
 	}
 	s.entries = append(s.entries, seenEntry{seq, id})
-	if over := len(s.entries) - SeenCapacity; over > 0 {
-		for _, e := range s.entries[:over] {
-			s.Floor = max(s.Floor, e.seq)
-		}
-		s.entries = slices.Delete(s.entries, 0, over)
-	}
+	s.forget()
 	return fresh
+}
+
+// forget lets go of the oldest events beyond what is remembered.
+func (s *Seen) forget() {
+	over := len(s.entries) - SeenCapacity
+	if over <= 0 {
+		return
+	}
+	for _, e := range s.entries[:over] {
+		s.Floor = max(s.Floor, e.seq)
+	}
+	s.entries = slices.Delete(s.entries, 0, over)
 }
 
 func (s *Seen) look(seq, id uint64) repetition {

@@ -94,6 +94,9 @@ func (a *analysis) prepare(ctx context.Context) error {
 		return err
 	}
 	a.exposed = exposedSQL{key: a.key, since: a.since, until: a.until, segments: a.spec.Segments}
+	if err := a.one(ctx, "SELECT toBool(count() > 0) FROM outcomes WHERE kind = 'user_merged'", &a.exposed.linked); err != nil {
+		return err
+	}
 	for _, step := range []func(context.Context) error{a.phases, a.removed, a.exclusions, a.seen, a.findCaps} {
 		if err := step(ctx); err != nil {
 			return err

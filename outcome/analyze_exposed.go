@@ -13,12 +13,22 @@ type exposedSQL struct {
 	key          string
 	since, until int64
 	segments     []string
+	linked       bool // there are users who became one with others: each row is looked up by who that is
+}
+
+// person is who a row is of, and the table to read it from: of somebody who became another the other.
+func (x exposedSQL) person(table string) (token, from string) {
+	if !x.linked {
+		return "user_token", table + " FINAL"
+	}
+	return "if(l.person_token = '', r.user_token, l.person_token)", table + " AS r FINAL LEFT JOIN identity_links AS l ON r.user_token = l.merged_token"
 }
 
 // rows is a subquery with one row for each user who met the experiment.
 func (x exposedSQL) rows() string {
+	token, from := x.person("outcomes")
 	return fmt.Sprintf(`SELECT
-        user_token,
+        person AS user_token,
         argMin(v, moment) AS variant,
         toUnixTimestamp64Milli(min(moment.1)) AS t0,
         argMin(mask, moment) AS segments,
@@ -31,15 +41,15 @@ func (x exposedSQL) rows() string {
     FROM
     (
         SELECT
-            user_token, variant AS v, (at, sequence) AS moment, JSONExtractBool(details, 'forced') AS is_forced,
+            %s AS person, variant AS v, (at, sequence) AS moment, JSONExtractBool(details, 'forced') AS is_forced,
             toUnixTimestamp64Milli(recorded_at) + 1000 < toUnixTimestamp64Milli(at) AS early_row, JSONExtractFloat(details, 'coverage') AS share,
             (JSONExtractString(details, 'seed'), JSONExtractInt(details, 'hash_version'), JSONExtractRaw(details, 'weights')) AS setting,
             %s AS mask
-        FROM outcomes FINAL
+        FROM %s
         WHERE kind = 'exposure_recorded' AND experiment = %s AND toUnixTimestamp64Milli(at) <= %d
     )
-    GROUP BY user_token
-    HAVING t0 >= %d`, x.mask(), segment.QuoteSQL(x.key), x.until, x.since)
+    GROUP BY person
+    HAVING t0 >= %d`, token, x.mask(), from, segment.QuoteSQL(x.key), x.until, x.since)
 }
 
 // mask has one bit for each segment that the user was in at the exposure.

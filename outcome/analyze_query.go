@@ -76,19 +76,23 @@ func (b *builder) eventsLayer() string {
 	if !b.anyEvent {
 		where += " AND " + b.named()
 	}
-	if !b.everyone {
+	token, from := b.exposed.person("events")
+	if !b.everyone && !b.exposed.linked {
 		where += fmt.Sprintf(" AND user_token IN (SELECT user_token FROM outcomes WHERE kind = 'exposure_recorded' AND experiment = %s)", segment.QuoteSQL(b.exposed.key))
 	}
-	return fmt.Sprintf(`SELECT user_token,
+	if !b.everyone && b.exposed.linked {
+		where += " AND person IN (SELECT user_token FROM exposed)"
+	}
+	return fmt.Sprintf(`SELECT person AS user_token,
         %s
     FROM
     (
-        SELECT user_token, sequence, toUnixTimestamp64Milli(occurred_at) AS ms,
+        SELECT %s AS person, sequence, toUnixTimestamp64Milli(occurred_at) AS ms,
             %s
-        FROM events FINAL
+        FROM %s
         WHERE %s
     )
-    GROUP BY user_token`, list(gathered, "        "), list(rows, "            "), where)
+    GROUP BY person`, list(gathered, "        "), token, list(rows, "            "), from, where)
 }
 
 // named keeps the events that some metric or trait asks for.

@@ -29,12 +29,20 @@ func (s *Store) Logs(ctx context.Context, token string) iter.Seq2[UserLog, error
 
 // logs returns nil once the reader has had enough.
 func (s *Store) logs(ctx context.Context, token string, yield func(UserLog, error) bool) (err error) {
-	where, args := "", []any{}
-	if token != "" {
-		where, args = " WHERE user_token = ?", []any{token}
+	var linked bool
+	if err := s.conn.QueryRow(ctx, "SELECT toBool(count() > 0) FROM outcomes WHERE kind = 'user_merged'").Scan(&linked); err != nil {
+		return err
 	}
-	rows, err := s.conn.Query(ctx, `SELECT user_token, event_id, event_name, sequence, toUnixTimestamp64Milli(occurred_at),
-		toUnixTimestamp64Milli(received_at), lateness, properties, traits FROM events_unique`+where+` ORDER BY user_token, sequence`, args...)
+	person, from, args := "user_token", "events_unique", []any{}
+	if linked { // the log of somebody who became another is the other's, from its beginning
+		person, from = "if(l.person_token = '', r.user_token, l.person_token)", "events_unique AS r LEFT JOIN identity_links AS l ON r.user_token = l.merged_token"
+	}
+	where := ""
+	if token != "" {
+		where, args = " WHERE person = ?", []any{token}
+	}
+	rows, err := s.conn.Query(ctx, `SELECT `+person+` AS person, event_id, event_name, sequence, toUnixTimestamp64Milli(occurred_at),
+		toUnixTimestamp64Milli(received_at), lateness, properties, traits FROM `+from+where+` ORDER BY person, sequence`, args...)
 	if err != nil {
 		return err
 	}

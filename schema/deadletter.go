@@ -2,6 +2,7 @@ package schema
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -29,6 +30,18 @@ type DeadLetter struct {
 	FirstReceived time.Time `json:"first_received,omitzero"`
 	RetryOf       uint64    `json:"retry_of,omitempty"` // the dead letter it was sent in again from
 	Payload       []byte    `json:"-"`                  // as it came, cut to MaxDeadLetterBytes; may hold personal data
+
+	// Headers are those that say what the payload means: the attributes of a CloudEvent and the content type, as they came. They
+	// may hold personal data.
+	Headers map[string]string `json:"-"`
+}
+
+// valueOf is the first value of a header, by its exact name; empty where there is none.
+func valueOf(header map[string][]string, name string) string {
+	if values := header[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 // Header is the headers of a message, as NATS and net/textproto have them.
@@ -38,10 +51,54 @@ type Header interface{ Get(name string) string }
 func (l *DeadLetter) Cut() bool { return l.SHA256 != "" && l.SHA256 != hash(l.Payload) }
 
 // Fill takes over a refused message: its payload, as much of it as is kept, and what its headers say about its way here.
-func (l *DeadLetter) Fill(payload []byte, header Header) {
+func (l *DeadLetter) Fill(payload []byte, header map[string][]string) {
 	l.SHA256, l.Payload = hash(payload), payload[:min(len(payload), MaxDeadLetterBytes)]
-	l.MessageID, l.EventID = header.Get(headerMessageID), header.Get(HeaderEventID)
-	l.FirstReceived, l.RetryOf = timeOf(header.Get(HeaderFirstReceived)), number(header.Get(HeaderRetryOf))
+	l.MessageID, l.EventID = valueOf(header, headerMessageID), valueOf(header, HeaderEventID)
+	l.FirstReceived, l.RetryOf = timeOf(valueOf(header, HeaderFirstReceived)), number(valueOf(header, HeaderRetryOf))
+	l.Headers = meaningful(header)
+}
+
+// meaningful returns the headers that Receive reads a CloudEvent by; nil where there are none, or more than it would take.
+func meaningful(header map[string][]string) map[string]string {
+	var kept map[string]string
+	size := 0
+	for name, values := range header {
+		lower := strings.ToLower(name)
+		if len(values) == 0 || lower != headerType && !strings.HasPrefix(lower, cloudPrefix) {
+			continue
+		}
+		if len(values) > 1 {
+			return nil // refused for that
+		}
+		if kept == nil {
+			kept = make(map[string]string)
+		}
+		kept[name] = values[0]
+		if size += len(name) + len(values[0]); size > MaxHeaderBytes {
+			return nil
+		}
+	}
+	return kept
+}
+
+// UserID is the raw id of the user whose event the payload is, as far as it can be read at all; empty where it cannot. It is
+// personal data.
+func (l *DeadLetter) UserID() string {
+	for name, value := range l.Headers {
+		if strings.EqualFold(name, cloudPrefix+ceSubject) {
+			if id, ok := percentDecode(value); ok {
+				return id
+			}
+		}
+	}
+	var user struct {
+		ID      string `json:"user_id"`
+		Subject string `json:"subject"` // of a CloudEvent in structured mode
+	}
+	if err := json.Unmarshal(l.Payload, &user); err != nil {
+		return ""
+	}
+	return orElse(user.ID, user.Subject)
 }
 
 // WriteHeader sets the letter's headers. Its payload is the message's body.
@@ -67,6 +124,32 @@ func (l *DeadLetter) WriteHeader(set func(name, value string)) {
 	if l.RetryOf != 0 {
 		set(HeaderRetryOf, strconv.FormatUint(l.RetryOf, 10))
 	}
+	if len(l.Headers) > 0 {
+		set(HeaderKept, packHeaders(l.Headers))
+	}
+}
+
+// packHeaders writes headers into one, in base64 because their bytes may be any: a line each, name first.
+func packHeaders(headers map[string]string) string {
+	var b strings.Builder
+	for name, value := range headers {
+		b.WriteString(name + ":" + value + "\n")
+	}
+	return base64.StdEncoding.EncodeToString([]byte(b.String()))
+}
+
+func unpackHeaders(text string) map[string]string {
+	raw, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(raw) == 0 {
+		return nil
+	}
+	headers := make(map[string]string)
+	for line := range strings.Lines(string(raw)) {
+		if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ":"); ok {
+			headers[name] = value
+		}
+	}
+	return headers
 }
 
 // ReadDeadLetter reads a message of ONRAMP_DEADLETTERS: a letter of ours, or the server's own advisory that a consumer gave a
@@ -82,6 +165,7 @@ func ReadDeadLetter(subject string, header Header, data []byte) DeadLetter {
 		Attempts: number(header.Get(HeaderAttempts)), ReceivedAt: timeOf(header.Get(HeaderReceived)),
 		SHA256: orElse(header.Get(HeaderSHA256), hash(data)), EventID: header.Get(HeaderEventID),
 		FirstReceived: timeOf(header.Get(HeaderFirstReceived)), RetryOf: number(header.Get(HeaderRetryOf)), Payload: data,
+		Headers: unpackHeaders(header.Get(HeaderKept)),
 	}
 }
 

@@ -18,6 +18,18 @@ func (h header) Get(name string) string     { return h[name] }
 func (h header) Set(name, value string)     { h[name] = value }
 func (h header) with(name, v string) header { h[name] = v; return h }
 
+// many is the same as NATS has it.
+func (h header) many() map[string][]string {
+	if h == nil {
+		return nil
+	}
+	all := make(map[string][]string, len(h))
+	for name, value := range h {
+		all[name] = []string{value}
+	}
+	return all
+}
+
 // TestDeadLetterRoundTrip: what is written down of a refused message is what is read back.
 func TestDeadLetterRoundTrip(t *testing.T) {
 	t.Parallel()
@@ -35,7 +47,10 @@ func TestDeadLetterRoundTrip(t *testing.T) {
 			came.with("Nats-Msg-Id", word.Draw(t, "id")).with(schema.HeaderEventID, word.Draw(t, "event")).
 				with(schema.HeaderRetryOf, "7").with(schema.HeaderFirstReceived, moment.Draw(t, "first").Format(time.RFC3339Nano))
 		}
-		want.Fill(payload, came)
+		if rapid.Bool().Draw(t, "CloudEvent") {
+			came.with("Ce-Subject", rapid.StringMatching(`[^\x00-\x1f]{1,20}`).Draw(t, "user")).with("content-TYPE", "application/json")
+		}
+		want.Fill(payload, came.many())
 		require.Equal(t, len(payload) > schema.MaxDeadLetterBytes, want.Cut())
 		require.LessOrEqual(t, len(want.Payload), schema.MaxDeadLetterBytes)
 		written := header{}
@@ -90,7 +105,7 @@ func TestReceiveAgain(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, fields string
-		header       schema.Header
+		header       header
 		after        time.Duration // from first to the receipt that counts
 		id           string
 		occurred     time.Duration
@@ -112,7 +127,7 @@ func TestReceiveAgain(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := schema.Receive([]byte(`{"event_name":"used","user_id":"ann"`+c.fields+`}`), c.header, 5, first.Add(c.after))
+			got, err := schema.Receive([]byte(`{"event_name":"used","user_id":"ann"`+c.fields+`}`), c.header.many(), 5, first.Add(c.after))
 			if c.reason != "" {
 				var rejection *schema.Rejection
 				require.ErrorAs(t, err, &rejection)

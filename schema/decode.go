@@ -45,6 +45,10 @@ func (e *Event) set(field string, value jsontext.Value) error {
 			return reject(ReasonMissingUser, field, "is null")
 		}
 		return readString(&e.UserID, field, value)
+	case "anonymous_id":
+		return readOptional(&e.AnonymousID, field, value)
+	case "previous_id":
+		return readOptional(&e.PreviousID, field, value)
 	case "occurred_at":
 		return readTime(&e.OccurredAt, field, value)
 	case "sent_at":
@@ -65,7 +69,10 @@ func (e *Event) set(field string, value jsontext.Value) error {
 }
 
 func (e *Event) check() error {
-	if err := checkUserID(e.UserID); err != nil {
+	if err := checkID(e.UserID, "user_id"); err != nil {
+		return err
+	}
+	if err := e.checkOthers(); err != nil {
 		return err
 	}
 	if e.EventName == "" || len(e.EventName) > MaxEventName || hasControl(e.EventName) {
@@ -77,21 +84,43 @@ func (e *Event) check() error {
 	return nil
 }
 
-// checkUserID takes any UTF-8 a service may use for an id, and refuses what is nobody: the words that programs write when
+// checkOthers holds the ids of those who are to become one with the user to the same bounds.
+func (e *Event) checkOthers() error {
+	if e.AnonymousID != "" {
+		if err := checkID(e.AnonymousID, "anonymous_id"); err != nil {
+			return err
+		}
+	}
+	if e.PreviousID == "" {
+		return nil
+	}
+	if e.EventName != AliasEvent {
+		return reject(ReasonUnknownField, "previous_id", "belongs to events named %s alone", AliasEvent)
+	}
+	if e.PreviousID == e.UserID {
+		return reject(ReasonMergeCycle, "previous_id", "is user_id itself: nobody is merged into themselves")
+	}
+	return checkID(e.PreviousID, "previous_id")
+}
+
+// CheckID reports whether an id may name a user: nil, or a *Rejection that names the field.
+func CheckID(id, field string) error { return checkID(id, field) }
+
+// checkID takes any UTF-8 a service may use for an id, and refuses what is nobody: the words that programs write when
 // they have no user would gather strangers into one.
-func checkUserID(id string) error {
+func checkID(id, field string) error {
 	switch {
 	case strings.TrimSpace(id) == "":
-		return reject(ReasonMissingUser, "user_id", "is missing or empty")
+		return reject(ReasonMissingUser, field, "is missing or empty")
 	case len(id) > MaxUserID:
-		return reject(ReasonIDTooLong, "user_id", "has %d bytes; at most %d are taken", len(id), MaxUserID)
+		return reject(ReasonIDTooLong, field, "has %d bytes; at most %d are taken", len(id), MaxUserID)
 	case hasControl(id):
-		return reject(ReasonBadID, "user_id", "holds a control character")
+		return reject(ReasonBadID, field, "holds a control character")
 	}
 	switch strings.ToLower(id) {
 	case "null", "undefined", "nan", "0", "none", "nil", "anonymous", "[object object]", "true", "false",
 		"00000000-0000-0000-0000-000000000000":
-		return reject(ReasonIllegalID, "user_id", "%q is what a program writes when it has no user", id)
+		return reject(ReasonIllegalID, field, "%q is what a program writes when it has no user", id)
 	}
 	return nil
 }
@@ -112,6 +141,14 @@ func readString(dst *string, field string, value jsontext.Value) error {
 	return nil
 }
 
+// readOptional is readString for a field that many programs write as null where they have nothing to say.
+func readOptional(dst *string, field string, value jsontext.Value) error {
+	if value.Kind() == 'n' {
+		return nil
+	}
+	return readString(dst, field, value)
+}
+
 // timeShape is RFC 3339 as Onramp takes it. Go alone also reads a comma before the fraction.
 const timeShape = "2006-01-02T15:04:05"
 
@@ -120,6 +157,10 @@ func readTime(dst *time.Time, field string, value jsontext.Value) error {
 	if err := readString(&text, field, value); err != nil {
 		return reject(ReasonBadTimestamp, field, "is not an RFC 3339 string such as 2026-11-24T09:00:00Z")
 	}
+	return parseTime(dst, field, text)
+}
+
+func parseTime(dst *time.Time, field, text string) error {
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil || len(text) < len(timeShape) || text[10] != 'T' || strings.ContainsAny(text, ",z") || at.Year() < 1 {
 		return reject(ReasonBadTimestamp, field, "is not an RFC 3339 time with a zone, such as 2026-11-24T09:00:00Z: %q", Clean(text))

@@ -113,6 +113,8 @@ func TestTimingOf(t *testing.T) {
 		{"backfill", schema.Event{Backfill: true}, received, schema.Historic, false},
 		{"clock 3 h off", schema.Event{OccurredAt: received.Add(-3 * time.Hour), SentAt: received.Add(-3 * time.Hour)}, received, schema.OnTime, false},
 		{"sent before it occurred", schema.Event{OccurredAt: received.Add(-time.Minute), SentAt: received.Add(-time.Hour)}, received.Add(-time.Minute), schema.OnTime, false},
+		{"no time, and sent by a clock days behind", schema.Event{SentAt: received.Add(-109 * time.Hour)}, received, schema.OnTime, false},
+		{"no time, and sent by a clock ahead", schema.Event{SentAt: received.Add(3 * time.Hour)}, received, schema.OnTime, false},
 		{"sent in 1970", schema.Event{OccurredAt: received, SentAt: time.Unix(0, 0)}, received, schema.OnTime, false},
 	}
 	for _, c := range cases {

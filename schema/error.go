@@ -71,7 +71,10 @@ const (
 	ReasonBadTimestamp  Reason = "bad_timestamp"
 	ReasonFuture        Reason = "future"
 	ReasonTooOld        Reason = "too_old"
+	ReasonBadCloudEvent Reason = "bad_cloud_event"
 	ReasonUndeliverable Reason = "undeliverable"
+	ReasonMergeCycle    Reason = "merge_cycle"    // an alias that makes a user, by whatever way round, their own
+	ReasonMergeLimit    Reason = "merge_limit"    // an alias into a user who was made one with as many others as can be
 	ReasonMaxDeliveries Reason = "max_deliveries" // a consumer was handed it as often as it may, and never acknowledged it
 )
 
@@ -81,7 +84,7 @@ func Reasons() []Reason {
 		ReasonMalformedJSON, ReasonTrailingData, ReasonNotAnObject, ReasonInvalidUTF8, ReasonDuplicateKey, ReasonUnknownField,
 		ReasonWrongType, ReasonTooDeep, ReasonTooManyKeys, ReasonBadKey, ReasonValueTooLong, ReasonNumberRange, ReasonTooLarge,
 		ReasonMissingUser, ReasonIllegalID, ReasonBadID, ReasonIDTooLong, ReasonBadEventID, ReasonBadEventName, ReasonBadTimestamp,
-		ReasonFuture, ReasonTooOld, ReasonUndeliverable, ReasonMaxDeliveries,
+		ReasonFuture, ReasonTooOld, ReasonBadCloudEvent, ReasonUndeliverable, ReasonMergeCycle, ReasonMergeLimit, ReasonMaxDeliveries,
 	}
 }
 

@@ -27,6 +27,9 @@ const (
 // stream position and so no protection from publishing twice. OccurredAt defaults to the time of receipt. SentAt is the
 // publisher's clock at the moment of sending, used to correct its skew. Backfill says that the event belongs to the past:
 // it changes state but never causes an action.
+//
+// AnonymousID is the id of the visitor whom the user was until now: from this event on the two are one, as package identity says. PreviousID
+// is likewise the id of the user or visitor whom an event named `alias` joins to UserID.
 type Event struct {
 	EventID    string          `json:"event_id"`
 	EventName  string          `json:"event_name"`
@@ -36,7 +39,13 @@ type Event struct {
 	Properties json.RawMessage `json:"properties,omitempty"`
 	Traits     json.RawMessage `json:"traits,omitempty"`
 	Backfill   bool            `json:"backfill,omitempty"`
+
+	AnonymousID string `json:"anonymous_id,omitempty"`
+	PreviousID  string `json:"previous_id,omitempty"`
 }
+
+// AliasEvent is the name of the events that carry a PreviousID.
+const AliasEvent = "alias"
 
 // UserEvent is an event on its way to its user's workflow: identity and time resolved, the user left out because the
 // workflow is the user. Times are Unix milliseconds, UTC.
@@ -49,6 +58,10 @@ type UserEvent struct {
 	Lateness   Lateness        `json:"lateness,omitempty"`
 	Properties json.RawMessage `json:"properties,omitempty"`
 	Traits     json.RawMessage `json:"traits,omitempty"`
+
+	// From is the token of a user who becomes one with this one by the event: that user's workflow is taken over before the event is
+	// applied. Empty in nearly all events.
+	From string `json:"from,omitempty"`
 }
 
 // EventBatch is what one signal carries: events of one user in stream order, and the playbook they are to be read with.
@@ -83,18 +96,19 @@ type Received struct {
 	ReceivedAt time.Time
 }
 
-// Receive reads a message of ONRAMP_EVENTS; header may be nil. Every reader of the stream does it through this, from the same
-// facts, so that journeys and archive cannot disagree about an event. An event that is sent in again from the dead letters goes
-// by the id, and is measured by the moment of receipt, that it had the first time. Errors are *Rejection.
-func Receive(raw []byte, header Header, sequence uint64, receivedAt time.Time) (Received, error) {
-	event, err := DecodeEvent(raw)
+// Receive reads a message of ONRAMP_EVENTS, an event of ours or a CloudEvent in either mode; header, which NATS calls nats.Header,
+// may be nil. Every reader of the stream does it through this, from the same facts, so that journeys and archive cannot disagree
+// about an event. An event that is sent in again from the dead letters goes by the id, and is measured by the moment of receipt,
+// that it had the first time. Errors are *Rejection.
+func Receive(raw []byte, header map[string][]string, sequence uint64, receivedAt time.Time) (Received, error) {
+	event, err := decodeMessage(raw, header)
 	if err != nil {
 		return Received{}, err
 	}
 	messageID, first := "", receivedAt
 	if header != nil {
-		messageID = orElse(header.Get(HeaderEventID), header.Get(headerMessageID))
-		if before := timeOf(header.Get(HeaderFirstReceived)); !before.IsZero() && before.Before(receivedAt) {
+		messageID = orElse(valueOf(header, HeaderEventID), valueOf(header, headerMessageID))
+		if before := timeOf(valueOf(header, HeaderFirstReceived)); !before.IsZero() && before.Before(receivedAt) {
 			first = before
 		}
 	}

@@ -1,5 +1,7 @@
 package schema
 
+import "encoding/json"
+
 // Signal describes a workflow signal: its wire name and, by its type argument, what it carries. Only the workflow's
 // receiver and ingest's sender use it, so the name is written once.
 type Signal[T any] struct{ Name string }
@@ -23,6 +25,7 @@ type AwaitInput struct {
 //nolint:gochecknoglobals // descriptors: constants but for Go having no generic constants
 var (
 	EventsReceived = Signal[EventBatch]{Name: "events_received"}
+	HandOver       = Signal[HandOverRequest]{Name: "hand_over"}
 	ProfileQuery   = Query[Profile]{
 		Name: "profile", Description: "Segments with reasons, variants, where each journey stands, and what happens next",
 	}
@@ -61,10 +64,31 @@ type DeliverResult struct {
 	Attempts int32 `json:"attempts"`
 }
 
+// HandOverRequest asks a user's workflow to end and to answer, as its result, with all that the workflow of user Into must know to go on
+// for both. It comes after every event of the user. Playbook and Revision are what Into lives by, At says when the linking event came, and
+// how late.
+type HandOverRequest struct {
+	From     string    `json:"from"` // token of the user asked
+	Into     string    `json:"into"`
+	Playbook string    `json:"playbook"`
+	Revision uint64    `json:"revision"`
+	Event    UserEvent `json:"event"` // the linking event, without what it carries
+}
+
+// HandedOver is the result of a workflow that was asked to hand over, and so what stands in the Temporal UI of who was merged. State is a
+// journey.State; empty: nothing was known of the user.
+type HandedOver struct {
+	Into        string          `json:"into"`
+	Sequence    uint64          `json:"seq"` // of the linking event
+	State       json.RawMessage `json:"state,omitempty"`
+	Undelivered []DeliverInput  `json:"undelivered,omitempty"` // deliveries that were in flight
+}
+
 // CommitInput is everything one workflow task decided about a user: recorded together, outcomes first.
 type CommitInput struct {
 	Outcomes []Outcome `json:"outcomes"`
 	Profile  Profile   `json:"profile"`
+	Merged   []string  `json:"merged,omitempty"` // tokens of those who became one with the user and of whom there was no workflow: their profiles point here from now on
 }
 
 // CommitResult says how much was recorded.

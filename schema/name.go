@@ -19,6 +19,7 @@ const (
 	DeadLettersStream = "ONRAMP_DEADLETTERS"
 	ActionsStream     = "ONRAMP_ACTIONS"
 	ProfilesStream    = "ONRAMP_PROFILES"
+	IdentitiesStream  = "ONRAMP_IDENTITIES"
 	PlaybooksBucket   = "ONRAMP_PLAYBOOKS" // object store: playbooks by hash
 	LeasesBucket      = "ONRAMP_LEASES"    // key-value: which process works, of those of which one may
 )
@@ -30,6 +31,7 @@ const (
 	DeadLettersSubjects = "onramp.deadletters.>"
 	ActionsSubjects     = "onramp.actions.>"
 	ProfilesSubjects    = "onramp.profiles.>"
+	IdentitiesSubjects  = "onramp.identities.>"
 )
 
 // AdvisorySubjects is where the server says that a consumer gave a message up; see ReasonMaxDeliveries. It says it once, to
@@ -62,6 +64,7 @@ const (
 	HeaderConsumer  = "Onramp-Consumer"
 	HeaderSHA256    = "Onramp-Sha256"     // of the whole payload, which may have been cut for its size
 	HeaderMessageID = "Onramp-Message-Id" // the Nats-Msg-Id it was published with
+	HeaderKept      = "Onramp-Headers"    // base64 of the headers that its payload is read by, a line each
 )
 
 // Headers of a message that a dead letter was sent in again as. They keep what its new place in the stream would change: the
@@ -146,6 +149,22 @@ func TokenFromWorkflowID(id string) (string, error) {
 // EventSubject is where a service named source publishes its events. source is a subject token chosen by the operator.
 func EventSubject(source string) string { return "onramp.events." + source }
 
+// Subjects of the questions that every API process answers, by NATS request.
+const (
+	SubjectProfile = "onramp.v1.profile" // {"user_id":"u42"} or {"user_token":"u…"} → Profile
+	SubjectFlag    = "onramp.v1.flag"    // {"key":"segment.at_risk","context":{"targetingKey":"u42"}} → one flag
+	SubjectFlags   = "onramp.v1.flags"   // {"context":{"targetingKey":"u42"}} → all flags
+)
+
+// MessageIDOf is the Nats-Msg-Id under which an event of that id is published, by everybody: the id. Headers lose white space and may not
+// hold everything an id may, so ids of that kind go by their hash.
+func MessageIDOf(eventID string) string {
+	if strings.ContainsFunc(eventID, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "sha256-" + hash([]byte(eventID))
+	}
+	return eventID
+}
+
 // ActionSubject is where the action of that name is delivered over NATS.
 func ActionSubject(action string) string { return "onramp.actions." + action }
 
@@ -157,6 +176,9 @@ func DeadLetterSubject(reason Reason) string { return "onramp.deadletters." + st
 
 // ProfileSubject is where the newest profile of a user stands.
 func ProfileSubject(token string) string { return "onramp.profiles." + token }
+
+// IdentitySubject is where it stands whom a user became one with.
+func IdentitySubject(token string) string { return "onramp.identities." + token }
 
 // EnrollmentID identifies one passage of a user through a journey. Derived, so that deciding it again gives it again.
 func EnrollmentID(token, journey, entryEventID string) string {

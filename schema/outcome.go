@@ -18,13 +18,14 @@ const (
 	ActionSuppressed  OutcomeKind = "action_suppressed" // Reason: frequency_cap, quiet_hours, no_consent, holdout, historic, expired
 	ExposureRecorded  OutcomeKind = "exposure_recorded"
 	GoalConverted     OutcomeKind = "goal_converted"
+	UserMerged        OutcomeKind = "user_merged" // Details: `from`, the token of who became one with the user, and `tokens`, with all merged into that one before
 )
 
 // OutcomeKinds lists every kind, in the order above.
 func OutcomeKinds() []OutcomeKind {
 	return []OutcomeKind{
 		SegmentEntered, SegmentLeft, EnrollmentStarted, EnrollmentEnded, StepEntered, ActionDecided, ActionDelivered,
-		ActionFailed, ActionSuppressed, ExposureRecorded, GoalConverted,
+		ActionFailed, ActionSuppressed, ExposureRecorded, GoalConverted, UserMerged,
 	}
 }
 

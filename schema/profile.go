@@ -14,7 +14,12 @@ type Profile struct {
 	NextAt     int64             `json:"next_at,omitempty"`       // when time alone changes something; 0: never
 	NextChange string            `json:"next_change,omitempty"`   // what changes then
 	LastEvent  string            `json:"last_event_id,omitempty"` // the newest event this profile includes
+	Unit       string            `json:"unit,omitempty"`          // token by which flags deal variants, where that is of a visitor whom this user was; empty: user_token
+	MergedInto string            `json:"merged_into,omitempty"`   // token of the user whom this one became: their profile tells the rest
 }
+
+// StageMerged is the stage of a user who has become another.
+const StageMerged = "merged"
 
 // Membership is a user's place in a segment. Unknown means that the rule could not be answered (Reason says why); In then
 // tells what it was before.

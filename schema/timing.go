@@ -37,10 +37,11 @@ func TimingOf(e *Event, received time.Time) (Timing, error) { return timingOf(e,
 // late it is with this one.
 func timingOf(e *Event, first, received time.Time) (Timing, error) {
 	at := e.OccurredAt
-	if at.IsZero() {
-		at = first
-	}
-	if skew := first.Sub(e.SentAt); !e.SentAt.IsZero() && !e.SentAt.Before(e.OccurredAt) && skew.Abs() < PastLimit {
+	skew := first.Sub(e.SentAt)
+	switch {
+	case at.IsZero():
+		at = first // by our own clock, whatever the publisher's says of the sending
+	case !e.SentAt.IsZero() && !e.SentAt.Before(at) && skew.Abs() < PastLimit:
 		at = at.Add(skew)
 	}
 	ahead := at.Sub(received)

@@ -50,6 +50,7 @@ type Deps struct {
 	Books    journey.Books
 	Delivery *activities.Delivery
 	Record   *activities.Record
+	Identity *activities.Identity
 }
 
 // Registry is what Register fills: a worker, a replayer or a test environment.
@@ -64,6 +65,7 @@ func Register(r Registry, deps Deps) {
 	r.RegisterWorkflowWithOptions(journeys.Journey, workflow.RegisterOptions{Name: schema.JourneyWorkflow})
 	r.RegisterActivity(deps.Delivery)
 	r.RegisterActivity(deps.Record)
+	r.RegisterActivity(deps.Identity)
 }
 
 // Run works until ctx ends, then finishes what it has in hand.

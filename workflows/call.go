@@ -21,6 +21,13 @@ func callLocal[I, O any](ctx workflow.Context, activity func(context.Context, I)
 	return out, err
 }
 
+// callNow runs a remote activity to its end.
+func callNow[I, O any](ctx workflow.Context, activity func(context.Context, I) (O, error), options workflow.ActivityOptions, in I) (O, error) {
+	var out O
+	err := call(ctx, activity, options, in).Get(ctx, &out)
+	return out, err
+}
+
 // receive takes one waiting signal, if there is one.
 func receive[T any](_ schema.Signal[T], channel workflow.ReceiveChannel) (T, bool) {
 	var message T

@@ -34,7 +34,9 @@ type Journeys struct {
 }
 
 // Journey is the workflow of one user.
-func (j *Journeys) Journey(ctx workflow.Context, in JourneyInput) error {
+//
+// It ends only where the user becomes another. What it ends with is then for the other's workflow.
+func (j *Journeys) Journey(ctx workflow.Context, in JourneyInput) (*schema.HandedOver, error) {
 	r := &journeyRun{books: j.Books, in: in, state: journey.State{Token: in.UserToken}, deliveries: make(map[string]schema.DeliverInput)}
 	if in.State != nil {
 		r.state = *in.State
@@ -43,7 +45,7 @@ func (j *Journeys) Journey(ctx workflow.Context, in JourneyInput) error {
 		r.in.MaxHistory = DefaultMaxHistory
 	}
 	if err := r.setup(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	return r.run(ctx)
 }
@@ -53,6 +55,7 @@ type journeyRun struct {
 	in     JourneyInput
 	state  journey.State
 	signal workflow.ReceiveChannel
+	over   workflow.ReceiveChannel // asks to hand over
 
 	wakeAt     int64           // what the last decision asked for; 0: nothing
 	timerAt    int64           // when the armed timer fires; 0: none is armed
@@ -60,6 +63,7 @@ type journeyRun struct {
 	disarm     workflow.CancelFunc
 	deliveries map[string]schema.DeliverInput
 	failed     []schema.Outcome // deliveries that were given up, not recorded yet
+	merged     []string         // who became one with the user and had no workflow, not recorded yet
 	shown      shown
 	taken      uint64 // the newest event that is taken, with what follows from it on record
 }
@@ -67,6 +71,9 @@ type journeyRun struct {
 func (r *journeyRun) setup(ctx workflow.Context) error {
 	r.signal = workflow.GetSignalChannelWithOptions(ctx, schema.EventsReceived.Name, workflow.SignalChannelOptions{
 		Description: "A batch of this user's events, sent by ingest",
+	})
+	r.over = workflow.GetSignalChannelWithOptions(ctx, schema.HandOver.Name, workflow.SignalChannelOptions{
+		Description: "The user has become another: hand over and end",
 	})
 	if err := answer(ctx, schema.ProfileQuery, func() (schema.Profile, error) {
 		return journey.Profile(r.books, &r.state), nil
@@ -91,10 +98,16 @@ func (r *journeyRun) setup(ctx workflow.Context) error {
 	return nil
 }
 
-func (r *journeyRun) run(ctx workflow.Context) error {
+func (r *journeyRun) run(ctx workflow.Context) (*schema.HandedOver, error) {
 	for {
+		if request, asked := receive(schema.HandOver, r.over); asked {
+			return r.finish(ctx, request)
+		}
 		if err := r.handle(ctx); err != nil {
-			return err
+			return nil, err
+		}
+		if r.over.Len() > 0 {
+			continue
 		}
 		if r.full(ctx) {
 			return r.continueAsNew(ctx)
@@ -103,7 +116,7 @@ func (r *journeyRun) run(ctx workflow.Context) error {
 			continue // recording took until the next moment
 		}
 		if err := r.wait(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
@@ -119,7 +132,11 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 		}
 		r.need(batch.Playbook)
 		for i := range batch.Events {
-			r.next(workflow.Now(ctx), journey.Input{Event: &batch.Events[i], Playbook: batch.Playbook, Revision: batch.Revision}, &all)
+			over, err := r.takeOver(ctx, &batch.Events[i], &batch, &all)
+			if err != nil {
+				return err
+			}
+			r.next(workflow.Now(ctx), journey.Input{Event: &batch.Events[i], Playbook: batch.Playbook, Revision: batch.Revision, Taken: over}, &all)
 			taken = max(taken, batch.Events[i].Sequence)
 		}
 		if len(batch.Events) == 0 { // a playbook came into force for a user who sends no events
@@ -188,16 +205,16 @@ func (r *journeyRun) next(now time.Time, in journey.Input, all *journey.Decision
 
 // execute records first and delivers then, so that no receiver hears of an action that nobody decided on record.
 func (r *journeyRun) execute(ctx workflow.Context, decision journey.Decision) error {
-	outcomes := slices.Concat(decision.Outcomes, r.failed)
-	r.failed = nil
+	outcomes, merged := slices.Concat(decision.Outcomes, r.failed), r.merged
+	r.failed, r.merged = nil, nil
 	profile := journey.Profile(r.books, &r.state)
 	r.show(ctx, profile)
-	if len(outcomes) == 0 {
+	if len(outcomes) == 0 && profile.MergedInto == "" {
 		return nil
 	}
 	var record *activities.Record // names the activity; never called through this
 	_, err := callLocal(ctx, record.CommitDecision, commitOptions(), schema.CommitInput{
-		Outcomes: outcomes, Profile: profile,
+		Outcomes: outcomes, Profile: profile, Merged: merged,
 	})
 	if err != nil {
 		return fmt.Errorf("commit decision of %s: %w", r.in.UserToken, err)
@@ -217,30 +234,31 @@ func (r *journeyRun) full(ctx workflow.Context) bool {
 
 // continueAsNew hands everything to the next run. Signals are drained after the last blocking call: one that came in between
 // would be lost otherwise.
-func (r *journeyRun) continueAsNew(ctx workflow.Context) error {
+func (r *journeyRun) continueAsNew(ctx workflow.Context) (*schema.HandedOver, error) {
 	patience, cancel := workflow.WithCancel(ctx)
 	defer cancel()
 	if _, err := workflow.AwaitWithTimeout(patience, drainPatience, func() bool { return len(r.deliveries) == 0 }); err != nil {
-		return fmt.Errorf("wait for deliveries of %s: %w", r.in.UserToken, err)
+		return nil, fmt.Errorf("wait for deliveries of %s: %w", r.in.UserToken, err)
 	}
 	for r.signal.Len() > 0 || len(r.failed) > 0 {
 		if err := r.handle(ctx); err != nil {
-			return err
+			return nil, err
 		}
+	}
+	if request, asked := receive(schema.HandOver, r.over); asked {
+		return r.finish(ctx, request)
 	}
 	next := JourneyInput{JourneyStart: r.in.JourneyStart, State: &r.state}
 	next.Version = schema.JourneyVersion
-	for _, id := range workflow.DeterministicKeys(r.deliveries) {
-		next.Undelivered = append(next.Undelivered, r.deliveries[id])
-	}
-	return workflow.NewContinueAsNewError(ctx, schema.JourneyWorkflow, next)
+	next.Undelivered = r.undelivered()
+	return nil, workflow.NewContinueAsNewError(ctx, schema.JourneyWorkflow, next)
 }
 
 // wait blocks until a signal comes, the timer fires or a delivery was given up. It fails only when the run is canceled.
 func (r *journeyRun) wait(ctx workflow.Context) error {
 	r.arm(ctx)
 	err := workflow.Await(ctx, func() bool {
-		return r.signal.Len() > 0 || len(r.failed) > 0 || (r.timer != nil && r.timer.IsReady())
+		return r.signal.Len() > 0 || r.over.Len() > 0 || len(r.failed) > 0 || (r.timer != nil && r.timer.IsReady())
 	})
 	if r.timer != nil && r.timer.IsReady() {
 		r.timer, r.timerAt = nil, 0

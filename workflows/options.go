@@ -6,6 +6,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/onramphq/onramp/activities"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -35,6 +36,17 @@ func publishOptions(request *schema.ActionRequest) workflow.LocalActivityOptions
 	options := commitOptions()
 	options.Summary = request.Action + " for " + request.Journey + "/" + request.StepKey
 	return options
+}
+
+// takeOverOptions are for taking over the workflow of somebody who becomes one with the user: tried until that workflow has answered, because
+// the user's next events are to be told by both logs. The events wait meanwhile.
+func takeOverOptions(from string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		Summary:             "take over " + from,
+		StartToCloseTimeout: 30 * time.Second, // one attempt waits for 20 s
+		HeartbeatTimeout:    5 * activities.HandOverBeat,
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second},
+	}
 }
 
 // forEver bounds the retries of what may never be given up. Left out, the SDK takes the bound of one attempt for that of all of

@@ -21,16 +21,22 @@ const embeddedKey = "onramp-embedded-workspace"
 
 // stackFlags choose where the embedded servers listen.
 type stackFlags struct {
-	NATSPort           int    `name:"nats-port" default:"4222" help:"Port of NATS."`
-	TemporalPort       int    `default:"7233" help:"Port of the Temporal frontend."`
-	UIPort             int    `name:"ui-port" default:"8233" help:"Port of the Temporal Web UI."`
-	ClickHousePort     int    `name:"clickhouse-port" default:"9000" help:"Port of ClickHouse, native protocol."`
-	ClickHouseHTTPPort int    `name:"clickhouse-http-port" default:"8123" help:"Port of ClickHouse, HTTP; /play is a query page."`
-	APIAddr            string `name:"api-addr" default:"127.0.0.1:8080" help:"Address of the HTTP API; port 0 takes a free one."`
-	APIKeys            string `name:"api-keys" env:"ONRAMP_API_KEYS" help:"YAML file with the keys of the HTTP API, made with onramp key. Without it everybody on this machine may ask."`
-	AdminAddr          string `env:"ONRAMP_ADMIN_ADDR" help:"Address of /metrics and /debug/pprof/. Defaults to 127.0.0.1:9464, or a free port where that is taken; off for none."`
-	WorkspaceKey       string `env:"ONRAMP_WORKSPACE_KEY" help:"Secret that makes user tokens. Defaults to a fixed one for local data."`
-	Webhooks           string `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
+	NATSPort           int      `name:"nats-port" default:"4222" help:"Port of NATS."`
+	NATSWebSocketPort  int      `name:"nats-websocket-port" default:"0" help:"Port on which NATS also takes WebSocket connections, for browsers; =-1 for any free one, 0 for none."`
+	NATSOrigins        []string `name:"nats-origins" help:"Pages that may connect there. Example: http://localhost:3000"`
+	MQTTPort           int      `name:"mqtt-port" default:"0" help:"Port on which NATS also takes MQTT 3.1.1; =-1 for any free one, 0 for none."`
+	TemporalPort       int      `default:"7233" help:"Port of the Temporal frontend."`
+	UIPort             int      `name:"ui-port" default:"8233" help:"Port of the Temporal Web UI."`
+	ClickHousePort     int      `name:"clickhouse-port" default:"9000" help:"Port of ClickHouse, native protocol."`
+	ClickHouseHTTPPort int      `name:"clickhouse-http-port" default:"8123" help:"Port of ClickHouse, HTTP; /play is a query page."`
+	APIAddr            string   `name:"api-addr" default:"127.0.0.1:8080" help:"Address of the HTTP API; port 0 takes a free one."`
+	GRPCAddr           string   `name:"grpc-addr" env:"ONRAMP_GRPC_ADDR" help:"Address on which the API also answers over gRPC. Defaults to none. Example: 127.0.0.1:8090"`
+	APIKeys            string   `name:"api-keys" env:"ONRAMP_API_KEYS" help:"YAML file with the keys of the HTTP API, made with onramp key. Without it everybody on this machine may ask."`
+	AdminAddr          string   `env:"ONRAMP_ADMIN_ADDR" help:"Address of /metrics and /debug/pprof/. Defaults to 127.0.0.1:9464, or a free port where that is taken; off for none."`
+	WorkspaceKey       string   `env:"ONRAMP_WORKSPACE_KEY" help:"Secret that makes user tokens. Defaults to a fixed one for local data."`
+	Webhooks           string   `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
+
+	browserFlags
 }
 
 // freePorts lets the system choose, so that a demo never collides with what already runs.
@@ -54,7 +60,7 @@ func startLocal(ctx context.Context, flags stackFlags, dir string, progress io.W
 		debug.SetGCPercent(embeddedGC)
 	}
 	stack, err := devstack.Start(ctx, devstack.Config{
-		Dir: dir, NATSPort: flags.NATSPort, TemporalPort: flags.TemporalPort, UIPort: flags.UIPort,
+		Dir: dir, NATSPort: flags.NATSPort, NATSWebSocketPort: flags.NATSWebSocketPort, NATSOrigins: flags.NATSOrigins, MQTTPort: flags.MQTTPort, TemporalPort: flags.TemporalPort, UIPort: flags.UIPort,
 		ClickHousePort: flags.ClickHousePort, ClickHouseHTTPPort: flags.ClickHouseHTTPPort,
 		SearchAttributes: attributes(), Progress: progress, Logger: logger.With(slog.String("role", "servers")),
 	})
@@ -66,7 +72,8 @@ func startLocal(ctx context.Context, flags stackFlags, dir string, progress io.W
 		servers: servers{
 			NATSURL: stack.NATSURL, TemporalAddress: stack.TemporalAddress, TemporalNamespace: "default",
 			ClickHouseAddr: stack.ClickHouseAddr, ClickHouseDatabase: "onramp", ClickHouseUser: "default",
-			WorkspaceKey: cmp.Or(flags.WorkspaceKey, embeddedKey), APIAddr: flags.APIAddr, APIKeys: flags.APIKeys, AdminAddr: flags.AdminAddr, Webhooks: flags.Webhooks, Replicas: 1,
+			WorkspaceKey: cmp.Or(flags.WorkspaceKey, embeddedKey), APIAddr: flags.APIAddr, GRPCAddr: flags.GRPCAddr, APIKeys: flags.APIKeys, AdminAddr: flags.AdminAddr, Webhooks: flags.Webhooks, Replicas: 1,
+			browserFlags: flags.browserFlags,
 		},
 		links: map[string]string{"Temporal UI": stack.UIURL, "ClickHouse": stack.ClickHouseHTTPURL + "/play"},
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,11 +41,39 @@ type servers struct {
 	ClickHousePassword string   `name:"clickhouse-password" env:"ONRAMP_CLICKHOUSE_PASSWORD" help:"ClickHouse password."`
 	WorkspaceKey       string   `env:"ONRAMP_WORKSPACE_KEY" help:"Secret of at least 16 bytes that makes user tokens. Never change it: every user would become another."`
 	APIAddr            string   `name:"api-addr" env:"ONRAMP_API_ADDR" help:"Address the HTTP API listens on. Defaults to 127.0.0.1:8080; a role without API answers /livez and /readyz there if one is given."`
+	GRPCAddr           string   `name:"grpc-addr" env:"ONRAMP_GRPC_ADDR" help:"Address on which the API also answers over gRPC. Defaults to none. Example: 127.0.0.1:8090"`
 	APIKeys            string   `name:"api-keys" env:"ONRAMP_API_KEYS" help:"YAML file with the keys of the HTTP API, made with onramp key. Without it the API listens on loopback only."`
 	SigningKeys        []string `env:"ONRAMP_SIGNING_KEYS" sep:"," help:"Secrets of at least 16 bytes that sign what pages read flags with: the newest first, and behind a comma the one before it. Defaults to one made from the workspace key."`
 	AdminAddr          string   `env:"ONRAMP_ADMIN_ADDR" help:"Address of /metrics and /debug/pprof/, for operators alone. Defaults to 127.0.0.1:9464, or a free port of loopback where that is taken; off for none."`
 	Webhooks           string   `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
-	Replicas           int      `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
+
+	browserFlags
+
+	Replicas int `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
+}
+
+// browserFlags say in whose name browsers get credentials for NATS.
+type browserFlags struct {
+	BrowserSeedFile string        `env:"ONRAMP_BROWSER_SEED_FILE" help:"File with the seed (SA…) of the NATS account of browsers, or of a signing key of it: POST /v1/users/{id}/credentials then issues short-lived credentials for one user's pages. Defaults to none."`
+	BrowserAccount  string        `env:"ONRAMP_BROWSER_ACCOUNT" help:"Public key (A…) of that account, where the seed is that of a signing key."`
+	BrowserURL      string        `env:"ONRAMP_BROWSER_URL" help:"Where browsers find NATS, told with the credentials. Example: wss://nats.example.com"`
+	BrowserTTL      time.Duration `env:"ONRAMP_BROWSER_TTL" default:"15m" help:"How long credentials of browsers hold."`
+}
+
+// browsers returns the issuer, nil where none is configured.
+func (f *browserFlags) browsers() (*api.Browsers, error) {
+	if f.BrowserSeedFile == "" {
+		return nil, nil //nolint:nilnil // none is configured
+	}
+	seed, err := os.ReadFile(f.BrowserSeedFile)
+	if err != nil {
+		return nil, usagef("seed of browsers' account: %w", err)
+	}
+	issuer, err := api.NewBrowsers(api.BrowsersConfig{Seed: seed, Account: f.BrowserAccount, URL: f.BrowserURL, TTL: f.BrowserTTL})
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	return issuer, nil
 }
 
 // clickhouseFlags say where the ClickHouse is that a running engine writes to.
@@ -86,14 +115,15 @@ type engine struct {
 	store    *outcome.Store
 	library  *worker.Library
 
-	ingest *ingest.Ingest
-	sink   *outcome.Sink
-	mirror *api.Mirror
-	shown  *api.Exposures
-	server *api.Server
-	listen net.Listener // of the API
-	keys   *api.Keyring // of the API; nil: everybody may ask
-	links  map[string]string
+	ingest     *ingest.Ingest
+	sink       *outcome.Sink
+	mirror     *api.Mirror
+	shown      *api.Exposures
+	server     *api.Server
+	listen     net.Listener // of the API
+	listenGRPC net.Listener // nil: none
+	keys       *api.Keyring // of the API; nil: everybody may ask
+	links      map[string]string
 
 	admin   net.Listener // of metrics and profiles; nil: none
 	metrics *metrics     // nil where there is no admin port
@@ -148,6 +178,11 @@ func (e *engine) openListener(ctx context.Context) error {
 		return fmt.Errorf("the API cannot listen on %s (%w): free the port, or choose another with --api-addr", e.servers.APIAddr, err)
 	}
 	e.listen = listener
+	if e.servers.GRPCAddr != "" && e.roles.api {
+		if e.listenGRPC, err = new(net.ListenConfig).Listen(ctx, "tcp", e.servers.GRPCAddr); err != nil {
+			return fmt.Errorf("the API cannot listen on %s (%w): free the port, or choose another with --grpc-addr", e.servers.GRPCAddr, err)
+		}
+	}
 	if addr, ok := listener.Addr().(*net.TCPAddr); e.roles.api && e.keys == nil && (!ok || !addr.IP.IsLoopback()) {
 		return usagef("without keys the API listens on loopback only, and %s is not: make a key with onramp key and name the file with --api-keys or ONRAMP_API_KEYS", e.servers.APIAddr)
 	}
@@ -300,6 +335,9 @@ func (e *engine) assemble(context.Context) error {
 			if cfg.Exposures, err = e.openExposures(logger); err != nil {
 				return err
 			}
+			if cfg.Browsers, err = e.servers.browsers(); err != nil {
+				return err
+			}
 		}
 		if e.roles.api && e.store != nil {
 			cfg.Past = e.past
@@ -374,6 +412,7 @@ func (e *engine) run(ctx context.Context) error {
 		}
 		deps := worker.Deps{
 			Books: e.library, Delivery: activities.NewDelivery(e.js, webhooks, time.Now), Record: activities.NewRecord(e.js, time.Now),
+			Identity: activities.NewIdentity(e.temporal),
 		}
 		deps.Delivery.Meters, deps.Record.Meters = e.metrics.workerMeters(), e.metrics.workerMeters()
 		group.Go(func() error {
@@ -397,12 +436,18 @@ func (e *engine) run(ctx context.Context) error {
 	}
 	if e.server != nil {
 		group.Go(func() error { return e.server.Serve(ctx, e.listen) })
+		if e.roles.api {
+			group.Go(func() error { return e.server.ServeNATS(ctx, e.nc) })
+		}
+		if e.listenGRPC != nil {
+			group.Go(func() error { return e.server.ServeGRPC(ctx, e.listenGRPC) })
+		}
 	}
 	return group.Wait()
 }
 
 func (e *engine) close() {
-	for _, listener := range []net.Listener{e.listen, e.admin} {
+	for _, listener := range []net.Listener{e.listen, e.listenGRPC, e.admin} {
 		if listener == nil {
 			continue
 		}

@@ -76,14 +76,20 @@ func (c *explainCommand) live(ctx context.Context, io stdio, logger *slog.Logger
 	if err := e.dialTemporal(ctx); err != nil {
 		return err
 	}
+	token := tokenOf(c.key(), c.Who)
+	profile, err := ask(ctx, e, token, schema.ProfileQuery)
+	for err == nil && profile.MergedInto != "" {
+		say(io.err, "%s has become %s, who is told of here\n", token, profile.MergedInto)
+		token = profile.MergedInto
+		profile, err = ask(ctx, e, token, schema.ProfileQuery)
+	}
+	if err != nil {
+		return err
+	}
 	if c.JSON {
-		profile, err := ask(ctx, e, tokenOf(c.key(), c.Who), schema.ProfileQuery)
-		if err != nil {
-			return err
-		}
 		return writeJSON(io.out, profile)
 	}
-	page, err := ask(ctx, e, tokenOf(c.key(), c.Who), schema.ExplainQuery)
+	page, err := ask(ctx, e, token, schema.ExplainQuery)
 	if err != nil {
 		return err
 	}

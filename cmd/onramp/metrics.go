@@ -296,7 +296,7 @@ func (s *standing) collectJetStream(to chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	up := 1.0
-	for _, name := range []string{schema.EventsStream, schema.OutcomesStream, schema.DeadLettersStream, schema.ActionsStream, schema.ProfilesStream} {
+	for _, name := range []string{schema.EventsStream, schema.OutcomesStream, schema.DeadLettersStream, schema.ActionsStream, schema.ProfilesStream, schema.IdentitiesStream} {
 		stream, err := s.js.Stream(ctx, name)
 		if err != nil {
 			up = 0

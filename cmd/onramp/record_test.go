@@ -70,6 +70,36 @@ func TestRecordVersion1(t *testing.T) { //nolint:paralleltest // as above
 	r.keep("timed", "timed-busy")
 }
 
+// TestRecordIdentity records a visitor who hands over, with a delivery that was given up and one in flight, and the user who takes over; and
+// a user who takes over somebody of whom nothing is known: go test ./cmd/onramp -run TestRecordIdentity -record
+func TestRecordIdentity(t *testing.T) { //nolint:paralleltest // as above
+	bundle, err := example(1.0 / 86400)
+	require.NoError(t, err)
+	for name, text := range bundle.Files {
+		bundle.Files[name] = strings.Replace(text, "reengage: {", "reengage: {deliver: webhook:nobody, ", 1)
+	}
+	r := startRecorder(t, bundle)
+	link := func(user, visitor string) {
+		r.n++
+		require.NoError(t, publishEvent(r.js, "record", schema.Event{
+			EventID: fmt.Sprint("record-", r.n), EventName: "identify", UserID: user, AnonymousID: visitor,
+		}))
+	}
+	r.send("visitor", "signed_up", "", `{"industry":"finance","marketing_consent":true}`)
+	r.send("visitor", "feature_viewed", "", "")
+	r.wait(3 * time.Second) // dropped, and an action that fails
+	r.send("known", "feature_used", "", "")
+	r.wait(time.Second)
+	link("known", "visitor")
+	r.send("visitor", "profile_completed", "", "")
+	link("alone", "never-seen")
+	r.send("alone", "signed_up", "", "")
+	r.wait(3 * time.Second)
+	r.send("known", "onboarding_completed", "", "")
+	r.wait(2 * time.Second)
+	r.keep("visitor", "known", "alone")
+}
+
 // every is a playbook with every kind of step; its times of day are now, so that recording need not wait for the night. next is the
 // version that replaces it: those inside move.
 func every(next bool) playbook.Bundle {

@@ -310,7 +310,7 @@ func (r *rig) via(name string) string {
 	return r.addrs[name]
 }
 
-func (r *rig) role(role string, n int) {
+func (r *rig) role(role string, n int, more ...string) {
 	args := []string{r.cfg.binary}
 	if r.cfg.binary == os.Args[0] {
 		args = append(args, asOnramp)
@@ -320,7 +320,7 @@ func (r *rig) role(role string, n int) {
 	if role == "worker" && n == 0 {
 		args = append(args, "--playbook", chaosPlaybook)
 	}
-	r.run(fmt.Sprintf("%s-%d", role, n), args)
+	r.run(fmt.Sprintf("%s-%d", role, n), append(args, more...))
 }
 
 func (r *rig) run(name string, args []string) {

@@ -11,14 +11,18 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/onramphq/onramp/api/onrampv1"
 	"github.com/onramphq/onramp/schema"
 )
 
-// TestTrackedUser sends a call of an SDK to the program, and reads what became of it as a profile and as a flag.
+// TestTrackedUser sends a call of an SDK to the program, and reads what became of it as a profile and as a flag, over
+// HTTP and gRPC.
 func TestTrackedUser(t *testing.T) {
 	t.Parallel()
-	p := startDev(t, t.TempDir())
+	p := startDev(t, t.TempDir(), "--grpc-addr", "127.0.0.1:0")
 	ask := func(path, body string) (int, []byte) {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.addrs["api"]+path, strings.NewReader(body))
 		require.NoError(t, err)
@@ -43,6 +47,12 @@ func TestTrackedUser(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal(body, &flag))
 	require.True(t, flag.Value)
+	conn, err := grpc.NewClient(p.addrs["grpc"], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close()) })
+	profile, err := onrampv1.NewOnrampClient(conn).GetProfile(t.Context(), &onrampv1.GetProfileRequest{UserId: "tracked@example.com"})
+	require.NoError(t, err)
+	require.Equal(t, "m1", profile.GetLastEventId())
 
 	// Whoever waits has the profile with the event in it, in the order of the stream; one that nothing reads changes nothing.
 	var took []time.Duration

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/onramphq/onramp/identity"
 	"github.com/onramphq/onramp/internal/verify"
 	"github.com/onramphq/onramp/schema"
 )
@@ -39,10 +40,13 @@ type part struct {
 	users    map[string]*verify.User
 }
 
-// known is one thing that is known of a user; without event and outcome, that there is one.
+// known is one thing that is known of a user; without any, that there is one.
 type known struct {
 	Token   string
 	Event   *schema.UserEvent
+	Gone    bool              // Event was another's by then
+	Came    *schema.UserEvent // an event that names another
+	Link    identity.Link     // whom the user has become
 	Outcome *verify.Outcome
 }
 
@@ -124,6 +128,16 @@ func (one *part) keep(r known) {
 	switch {
 	case r.Event != nil:
 		u.Events = append(u.Events, *r.Event)
+		if r.Gone {
+			if u.Gone == nil {
+				u.Gone = make(map[uint64]bool)
+			}
+			u.Gone[r.Event.Sequence] = true
+		}
+	case r.Came != nil:
+		u.Came = append(u.Came, *r.Came)
+	case r.Link.Into != "":
+		u.Link = r.Link
 	case r.Outcome != nil:
 		u.Outcomes = append(u.Outcomes, *r.Outcome)
 	}

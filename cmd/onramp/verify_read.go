@@ -16,8 +16,11 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/onramphq/onramp/identity"
+	"github.com/onramphq/onramp/ingest"
 	"github.com/onramphq/onramp/internal/streamread"
 	"github.com/onramphq/onramp/internal/verify"
 	"github.com/onramphq/onramp/journey"
@@ -39,6 +42,7 @@ type verifier struct {
 	refused []uint64          // messages of ONRAMP_EVENTS that are no events
 	broken  []uint64          // messages of ONRAMP_OUTCOMES that are no outcomes
 	read    map[string]uint64 // up to where, by stream
+	book    identity.Book     // who has become whom, up to where the events are read
 	result  *verified
 
 	profiles jetstream.Stream
@@ -46,6 +50,7 @@ type verifier struct {
 	progress *progress
 	answers  atomic.Int64 // workflows that answered
 	silent   atomic.Int64
+	behind   atomic.Int64 // workflows whose decisions are not on record
 }
 
 // begin reads the streams for the first time, and who there is.
@@ -67,6 +72,13 @@ func (v *verifier) begin(ctx context.Context) error {
 		return err
 	}
 	v.inputs.FirstEvent, v.inputs.FirstOutcome = events.FirstSeq, outcomes.FirstSeq
+	if err := v.readLinks(ctx, func(l identity.Link) {
+		if l.Sequence < events.FirstSeq { // of the others the events tell
+			v.book.Add(l)
+		}
+	}); err != nil {
+		return err
+	}
 	if v.parts, err = newParts(events.LastSeq, v.only); err != nil {
 		return err
 	}
@@ -164,12 +176,67 @@ func (v *verifier) takeEvent(m streamread.Message) error {
 		v.refused = append(v.refused, m.Sequence)
 		return nil //nolint:nilerr // it must be a dead letter, and is looked for there
 	}
-	token := schema.UserToken(v.key, event.UserID)
-	if v.only != "" && token != v.only {
+	whose, err := v.book.Rule(v.key, &event)
+	if err != nil { // refused by ingest, and whose it is by what came before
+		whose.Link = nil
+	}
+	e, token := event.UserEvent(), schema.UserToken(v.key, event.UserID)
+	if l := whose.Link; l != nil {
+		e.From = l.From
+		if err := v.note(known{Token: l.From, Link: *l}); err != nil {
+			return err
+		}
+	}
+	if err := v.note(known{Token: token, Event: &e, Gone: token != whose.User}); err != nil || token == whose.User {
+		return err
+	}
+	return v.note(known{Token: whose.User, Came: &e})
+}
+
+// note keeps what is known of a user, if the user is wanted.
+func (v *verifier) note(k known) error {
+	if v.only != "" && k.Token != v.only {
 		return nil
 	}
-	e := event.UserEvent()
-	return v.parts.add(known{Token: token, Event: &e})
+	return v.parts.add(k)
+}
+
+// readLinks reads the links that are written. An engine that is older than they are has none.
+func (v *verifier) readLinks(ctx context.Context, take func(identity.Link)) error {
+	if _, err := v.js.Stream(ctx, schema.IdentitiesStream); errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	return ingest.ReadLinks(ctx, v.js, take)
+}
+
+// links holds the links that are written against those that follow from the events.
+func (v *verifier) links(ctx context.Context, settled verify.Settled) error {
+	if v.only != "" {
+		return nil
+	}
+	var written identity.Book
+	if err := v.readLinks(ctx, written.Add); err != nil {
+		return err
+	}
+	differ := func(what string, l identity.Link, want, got string) {
+		v.result.add(verify.Difference{User: l.From, Field: "identity", What: what, Sequence: l.Sequence, Want: want, Got: got})
+	}
+	for _, l := range v.book.All() {
+		got, is := written.Of(l.From)
+		switch {
+		case l.Sequence > settled.Ingest:
+		case !is:
+			differ("missing", l, l.Into, "")
+		case got.Into != l.Into || got.Sequence != l.Sequence:
+			differ("differs", l, fmt.Sprintf("%s by event %d", l.Into, l.Sequence), fmt.Sprintf("%s by event %d", got.Into, got.Sequence))
+		}
+	}
+	for _, l := range written.All() {
+		if _, is := v.book.Of(l.From); !is && l.Sequence <= v.read[schema.EventsStream] {
+			differ("unexpected", l, "", l.Into)
+		}
+	}
+	return nil
 }
 
 func (v *verifier) takeOutcome(m streamread.Message) error {
@@ -248,7 +315,7 @@ func (v *verifier) judge(ctx context.Context) error {
 		bar.set(int64(n + 1))
 	}
 	v.refusals(settled)
-	return nil
+	return v.links(ctx, settled)
 }
 
 func (v *verifier) judgePart(ctx context.Context, one *part) error {
@@ -301,6 +368,9 @@ const (
 	asking       = 8 // at a time
 	askTimeout   = 30 * time.Second
 	askTries     = 3  // where a workflow does not answer, or goes on between its state and its profile
+	lookTries    = 40 // where a workflow has decided what is not on record yet: it is being recorded, for as long as NATS is slow
+	lookPause    = 500 * time.Millisecond
+	mostBehind   = 16 // so many that never got there: what they decided is lost, and that of others need not be waited for
 	silentAllOff = 16 // so many without an answer, and none with one: there is no worker
 )
 
@@ -315,6 +385,7 @@ func (v *verifier) ask(ctx context.Context, one *part) error {
 }
 
 func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
+	looks := 0
 	for n := 0; n < askTries && u.Silent == ""; n++ {
 		if err := v.askState(ctx, u); err != nil {
 			return err
@@ -328,11 +399,32 @@ func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
 		if err := v.askProfile(ctx, u); err != nil {
 			return err
 		}
-		if u.State == nil || u.Profile == nil || u.Profile.Sequence <= u.State.Sequence {
+		switch {
+		case u.State == nil, recorded(u) == u.State.Sequence:
 			return nil
+		case recorded(u) > u.State.Sequence: // it went on in between
+		case looks == lookTries || v.behind.Load() >= mostBehind:
+			v.behind.Add(1)
+			return nil // and is judged by what it decided
+		default:
+			looks++
+			n--
+			select {
+			case <-time.After(lookPause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
 	return nil
+}
+
+// recorded is how far the user's profile is; 0 where there is none.
+func recorded(u *verify.User) uint64 {
+	if u.Profile == nil {
+		return 0
+	}
+	return u.Profile.Sequence
 }
 
 // askTask finds out whether a workflow that does not answer is stuck: its task fails again and again.
@@ -367,8 +459,7 @@ func (v *verifier) askState(ctx context.Context, u *verify.User) error {
 		}
 		return nil
 	case answer.QueryRejected != nil:
-		u.Closed = true
-		return nil
+		return v.askClosed(ctx, u)
 	}
 	v.answers.Add(1)
 	var state journey.State
@@ -377,7 +468,57 @@ func (v *verifier) askState(ctx context.Context, u *verify.User) error {
 		return nil // it is told as a difference
 	}
 	u.State = &state
+	return v.askTaken(ctx, u)
+}
+
+// askClosed reads what a workflow that runs no more has handed over. Any other end is a difference.
+func (v *verifier) askClosed(ctx context.Context, u *verify.User) error {
+	state, known, err := v.handedOver(ctx, u.Token)
+	if err != nil {
+		return err
+	}
+	if u.Closed = !known || state.HandedOver == nil; u.Closed {
+		return nil
+	}
+	u.State = &state
+	return v.askTaken(ctx, u)
+}
+
+// askTaken reads what was handed over of those who have become one with the user.
+func (v *verifier) askTaken(ctx context.Context, u *verify.User) error {
+	if len(u.State.Merged) == 0 {
+		return nil
+	}
+	u.Taken = make(map[string]journey.State)
+	for _, m := range u.State.Merged {
+		state, known, err := v.handedOver(ctx, m.Token)
+		if err != nil {
+			return err
+		}
+		if known {
+			u.Taken[m.Token] = state
+		}
+	}
 	return nil
+}
+
+// handedOver reads the result of a workflow that ended because its user became another; not known: there is none.
+func (v *verifier) handedOver(ctx context.Context, token string) (state journey.State, known bool, err error) {
+	bounded, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var over schema.HandedOver
+	err = v.temporal.GetWorkflow(bounded, schema.WorkflowID(token), "").Get(bounded, &over)
+	if _, unknown := errors.AsType[*serviceerror.NotFound](err); unknown {
+		return state, false, nil
+	}
+	if _, ended := errors.AsType[*temporal.WorkflowExecutionError](err); ended {
+		return state, false, nil
+	}
+	if err != nil {
+		return state, false, fmt.Errorf("read what the workflow of %s ended with: %w", token, err)
+	}
+	state, err = journey.DecodeState(over.State, token)
+	return state, err == nil, err
 }
 
 func (v *verifier) askProfile(ctx context.Context, u *verify.User) error {

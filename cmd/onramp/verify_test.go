@@ -84,6 +84,32 @@ func TestVerify(t *testing.T) {
 	require.Positive(t, p.innocent(t).StoredTwice.Outcomes, "a copy that is counted once is no difference")
 	exec("SYSTEM START MERGES outcomes")
 
+	profileOf := func(n int) schema.Profile {
+		message, err := stream(schema.ProfilesStream).GetLastMsgForSubject(t.Context(), schema.ProfileSubject(token(n)))
+		require.NoError(t, err)
+		var profile schema.Profile
+		require.NoError(t, json.Unmarshal(message.Data, &profile))
+		return profile
+	}
+	show := func(n int, profile schema.Profile) error {
+		body, err := json.Marshal(profile)
+		if err == nil {
+			_, err = js.Publish(t.Context(), schema.ProfileSubject(token(n)), body)
+		}
+		return err
+	}
+	current := profileOf(10)
+	behind := current
+	behind.Sequence--
+	require.NoError(t, show(10, behind))
+	caughtUp := make(chan error, 1)
+	go func() {
+		<-time.After(2 * time.Second) // as long as NATS is slow
+		caughtUp <- show(10, current)
+	}()
+	p.innocent(t) // what is being recorded at this moment is waited for
+	require.NoError(t, <-caughtUp)
+
 	want := map[string]bool{} // user, field, what
 	harm := func(n int, field, what string, do func()) {
 		do()
@@ -116,15 +142,9 @@ func TestVerify(t *testing.T) {
 		require.NoError(t, stream(schema.ProfilesStream).Purge(t.Context(), jetstream.WithPurgeSubject(schema.ProfileSubject(token(8)))))
 	})
 	harm(9, "profile", "stale", func() {
-		message, err := stream(schema.ProfilesStream).GetLastMsgForSubject(t.Context(), schema.ProfileSubject(token(9)))
-		require.NoError(t, err)
-		var profile schema.Profile
-		require.NoError(t, json.Unmarshal(message.Data, &profile))
+		profile := profileOf(9)
 		profile.Sequence--
-		body, err := json.Marshal(profile)
-		require.NoError(t, err)
-		_, err = js.Publish(t.Context(), schema.ProfileSubject(token(9)), body)
-		require.NoError(t, err)
+		require.NoError(t, show(9, profile))
 	})
 	harm(10, "archive", "unexpected", func() {
 		require.NoError(t, stream(schema.EventsStream).DeleteMsg(t.Context(), sequences["v-40"]))

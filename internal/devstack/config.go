@@ -22,6 +22,13 @@ type Config struct {
 	Dir string
 	// NATSPort is the port of NATS on 127.0.0.1. Defaults to any free port.
 	NATSPort int
+	// NATSWebSocketPort is the port on 127.0.0.1 on which NATS also takes WebSocket connections; -1 for any free one. Defaults to 0,
+	// none: pages of other sites can reach a port of loopback too, and NATS without users lets everybody do everything.
+	NATSWebSocketPort int
+	// NATSOrigins are the pages that may connect there, as scheme://host[:port]. Defaults to those of the same host and port.
+	NATSOrigins []string
+	// MQTTPort is the port on 127.0.0.1 on which NATS also takes MQTT 3.1.1; -1 for any free one. Defaults to 0, none.
+	MQTTPort int
 	// TemporalPort is the port of the Temporal frontend on 127.0.0.1. Defaults to any free port.
 	TemporalPort int
 	// UIPort is the port of the Temporal Web UI on 127.0.0.1. Defaults to any free port.
@@ -56,6 +63,10 @@ type Config struct {
 type Stack struct {
 	// NATSURL is the address for nats.Connect.
 	NATSURL string `json:"nats_url"`
+	// NATSWebSocketURL is the address for clients over WebSocket, empty where that is not asked for.
+	NATSWebSocketURL string `json:"nats_websocket_url,omitempty"`
+	// MQTTURL is the address for MQTT clients, empty where that is not asked for.
+	MQTTURL string `json:"mqtt_url,omitempty"`
 	// TemporalAddress is the host:port of the Temporal frontend.
 	TemporalAddress string `json:"temporal_address"`
 	// UIURL is the address of the Temporal Web UI; empty with Config.NoUI.

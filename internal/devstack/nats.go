@@ -22,8 +22,9 @@ const (
 )
 
 // startNATS runs NATS with JetStream in this process and returns when clients can connect.
-func startNATS(ctx context.Context, dir string, port int, log *slog.Logger) (*server.Server, error) {
-	srv, err := server.NewServer(&server.Options{
+func startNATS(ctx context.Context, dir string, cfg Config) (*server.Server, error) {
+	port, log := cfg.NATSPort, cfg.Logger
+	opts := &server.Options{
 		ServerName:         "onramp-dev",
 		Host:               loopback,
 		Port:               port,
@@ -34,7 +35,16 @@ func startNATS(ctx context.Context, dir string, port int, log *slog.Logger) (*se
 		JetStreamMaxMemory: natsMaxMemory,
 		// Signals belong to the program: it closes the whole stack in order.
 		NoSigs: true,
-	})
+	}
+	if cfg.NATSWebSocketPort != 0 {
+		opts.Websocket = server.WebsocketOpts{
+			Host: loopback, Port: cfg.NATSWebSocketPort, NoTLS: true, SameOrigin: len(cfg.NATSOrigins) == 0, AllowedOrigins: cfg.NATSOrigins,
+		}
+	}
+	if cfg.MQTTPort != 0 {
+		opts.MQTT = server.MQTTOpts{Host: loopback, Port: cfg.MQTTPort}
+	}
+	srv, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("create NATS server: %w", err)
 	}

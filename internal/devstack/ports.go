@@ -38,6 +38,12 @@ func checkPorts(ctx context.Context, cfg Config, unclean bool) error {
 		{Service: "ClickHouse", Port: cfg.ClickHousePort, Flag: "--clickhouse-port"},
 		{Service: "ClickHouse HTTP", Port: cfg.ClickHouseHTTPPort, Flag: "--clickhouse-http-port"},
 	}
+	if cfg.NATSWebSocketPort > 0 {
+		asked = append(asked, PortInUseError{Service: "NATS over WebSocket", Port: cfg.NATSWebSocketPort, Flag: "--nats-websocket-port"})
+	}
+	if cfg.MQTTPort > 0 {
+		asked = append(asked, PortInUseError{Service: "MQTT", Port: cfg.MQTTPort, Flag: "--mqtt-port"})
+	}
 	if cfg.NoUI {
 		asked[2].Port = 0
 	}

@@ -72,6 +72,15 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
+	for _, port := range []*int{&cfg.NATSWebSocketPort, &cfg.MQTTPort} {
+		if *port >= 0 {
+			continue
+		}
+		var err error
+		if *port, err = s.parts.ports.choose(ctx, 0); err != nil {
+			return err
+		}
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	if !cfg.NoClickHouse {
 		eng, err := findEngine(ctx, cfg)
@@ -85,6 +94,12 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	}
 	if !cfg.NoNATS {
 		s.NATSURL = "nats://" + hostPort(cfg.NATSPort)
+		if cfg.NATSWebSocketPort != 0 {
+			s.NATSWebSocketURL = "ws://" + hostPort(cfg.NATSWebSocketPort)
+		}
+		if cfg.MQTTPort != 0 {
+			s.MQTTURL = "mqtt://" + hostPort(cfg.MQTTPort)
+		}
 		group.Go(func() error { return s.startNATS(groupCtx, cfg) })
 	}
 	if !cfg.NoTemporal {
@@ -94,7 +109,7 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 }
 
 func (s *Stack) startNATS(ctx context.Context, cfg Config) error {
-	srv, err := startNATS(ctx, s.Dir, cfg.NATSPort, cfg.Logger)
+	srv, err := startNATS(ctx, s.Dir, cfg)
 	if err != nil {
 		return err
 	}

@@ -22,15 +22,22 @@ const (
 
 // Broker is a real NATS server on disk. A test can take it away and bring it back on the same port with the same data.
 type Broker struct {
-	dir  string
-	port int
-	srv  *server.Server
+	dir    string
+	port   int
+	change func(*server.Options)
+	srv    *server.Server
 }
 
 // NewBroker starts a server that ends with the test.
 func NewBroker(tb testing.TB) *Broker {
 	tb.Helper()
-	b := &Broker{dir: tb.TempDir(), port: server.RANDOM_PORT}
+	return NewBrokerWith(tb, func(*server.Options) {})
+}
+
+// NewBrokerWith is NewBroker for a server whose options the test changes before each start.
+func NewBrokerWith(tb testing.TB, change func(*server.Options)) *Broker {
+	tb.Helper()
+	b := &Broker{dir: tb.TempDir(), port: server.RANDOM_PORT, change: change}
 	b.Start(tb)
 	tb.Cleanup(b.Stop)
 	return b
@@ -39,9 +46,9 @@ func NewBroker(tb testing.TB) *Broker {
 // Start brings a stopped server back.
 func (b *Broker) Start(tb testing.TB) {
 	tb.Helper()
-	srv, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: b.port, JetStream: true, StoreDir: b.dir, NoSigs: true, NoLog: true,
-	})
+	opts := &server.Options{Host: "127.0.0.1", Port: b.port, JetStream: true, StoreDir: b.dir, NoSigs: true, NoLog: true}
+	b.change(opts)
+	srv, err := server.NewServer(opts)
 	require.NoError(tb, err)
 	go srv.Start()
 	require.True(tb, srv.ReadyForConnections(Patience))
@@ -56,10 +63,17 @@ func (b *Broker) Stop() {
 	b.srv.WaitForShutdown()
 }
 
+// WebSocketURL is where the server takes WebSocket connections, if its options say so.
+func (b *Broker) WebSocketURL() string { return b.srv.WebsocketURL() }
+
+// Server is the server itself.
+func (b *Broker) Server() *server.Server { return b.srv }
+
 // Connect returns a connection that ends with the test and outlives the server's absence.
-func (b *Broker) Connect(tb testing.TB) jetstream.JetStream {
+func (b *Broker) Connect(tb testing.TB, more ...nats.Option) jetstream.JetStream {
 	tb.Helper()
-	nc, err := nats.Connect(b.srv.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(2*Poll), nats.ReconnectJitter(0, 0))
+	options := append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(2 * Poll), nats.ReconnectJitter(0, 0)}, more...)
+	nc, err := nats.Connect(b.srv.ClientURL(), options...)
 	require.NoError(tb, err)
 	tb.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)

@@ -14,6 +14,7 @@ import (
 type folding struct {
 	in      *Inputs
 	user    *User
+	log     []schema.UserEvent
 	live    *journey.State
 	flips   map[uint64]int64 // events that are taken only after time has passed to a moment
 	careful bool             // look for the moment at which an event that caused nothing was taken
@@ -54,9 +55,9 @@ const momentsTried = 8
 // maxIdle bounds how often time may be asked at one moment without anything coming of it.
 const maxIdle = 10_000
 
-func newFolding(in *Inputs, user *User) *folding {
+func newFolding(in *Inputs, user *User, log []schema.UserEvent) *folding {
 	f := &folding{
-		in: in, user: user, live: user.State, state: journey.State{Token: user.Token}, outcomes: make(map[string]schema.Outcome),
+		in: in, user: user, log: log, live: user.State, state: journey.State{Token: user.Token}, outcomes: make(map[string]schema.Outcome),
 		causedAt: make(map[string]int64), lateBy: make(map[string]int64), applied: make(map[string]uint64),
 	}
 	for i := range user.Outcomes {
@@ -99,14 +100,17 @@ func tooLate(o *schema.Outcome) bool {
 func (f *folding) run() {
 	newest := max(f.live.Seen.Newest(), f.in.Settled.Ingest)
 	var idle []uint64 // the latest events of which nothing came
-	for i := range f.user.Events {
-		e := &f.user.Events[i]
+	for i := range f.log {
+		e := &f.log[i]
 		if e.Sequence > newest || !f.reaches(e) {
 			continue
 		}
+		if f.awaited(e) {
+			break
+		}
 		f.renewAlone(e.Sequence)
 		if f.state.Seen.Repeats(e.Sequence, e.EventID) { // no time need have passed: nothing is done about it
-			f.next(journey.Input{Event: e, Playbook: f.current().Playbook, Revision: f.current().Revision}, 0)
+			f.next(f.input(e), 0)
 			continue
 		}
 		idle = f.before(e, idle)
@@ -118,6 +122,28 @@ func (f *folding) run() {
 	}
 	f.renewAlone(^uint64(0))
 	f.catchUp(idle)
+	if over := f.live.HandedOver; over != nil {
+		f.take(journey.Leave(f.state, *over))
+	}
+}
+
+// awaited reports whether an event waits for somebody to hand over, with all that came after it.
+func (f *folding) awaited(e *schema.UserEvent) bool {
+	return e.From != "" && !f.live.HasMerged(e.From) && e.ReceivedAt > f.in.AsOf-overdueAfter.Milliseconds()
+}
+
+// input is an event as the workflow had it, with what was handed over by it. Of who had no workflow nothing was.
+func (f *folding) input(e *schema.UserEvent) journey.Input {
+	v := f.current()
+	in := journey.Input{Event: e, Playbook: v.Playbook, Revision: v.Revision}
+	if e.From != "" {
+		taken, known := f.user.Taken[e.From]
+		if !known {
+			taken = journey.State{Token: e.From}
+		}
+		in.Taken = &taken
+	}
+	return in
 }
 
 // before lets time pass until an event came. An event of the past can have been taken before what was due when it came: its moment
@@ -148,6 +174,9 @@ func (f *folding) before(e *schema.UserEvent, idle []uint64) []uint64 {
 func (f *folding) reaches(e *schema.UserEvent) bool {
 	if v := f.bringing(e.Sequence); v != nil {
 		return true // the state says that it came with a playbook
+	}
+	if e.From != "" {
+		return true // who becomes one with the user does, whatever else it says
 	}
 	remembered := e.Sequence > f.live.Seen.Floor
 	if f.in.refused(e.Sequence) { // valid, and yet a dead letter of ingest's
@@ -238,8 +267,7 @@ func (f *folding) event(e *schema.UserEvent, idle []uint64) bool {
 // takeAt takes an event once time has passed to a moment, which may be before its own, and returns what it caused.
 func (f *folding) takeAt(e *schema.UserEvent, until int64) []schema.Outcome {
 	f.advance(max(until, journey.Moment(&f.state, e)))
-	v := f.current()
-	return f.next(journey.Input{Event: e, Playbook: v.Playbook, Revision: v.Revision}, f.lateBy[e.EventID])
+	return f.next(f.input(e), f.lateBy[e.EventID])
 }
 
 // search finds the moment to which time had passed when an event was taken of which no outcome is on record: the first at which it
@@ -303,7 +331,9 @@ func (f *folding) wake(at int64, idle []uint64) []uint64 {
 
 // catchUp lets time pass as far as it has for the workflow: to its clock, and over every moment that it has left behind.
 func (f *folding) catchUp(idle []uint64) {
-	asked := journey.WakeAt(f.live)
+	own := *f.live
+	own.HandedOver = nil // for what was due in the user's own time
+	asked := journey.WakeAt(&own)
 	for f.idle <= maxIdle {
 		wake := journey.WakeAt(&f.state)
 		if wake == 0 || wake > f.in.AsOf || wake > f.live.Clock && asked != 0 && wake >= asked {

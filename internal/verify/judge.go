@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/onramphq/onramp/identity"
 	"github.com/onramphq/onramp/journey"
 	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
@@ -17,15 +19,36 @@ import (
 // User is all that the engine knows of one user.
 type User struct {
 	Token    string
-	Events   []schema.UserEvent // of ONRAMP_EVENTS, in the order of the stream
-	Outcomes []Outcome          // of ONRAMP_OUTCOMES, likewise
-	Archive  []schema.UserEvent // rows of events_unique
-	Rows     []Outcome          // rows of outcomes_unique
-	Profile  *schema.Profile    // the newest published; nil where there is none
-	State    *journey.State     // of the running workflow; nil where there is none
-	Closed   bool               // there is a workflow, and it runs no more
-	Silent   string             // there is one, and it cannot answer: why
-	Busy     bool               // there is one, and it did not answer in time, for no reason that is its own
+	Events   []schema.UserEvent       // of ONRAMP_EVENTS, in the order of the stream, as they name the user
+	Gone     map[uint64]bool          // of these, those that were another's by then: the user had become them
+	Came     []schema.UserEvent       // those that name somebody who had become the user by then
+	Link     identity.Link            // whom the user has become, and by which event; zero: nobody
+	Taken    map[string]journey.State // what the workflows handed over that ended in the user's; by token
+	Outcomes []Outcome                // of ONRAMP_OUTCOMES, likewise
+	Archive  []schema.UserEvent       // rows of events_unique
+	Rows     []Outcome                // rows of outcomes_unique
+	Profile  *schema.Profile          // the newest published; nil where there is none
+	State    *journey.State           // of the running workflow; nil where there is none
+	Closed   bool                     // there is a workflow, and it runs no more
+	Silent   string                   // there is one, and it cannot answer: why
+	Busy     bool                     // there is one, and it did not answer in time, for no reason that is its own
+}
+
+// log is what the user's workflow is to have taken: the events that name the user, without those of after they became another, and those
+// that name others who had become the user.
+func (u *User) log() []schema.UserEvent {
+	if len(u.Gone) == 0 && len(u.Came) == 0 {
+		return u.Events
+	}
+	log := make([]schema.UserEvent, 0, len(u.Events)+len(u.Came))
+	for _, e := range u.Events {
+		if !u.Gone[e.Sequence] {
+			log = append(log, e)
+		}
+	}
+	log = append(log, u.Came...)
+	slices.SortStableFunc(log, func(a, b schema.UserEvent) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	return log
 }
 
 // Outcome is an outcome with its place in ONRAMP_OUTCOMES.
@@ -112,6 +135,7 @@ const (
 	UnjudgedNoWorkflow = "no_workflow"        // likewise, of a user of whom nothing else is known
 	UnjudgedRestless   = "restless"           // time alone changes something for ever
 	UnjudgedBusy       = "no_answer"          // the workflow did not answer in time
+	UnjudgedMerged     = "merged_before"      // users were made one, and what was known of one of them then is not to be had any more
 )
 
 // Verdict is what became of one user's judgment.
@@ -146,6 +170,7 @@ type judging struct {
 
 	in   *Inputs
 	user *User
+	log  []schema.UserEvent // the user's own, whomever they name
 	fold *folding
 }
 
@@ -165,6 +190,7 @@ func (v *judging) complete() {
 		}
 	}
 	u.Events = append(before, u.Events...)
+	v.log = u.log()
 	recorded := make([]Outcome, 0, len(u.Outcomes))
 	seen := make(map[string]bool, len(u.Outcomes))
 	add := func(o *Outcome) {
@@ -304,14 +330,17 @@ func (v *judging) workflow() {
 	case u.State == nil:
 		v.absent()
 		return
-	case len(u.Events) == 0 && u.State.Seen.Newest() == 0:
+	case u.State.HandedOver == nil && u.Link.Into != "" && u.Link.Sequence <= v.in.Settled.Ingest && u.Link.At < v.in.AsOf-overdueAfter.Milliseconds():
+		v.differ("workflow", "open", "", u.Link.Sequence, "handed over to "+u.Link.Into, "running")
+		return
+	case len(v.log) == 0 && u.State.Seen.Newest() == 0:
 		v.differ("workflow", "unexpected", "", 0, "no event, no workflow", "running")
 		return
 	}
 	if v.Unjudged = v.knowable(); v.Unjudged != "" {
 		return
 	}
-	v.fold = fold(v.in, u)
+	v.fold = fold(v.in, u, v.log)
 	v.Trusted = v.fold.trusted
 	if v.fold.idle > maxIdle {
 		v.Unjudged = UnjudgedRestless
@@ -335,8 +364,8 @@ func (v *judging) workflow() {
 // absent judges a user without a workflow: right, where no event was for one.
 func (v *judging) absent() {
 	reads, disputed := false, false
-	for i := range v.user.Events {
-		e := &v.user.Events[i]
+	for i := range v.log {
+		e := &v.log[i]
 		if e.Sequence > v.in.Settled.Ingest || v.in.refused(e.Sequence) {
 			continue
 		}
@@ -350,6 +379,8 @@ func (v *judging) absent() {
 		disputed = disputed || by > 0
 	}
 	switch {
+	case (reads || len(v.user.Outcomes) > 0) && v.user.Link.Into != "":
+		v.Unjudged = UnjudgedMerged // Temporal has let go of a workflow that handed over
 	case reads || len(v.user.Outcomes) > 0:
 		v.differ("workflow", "missing", "", 0, "running", "")
 	case disputed:
@@ -362,6 +393,16 @@ func (v *judging) knowable() string {
 	s := v.user.State
 	if s.Older > 0 || len(s.Lived) == 0 {
 		return UnjudgedVersions
+	}
+	if v.in.FirstEvent > 1 && (len(s.Merged) > 0 || s.HandedOver != nil) {
+		return UnjudgedMerged
+	}
+	for i := range v.log {
+		from := v.log[i].From
+		at := slices.IndexFunc(s.Merged, func(m journey.Merged) bool { return m.Token == from })
+		if _, taken := v.user.Taken[from]; at >= 0 && !taken && !s.Merged[at].Unseen {
+			return UnjudgedMerged // Temporal has let go of the workflow
+		}
 	}
 	for _, lived := range s.Lived {
 		if v.in.Books.Playbook(lived.Playbook) == nil {
@@ -417,6 +458,8 @@ func differences(want, got *journey.State) []Difference {
 		field("refused."+key, want.Refused[key], got.Refused[key])
 	}
 	field("facts", want.Facts, got.Facts)
+	field("merged", want.Merged, got.Merged)
+	field("handed_over", want.HandedOver, got.HandedOver)
 	field("sent", want.Sent, got.Sent)
 	field("sent_in", want.SentIn, got.SentIn)
 	return list
@@ -456,7 +499,7 @@ func (v *judging) profile() {
 	case v.user.Closed || v.user.Busy || v.user.Silent != "":
 		return
 	case s == nil:
-		if p != nil {
+		if p != nil && (p.MergedInto == "" || p.MergedInto != v.user.Link.Into) {
 			v.differ("profile", "unexpected", "", 0, "", fmt.Sprintf("sequence %d", p.Sequence))
 		}
 		return

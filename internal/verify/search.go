@@ -3,6 +3,8 @@ package verify
 import (
 	"maps"
 	"slices"
+
+	"github.com/onramphq/onramp/schema"
 )
 
 // maxTries bounds how often one user's log is folded.
@@ -14,8 +16,8 @@ const eventsTried = 8
 // fold folds the log. Where the result is another than the workflow's, it goes through what the log leaves open, which is whether
 // time passed before an event of which no outcome is on record, and comes nearer step by step: first to the record, then to the state.
 // What cannot be explained so is told as it is.
-func fold(in *Inputs, u *User) *folding {
-	plain := newFolding(in, u)
+func fold(in *Inputs, u *User, log []schema.UserEvent) *folding {
+	plain := newFolding(in, u, log)
 	plain.run()
 	if len(plain.alone) == 0 || plain.distance() == 0 {
 		return plain
@@ -44,7 +46,7 @@ func fold(in *Inputs, u *User) *folding {
 
 // refold folds the log again, with one thing the other way round.
 func refold(f *folding, way *flip) *folding {
-	other := newFolding(f.in, f.user)
+	other := newFolding(f.in, f.user, f.log)
 	other.careful, other.flips = true, maps.Clone(f.flips)
 	if way != nil {
 		if other.flips == nil {

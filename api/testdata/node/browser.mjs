@@ -67,7 +67,7 @@ try {
     if (what === 'stream') return tab.evaluate(() => window.value?.after === true)
     return what === 'flags' ? unchanged >= 2 : sent >= 3
   }
-  const end = Date.now() + 30000
+  const end = Date.now() + 60000
   while (!await enough() && (failed < 1 || what === 'stream') && errors.length === 0 && Date.now() < end) await new Promise((r) => setTimeout(r, 50))
   console.log(JSON.stringify({ errors, failed, enough: await enough(), value: await tab.evaluate(() => window.value ?? null) }))
 } finally {
