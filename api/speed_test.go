@@ -157,8 +157,11 @@ func BenchmarkReads(b *testing.B) {
 		}
 	}
 	compare(b, []subject{
-		{"constant", &caller{plain, get}, ""}, {"profile", &caller{server, get}, "constant"},
-		{"constant-post", &caller{plain, ask("")}, ""}, {"flags", &caller{server, ask("")}, "constant-post"}, {"flag", &caller{server, ask("/stage")}, "constant-post"},
+		{"constant", &caller{plain, get}, ""},
+		{"profile", &caller{server, get}, "constant"},
+		{"constant-post", &caller{plain, ask("")}, ""},
+		{"flags", &caller{server, ask("")}, "constant-post"},
+		{"flag", &caller{server, ask("/stage")}, "constant-post"},
 	})
 }
 
