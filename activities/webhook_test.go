@@ -322,7 +322,7 @@ func leading(t *testing.T, answers ...string) *activities.Webhook {
 		assert.Equal(t, "receiver.example.com.", name, "whole: no search domain makes an inner name of it")
 		n := int(asked.Add(1)) - 1
 		var found []netip.Addr
-		for _, text := range strings.Split(answers[min(n, len(answers)-1)], " ") {
+		for text := range strings.SplitSeq(answers[min(n, len(answers)-1)], " ") {
 			found = append(found, netip.MustParseAddr(text))
 		}
 		return found, nil

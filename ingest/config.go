@@ -27,6 +27,8 @@ type Config struct {
 	MaxDeliver int
 	// Exclusive says that there is no other process, so that none has to be asked for its turn. Defaults to false.
 	Exclusive bool
+	// Enrich says that workers have providers to ask about users. Defaults to false.
+	Enrich bool
 	// WorkspaceKey makes user tokens. Required, at least 16 bytes.
 	WorkspaceKey []byte
 	// Meters are told how it goes. Defaults to none.

@@ -49,6 +49,23 @@ type JourneyStart struct {
 	UserID     string `json:"user_id"`
 	UserToken  string `json:"user_token"`
 	MaxHistory int    `json:"max_history,omitempty"` // Defaults to 600.
+	Enrich     bool   `json:"enrich,omitempty"`      // providers are asked what they know of the user
+}
+
+// EventEnriched is the event as which the answer of a provider comes: its traits are the user's from then on.
+const EventEnriched = "enriched"
+
+// EnrichRequest asks the providers what they know of a user. Traits are those of the user, of which addresses are made.
+type EnrichRequest struct {
+	UserID    string                     `json:"user_id"`
+	UserToken string                     `json:"user_token"`
+	Traits    map[string]json.RawMessage `json:"traits,omitempty"`
+}
+
+// EnrichResult says how many providers were asked, or had been lately, and how many of them knew something.
+type EnrichResult struct {
+	Asked    int `json:"asked"`
+	Answered int `json:"answered"`
 }
 
 // DeliverInput asks for one action to be delivered. Webhook names the receiver in the operator's configuration; empty means

@@ -37,7 +37,7 @@ func (n *names) RegisterActivity(a any) {
 func TestNames(t *testing.T) {
 	t.Parallel()
 	var got names
-	worker.Register(&got, worker.Deps{Delivery: &activities.Delivery{}, Record: &activities.Record{}, Identity: &activities.Identity{}})
+	worker.Register(&got, worker.Deps{Delivery: &activities.Delivery{}, Record: &activities.Record{}, Identity: &activities.Identity{}, Enrichment: &activities.Enrichment{}})
 	slices.Sort(got)
 	text := strings.Join(got, "\n") + "\n"
 	golden := filepath.Join("testdata", "names.golden")
@@ -55,6 +55,6 @@ func TestTheSDKTakesAll(t *testing.T) {
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestWorkflowEnvironment()
 	require.NotPanics(t, func() {
-		worker.Register(env, worker.Deps{Delivery: &activities.Delivery{}, Record: &activities.Record{}, Identity: &activities.Identity{}})
+		worker.Register(env, worker.Deps{Delivery: &activities.Delivery{}, Record: &activities.Record{}, Identity: &activities.Identity{}, Enrichment: &activities.Enrichment{}})
 	})
 }

@@ -51,6 +51,8 @@ type Deps struct {
 	Delivery *activities.Delivery
 	Record   *activities.Record
 	Identity *activities.Identity
+	// Enrichment asks providers about users. It is registered whether there are any or not.
+	Enrichment *activities.Enrichment
 }
 
 // Registry is what Register fills: a worker, a replayer or a test environment.
@@ -66,6 +68,7 @@ func Register(r Registry, deps Deps) {
 	r.RegisterActivity(deps.Delivery)
 	r.RegisterActivity(deps.Record)
 	r.RegisterActivity(deps.Identity)
+	r.RegisterActivity(deps.Enrichment)
 }
 
 // Run works until ctx ends, then finishes what it has in hand.

@@ -25,6 +25,7 @@ type JourneyInput struct {
 	schema.JourneyStart
 	State       *journey.State        `json:"state,omitempty"`
 	Undelivered []schema.DeliverInput `json:"undelivered,omitempty"` // deliveries that were in flight
+	Enriching   bool                  `json:"enriching,omitempty"`   // providers were being asked
 }
 
 // Journeys holds what every run reads and none changes. Playbooks are immutable by hash, so a replay reads what the first
@@ -64,6 +65,8 @@ type journeyRun struct {
 	deliveries map[string]schema.DeliverInput
 	failed     []schema.Outcome // deliveries that were given up, not recorded yet
 	merged     []string         // who became one with the user and had no workflow, not recorded yet
+	enriching  bool             // providers are being asked
+	askAgain   bool             // and will be once more, because the user's traits have changed meanwhile
 	shown      shown
 	taken      uint64 // the newest event that is taken, with what follows from it on record
 }
@@ -95,6 +98,9 @@ func (r *journeyRun) setup(ctx workflow.Context) error {
 		r.deliver(ctx, undelivered)
 	}
 	r.wakeAt = journey.WakeAt(&r.state)
+	if r.in.Enriching {
+		r.enrich(ctx)
+	}
 	return nil
 }
 
@@ -125,6 +131,7 @@ func (r *journeyRun) run(ctx workflow.Context) (*schema.HandedOver, error) {
 func (r *journeyRun) handle(ctx workflow.Context) error {
 	var all journey.Decision
 	taken := r.taken
+	tells := r.state.Playbook == "" // the first sight of the user
 	for {
 		batch, ok := receive(schema.EventsReceived, r.signal)
 		if !ok {
@@ -138,6 +145,7 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 			}
 			r.next(workflow.Now(ctx), journey.Input{Event: &batch.Events[i], Playbook: batch.Playbook, Revision: batch.Revision, Taken: over}, &all)
 			taken = max(taken, batch.Events[i].Sequence)
+			tells = tells || len(batch.Events[i].Traits) > 0 && batch.Events[i].EventName != schema.EventEnriched
 		}
 		if len(batch.Events) == 0 { // a playbook came into force for a user who sends no events
 			r.next(workflow.Now(ctx), journey.Input{Playbook: batch.Playbook, Revision: batch.Revision}, &all)
@@ -155,6 +163,9 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 	}
 	if err := r.execute(ctx, all); err != nil {
 		return err
+	}
+	if r.in.Enrich && tells && taken > r.taken {
+		r.enrich(ctx)
 	}
 	r.taken = taken
 	return nil
@@ -250,7 +261,7 @@ func (r *journeyRun) continueAsNew(ctx workflow.Context) (*schema.HandedOver, er
 	}
 	next := JourneyInput{JourneyStart: r.in.JourneyStart, State: &r.state}
 	next.Version = schema.JourneyVersion
-	next.Undelivered = r.undelivered()
+	next.Undelivered, next.Enriching = r.undelivered(), r.enriching
 	return nil, workflow.NewContinueAsNewError(ctx, schema.JourneyWorkflow, next)
 }
 

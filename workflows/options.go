@@ -49,6 +49,17 @@ func takeOverOptions(from string) workflow.ActivityOptions {
 	}
 }
 
+// enrichOptions are for asking providers: for a day at most, since what they say then still helps, and a dozen times, since it need not be
+// had at any price.
+func enrichOptions() workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		Summary:                "ask providers about the user",
+		StartToCloseTimeout:    time.Minute,
+		ScheduleToCloseTimeout: 24 * time.Hour,
+		RetryPolicy:            &temporal.RetryPolicy{InitialInterval: 5 * time.Second, BackoffCoefficient: 2, MaximumInterval: time.Hour, MaximumAttempts: 12},
+	}
+}
+
 // forEver bounds the retries of what may never be given up. Left out, the SDK takes the bound of one attempt for that of all of
 // them: a workflow would fail, and its user begin anew, where JetStream is away for five seconds.
 const forEver = 10 * 365 * 24 * time.Hour

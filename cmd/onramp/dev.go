@@ -35,6 +35,7 @@ type stackFlags struct {
 	AdminAddr          string   `env:"ONRAMP_ADMIN_ADDR" help:"Address of /metrics and /debug/pprof/. Defaults to 127.0.0.1:9464, or a free port where that is taken; off for none."`
 	WorkspaceKey       string   `env:"ONRAMP_WORKSPACE_KEY" help:"Secret that makes user tokens. Defaults to a fixed one for local data."`
 	Webhooks           string   `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
+	Enrichment         string   `env:"ONRAMP_ENRICHMENT" help:"YAML file with the providers that are asked what they know of users."`
 
 	browserFlags
 }
@@ -72,7 +73,7 @@ func startLocal(ctx context.Context, flags stackFlags, dir string, progress io.W
 		servers: servers{
 			NATSURL: stack.NATSURL, TemporalAddress: stack.TemporalAddress, TemporalNamespace: "default",
 			ClickHouseAddr: stack.ClickHouseAddr, ClickHouseDatabase: "onramp", ClickHouseUser: "default",
-			WorkspaceKey: cmp.Or(flags.WorkspaceKey, embeddedKey), APIAddr: flags.APIAddr, GRPCAddr: flags.GRPCAddr, APIKeys: flags.APIKeys, AdminAddr: flags.AdminAddr, Webhooks: flags.Webhooks, Replicas: 1,
+			WorkspaceKey: cmp.Or(flags.WorkspaceKey, embeddedKey), APIAddr: flags.APIAddr, GRPCAddr: flags.GRPCAddr, APIKeys: flags.APIKeys, AdminAddr: flags.AdminAddr, Webhooks: flags.Webhooks, Enrichment: flags.Enrichment, Replicas: 1,
 			browserFlags: flags.browserFlags,
 		},
 		links: map[string]string{"Temporal UI": stack.UIURL, "ClickHouse": stack.ClickHouseHTTPURL + "/play"},

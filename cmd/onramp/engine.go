@@ -46,6 +46,7 @@ type servers struct {
 	SigningKeys        []string `env:"ONRAMP_SIGNING_KEYS" sep:"," help:"Secrets of at least 16 bytes that sign what pages read flags with: the newest first, and behind a comma the one before it. Defaults to one made from the workspace key."`
 	AdminAddr          string   `env:"ONRAMP_ADMIN_ADDR" help:"Address of /metrics and /debug/pprof/, for operators alone. Defaults to 127.0.0.1:9464, or a free port of loopback where that is taken; off for none."`
 	Webhooks           string   `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
+	Enrichment         string   `env:"ONRAMP_ENRICHMENT" help:"YAML file with the providers that are asked what they know of users; the same for ingest and workers."`
 
 	browserFlags
 
@@ -301,6 +302,7 @@ func (e *engine) assemble(context.Context) error {
 	var err error
 	if e.roles.ingest {
 		e.ingest, err = ingest.New(e.js, ingest.NewSignals(e.temporal), e.current, ingest.Config{
+			Enrich:       e.servers.Enrichment != "",
 			WorkspaceKey: []byte(e.servers.WorkspaceKey), Exclusive: e.exclusive, Meters: e.metrics.ingestMeters(),
 		}, e.logger.With(slog.String("role", "ingest")))
 		if err != nil {
@@ -410,9 +412,13 @@ func (e *engine) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		providers, err := readProviders(e.servers.Enrichment)
+		if err != nil {
+			return err
+		}
 		deps := worker.Deps{
 			Books: e.library, Delivery: activities.NewDelivery(e.js, webhooks, time.Now), Record: activities.NewRecord(e.js, time.Now),
-			Identity: activities.NewIdentity(e.temporal),
+			Identity: activities.NewIdentity(e.temporal), Enrichment: activities.NewEnrichment(e.js, providers, time.Now, e.logger.With(slog.String("role", "worker"))),
 		}
 		deps.Delivery.Meters, deps.Record.Meters = e.metrics.workerMeters(), e.metrics.workerMeters()
 		group.Go(func() error {

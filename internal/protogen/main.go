@@ -42,7 +42,7 @@ func generate(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("compile %s: %w", path, err)
 	}
-	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: []string{name}, Parameter: proto.String("paths=source_relative")}
+	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: []string{name}, Parameter: new("paths=source_relative")}
 	request.ProtoFile = withImports(files[0], map[string]bool{})
 	for _, plugin := range []string{"google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"} {
 		if err := run(ctx, plugin, request, filepath.Dir(path)); err != nil {
