@@ -90,7 +90,7 @@ func NewProvider(name string, cfg ProviderConfig) (*Provider, error) {
 	}
 	for _, m := range placeholder.FindAllStringSubmatch(cfg.URL, -1) {
 		trait, of := strings.CutPrefix(m[1], "traits.")
-		if m[1] != "user_id" && m[1] != "user_token" && !(of && providerTrait.MatchString(trait)) {
+		if m[1] != "user_id" && m[1] != "user_token" && (!of || !providerTrait.MatchString(trait)) {
 			return refuse("${%s} is none of ${user_id}, ${user_token} and ${traits.NAME}", schema.Clean(m[1]))
 		}
 	}
@@ -111,7 +111,7 @@ func NewProvider(name string, cfg ProviderConfig) (*Provider, error) {
 func (p *Provider) address(request *schema.EnrichRequest) (string, bool) {
 	complete := true
 	address := placeholder.ReplaceAllStringFunc(p.cfg.URL, func(text string) string {
-		value := ""
+		var value string
 		switch name := text[2 : len(text)-1]; name {
 		case "user_id":
 			value = request.UserID

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -86,7 +87,7 @@ func open(t *testing.T, answer http.HandlerFunc, change ...func(*activities.Prov
 func about(user, domain string) schema.EnrichRequest {
 	r := schema.EnrichRequest{UserID: user, UserToken: schema.UserToken([]byte("a key of 16 bytes"), user), Traits: map[string]json.RawMessage{}}
 	if domain != "" {
-		r.Traits["domain"], _ = json.Marshal(domain)
+		r.Traits["domain"] = json.RawMessage(strconv.Quote(domain))
 	}
 	return r
 }
@@ -94,7 +95,7 @@ func about(user, domain string) schema.EnrichRequest {
 func say(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
-		w.Write([]byte(body)) //nolint:errcheck // a test's receiver
+		w.Write([]byte(body))
 	}
 }
 

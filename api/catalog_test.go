@@ -19,8 +19,8 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// The catalogue of bad input over HTTP. TestTrackingBadInput and TestTrackingStrange hold what is bad in a body; here is what is bad
-// about how a call comes, about calls that come again, and what looks bad and is taken. Numbers are those of the catalogue.
+// The catalog of bad input over HTTP. TestTrackingBadInput and TestTrackingStrange hold what is bad in a body; here is what is bad
+// about how a call comes, about calls that come again, and what looks bad and is taken. Numbers are those of the catalog.
 
 // raw writes bytes on a connection of its own and returns the status of the answer, and what the answer says.
 func raw(t *testing.T, addr, text string) (int, string) {
@@ -56,7 +56,7 @@ func TestCatalogTransport(t *testing.T) {
 	addr := exposed(t, d)
 	const body = `{"userId":"u","event":"E"}`
 	head := "POST /v1/track HTTP/1.1\r\nHost: localhost\r\n"
-	t.Run("calls", func(t *testing.T) { badTransport(t, addr, head, body) }) //nolint:paralleltest // what it did is looked at when it is over
+	t.Run("calls", func(t *testing.T) { badTransport(t, addr, head, body) }) // what it did is looked at when it is over
 	require.Empty(t, d.stored(t), "nothing of it reached the stream")
 }
 
@@ -227,30 +227,42 @@ func TestCatalogTaken(t *testing.T) {
 		fields string
 		check  func(*testing.T, stored)
 	}{
-		"29 minus zero":           {`"properties":{"a":-0}`, func(t *testing.T, s stored) { require.Contains(t, string(s.Properties), `"a":-0`) }},
-		"30 a number beyond 2^53": {`"properties":{"a":9007199254740993}`, func(t *testing.T, s stored) { require.Contains(t, string(s.Properties), "9007199254740993") }},
-		"46 no id":                {``, func(t *testing.T, s stored) { require.Regexp(t, `^api-[a-z2-7]{26}$`, s.ID) }},
+		"29 minus zero": {`"properties":{"a":-0}`, func(t *testing.T, s stored) { t.Helper(); require.Contains(t, string(s.Properties), `"a":-0`) }},
+		"30 a number beyond 2^53": {`"properties":{"a":9007199254740993}`, func(t *testing.T, s stored) {
+			t.Helper()
+			require.Contains(t, string(s.Properties), "9007199254740993")
+		}},
+		"46 no id": {``, func(t *testing.T, s stored) { t.Helper(); require.Regexp(t, `^api-[a-z2-7]{26}$`, s.ID) }},
 		"53 no time": {``, func(t *testing.T, s stored) {
+			t.Helper()
 			require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, time.Millisecond)
 		}},
-		"59 four minutes ahead": {`"timestamp":"{{+4m}}"`, func(t *testing.T, s stored) { require.True(t, s.Timing.OccurredAt.After(s.ReceivedAt)) }},
+		"59 four minutes ahead": {`"timestamp":"{{+4m}}"`, func(t *testing.T, s stored) { t.Helper(); require.True(t, s.Timing.OccurredAt.After(s.ReceivedAt)) }},
 		"59 six minutes ahead": {`"timestamp":"{{+6m}}"`, func(t *testing.T, s stored) {
+			t.Helper()
 			require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, time.Second)
 		}},
-		"60 73 hours ago": {`"timestamp":"{{-73h}}"`, func(t *testing.T, s stored) { require.Equal(t, schema.Lateness("historic"), s.Lateness) }},
+		"60 73 hours ago": {`"timestamp":"{{-73h}}"`, func(t *testing.T, s stored) { t.Helper(); require.Equal(t, schema.Lateness("historic"), s.Lateness) }},
 		"61 a clock 3 h off": {`"timestamp":"{{-3h}}","sentAt":"{{-3h}}"`, func(t *testing.T, s stored) {
+			t.Helper()
 			require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, 2*time.Second)
 		}},
 		"62 sent in 1970": {`"timestamp":"{{+0s}}","sentAt":"1970-01-01T00:00:00Z"`, func(t *testing.T, s stored) {
+			t.Helper()
 			require.WithinDuration(t, s.ReceivedAt, s.Timing.OccurredAt, 5*time.Second)
 		}},
-		"64 nanoseconds":          {`"timestamp":"2026-11-24T09:00:00.123456789Z"`, func(t *testing.T, s stored) { u := s.UserEvent(); require.Equal(t, int64(123), u.OccurredAt%1000) }},
-		"65 a list in a property": {`"properties":{"plan":["pro",null]}`, func(t *testing.T, s stored) { require.Equal(t, []any{"pro", nil}, s.properties["plan"]) }},
-		"66 names of columns":     {`"properties":{"sequence":1,"user_token":"u"}`, func(t *testing.T, s stored) { require.Equal(t, "u", s.properties["user_token"]) }},
+		"64 nanoseconds": {`"timestamp":"2026-11-24T09:00:00.123456789Z"`, func(t *testing.T, s stored) {
+			t.Helper()
+			u := s.UserEvent()
+			require.Equal(t, int64(123), u.OccurredAt%1000)
+		}},
+		"65 a list in a property": {`"properties":{"plan":["pro",null]}`, func(t *testing.T, s stored) { t.Helper(); require.Equal(t, []any{"pro", nil}, s.properties["plan"]) }},
+		"66 names of columns":     {`"properties":{"sequence":1,"user_token":"u"}`, func(t *testing.T, s stored) { t.Helper(); require.Equal(t, "u", s.properties["user_token"]) }},
 		"74 an unknown field": {`"tenant":"t2"`, func(t *testing.T, s stored) {
+			t.Helper()
 			require.Equal(t, "t2", s.properties["tracking"].(map[string]any)["tenant"])
 		}},
-		"2 text as it is declared": {`"properties":{"a":1}`, func(t *testing.T, s stored) { require.NotNil(t, s.properties["a"]) }},
+		"2 text as it is declared": {`"properties":{"a":1}`, func(t *testing.T, s stored) { t.Helper(); require.NotNil(t, s.properties["a"]) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

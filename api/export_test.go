@@ -23,6 +23,7 @@ func (e *Exposures) Narrow(n int) { e.queue = make(chan schema.Outcome, n) }
 
 // Routes are the methods of every route, by its pattern, after Handler was called.
 func (s *Server) Routes() map[string]string { return s.routes }
+
 // StreamToken opens the event stream of a user where there are no keys.
 func StreamToken(workspaceKey []byte, userToken string, expires time.Time) string {
 	return newSigner(nil, workspaceKey).ticket(ticket{userToken: userToken, keyID: freeKey.id, expires: expires})

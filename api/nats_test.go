@@ -313,7 +313,7 @@ func TestD5BrowserCredentials(t *testing.T) {
 		for !s.listens(ann.Subjects.Changes) && t.Context().Err() == nil {
 			<-time.After(poll)
 		}
-		publish(t, b.js, profileOf("ann", 2))
+		publish(t, b.js, profileOf("ann", 2)) //nolint:testifylint // the test waits for it below
 	}()
 	node(t, &seen, "browser_nats.mjs", s.broker.WebSocketURL(), mine, theirs, writeJSON(t, short))
 	<-changed

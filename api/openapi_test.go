@@ -124,7 +124,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{"ready", "GET", "/readyz?verbose", "", "", 200, false},
 		{"the description", "GET", "/openapi.json", "", "", 200, false},
 	} {
-		t.Run(c.name, func(t *testing.T) { //nolint:paralleltest // in order: one event after the other
+		t.Run(c.name, func(t *testing.T) {
 			request := httptest.NewRequestWithContext(t.Context(), c.method, c.path, strings.NewReader(c.body))
 			request.Host = "localhost"
 			if c.body != "" {
@@ -146,13 +146,13 @@ func TestOpenAPIAnswers(t *testing.T) {
 			require.NoError(t, answeredAs(t.Context(), input, recorder))
 		})
 	}
-	for path := range document.Paths.Map() {
+	for path := range document.Paths.Map() { //nolint:paralleltest // nothing runs in it; the linter means what follows
 		if kind := strings.TrimPrefix(path, "/v1/"); len(kind) == 1 || slices.Contains([]string{"page", "screen", "group", "alias"}, kind) {
 			continue // as track, and described by the same words
 		}
 		require.True(t, seen[path], "%s is not tried", path)
 	}
-	t.Run("an answer that is not described is noticed", func(t *testing.T) { //nolint:paralleltest // likewise
+	t.Run("an answer that is not described is noticed", func(t *testing.T) {
 		request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/users/ann", nil)
 		route, params, err := router.FindRoute(request)
 		require.NoError(t, err)

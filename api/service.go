@@ -44,7 +44,7 @@ func (s *Server) ServeNATS(ctx context.Context, nc *nats.Conn) error {
 		Description: "Profiles and flags of users, and events of browsers",
 		Metadata:    map[string]string{"build": s.cfg.Version, "profiles": schema.ProfileSubject("<user_token>")},
 		ErrorHandler: func(_ micro.Service, err *micro.NATSError) {
-			s.logger.Warn("service over NATS", slog.String("subject", schema.Clean(err.Subject)), slog.Any("error", err))
+			s.logger.WarnContext(ctx, "service over NATS", slog.String("subject", schema.Clean(err.Subject)), slog.Any("error", err))
 		},
 	})
 	if err != nil {
@@ -56,7 +56,7 @@ func (s *Server) ServeNATS(ctx context.Context, nc *nats.Conn) error {
 	s.logger.InfoContext(ctx, "service answers over NATS", slog.String("id", service.Info().ID))
 	<-ctx.Done()
 	if err := service.Stop(); err != nil && !nc.IsClosed() {
-		s.logger.Warn("service over NATS not stopped in order", slog.Any("error", err)) // NATS is away
+		s.logger.WarnContext(ctx, "service over NATS not stopped in order", slog.Any("error", err)) // NATS is away
 	}
 	return nil
 }
@@ -101,8 +101,6 @@ func (s *Server) fail(r micro.Request, p serviceProblem) {
 	}
 	s.unsent(err)
 }
-
-func (s *Server) reply(r micro.Request, body any) { s.unsent(r.RespondJSON(body)) }
 
 func (s *Server) unsent(err error) {
 	if err != nil { // whoever asked waits in vain, and asks again

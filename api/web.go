@@ -173,7 +173,7 @@ func (b *Browsers) issue(sealed, token string, now time.Time) (credentials, erro
 	claims.BearerToken = true
 	claims.Pub.Allow.Add(subjects.Track, subjects.Profile, subjects.Flags)
 	claims.Sub.Allow.Add(subjects.Changes, answer.InboxPrefix+".>")
-	claims.Limits.Subs, claims.Limits.Payload = maxWebSubscriptions, maxCallBytes
+	claims.Subs, claims.Limits.Payload = maxWebSubscriptions, maxCallBytes
 	claims.AllowedConnectionTypes.Add(jwt.ConnectionTypeWebsocket)
 	if public, err := b.signer.PublicKey(); err != nil {
 		return credentials{}, err

@@ -96,7 +96,7 @@ func TestC1Webhooks(t *testing.T) {
 			} `json:"data"`
 		} `json:"read"`
 		Changed string `json:"changed"`
-		OtherID string `json:"otherId"` //nolint:tagliatelle // of the script
+		OtherID string `json:"otherId"`
 	}
 	node(t, &verdicts, "webhooks.mjs", secret, file)
 	require.Len(t, verdicts, 3)

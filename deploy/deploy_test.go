@@ -180,7 +180,7 @@ func natsOptions(t *testing.T) *server.Options {
 	return options
 }
 
-func TestNATS(t *testing.T) {
+func TestNATS(t *testing.T) { //nolint:paralleltest // it sets the environment
 	options := natsOptions(t)
 	require.True(t, options.JetStream)
 	require.Equal(t, "/data", options.StoreDir)
@@ -197,7 +197,7 @@ func TestNATS(t *testing.T) {
 }
 
 // TestNATSPermissions has every role of the file try every subject on a server that runs by it.
-func TestNATSPermissions(t *testing.T) {
+func TestNATSPermissions(t *testing.T) { //nolint:paralleltest // likewise
 	options := natsOptions(t)
 	options.Host, options.Port, options.HTTPPort, options.StoreDir = "127.0.0.1", server.RANDOM_PORT, 0, t.TempDir()
 	options.SyncAlways, options.NoLog, options.NoSigs = false, true, true

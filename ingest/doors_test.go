@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"fmt"
 	"net"
+	"strconv"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -32,7 +33,7 @@ func TestD3MQTT(t *testing.T) {
 		Five string `json:"five"`
 	}
 	for qos := range 2 {
-		testenv.Node(t, "../api/testdata/node", &seen, "mqtt.mjs", fmt.Sprintf("mqtt://127.0.0.1:%d", port), "onramp/events/device", fmt.Sprint(qos),
+		testenv.Node(t, "../api/testdata/node", &seen, "mqtt.mjs", fmt.Sprintf("mqtt://127.0.0.1:%d", port), "onramp/events/device", strconv.Itoa(qos),
 			fmt.Sprintf(`{"event_id":"qos-%d","event_name":"signed_up","user_id":"Jürgen"}`, qos), `broken`)
 		require.NotEqual(t, "connected", seen.Five, "NATS speaks 3.1.1")
 	}

@@ -2,6 +2,7 @@ package journey
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -52,6 +53,15 @@ func Profile(books Books, s *State) schema.Profile {
 	}
 	p.NextAt, p.NextChange = NextChange(s)
 	return p
+}
+
+// TraitValues are the user's traits as they came.
+func TraitValues(s *State) map[string]json.RawMessage {
+	values := make(map[string]json.RawMessage, len(s.Facts.Traits))
+	for name, trait := range s.Facts.Traits {
+		values[name] = trait.Value
+	}
+	return values
 }
 
 // Stage says where the user is in a word or two: the step of the open journey of highest priority, else how the last one

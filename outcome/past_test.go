@@ -56,7 +56,7 @@ func TestUserAt(t *testing.T) {
 		require.Equal(t, inside(m.then.Segments), inside(past.Segments), "at %d", m.at)
 		require.Equal(t, m.then.Stage, past.Stage)
 		require.Equal(t, m.then.Playbook, past.Playbook)
-		require.Equal(t, len(m.then.Variants), len(past.Variants))
+		require.Len(t, past.Variants, len(m.then.Variants))
 		for experiment, variant := range m.then.Variants {
 			require.Equal(t, variant, past.Variants[experiment])
 		}

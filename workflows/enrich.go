@@ -1,11 +1,10 @@
 package workflows
 
 import (
-	"encoding/json"
-
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/onramphq/onramp/activities"
+	"github.com/onramphq/onramp/journey"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -18,10 +17,7 @@ func (r *journeyRun) enrich(ctx workflow.Context) {
 		return
 	}
 	r.enriching = true
-	request := schema.EnrichRequest{UserID: r.in.UserID, UserToken: r.in.UserToken, Traits: make(map[string]json.RawMessage, len(r.state.Facts.Traits))}
-	for _, name := range workflow.DeterministicKeys(r.state.Facts.Traits) {
-		request.Traits[name] = r.state.Facts.Traits[name].Value
-	}
+	request := schema.EnrichRequest{UserID: r.in.UserID, UserToken: r.in.UserToken, Traits: journey.TraitValues(&r.state)}
 	var enrichment *activities.Enrichment // names the activity; never called through this
 	future := call(ctx, enrichment.Enrich, enrichOptions(), request)
 	workflow.Go(ctx, func(ctx workflow.Context) {

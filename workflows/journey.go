@@ -137,18 +137,13 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 		if !ok {
 			break
 		}
-		r.need(batch.Playbook)
-		for i := range batch.Events {
-			over, err := r.takeOver(ctx, &batch.Events[i], &batch, &all)
-			if err != nil {
-				return err
-			}
-			r.next(workflow.Now(ctx), journey.Input{Event: &batch.Events[i], Playbook: batch.Playbook, Revision: batch.Revision, Taken: over}, &all)
-			taken = max(taken, batch.Events[i].Sequence)
-			tells = tells || len(batch.Events[i].Traits) > 0 && batch.Events[i].EventName != schema.EventEnriched
+		told, err := r.take(ctx, &batch, &all)
+		if err != nil {
+			return err
 		}
-		if len(batch.Events) == 0 { // a playbook came into force for a user who sends no events
-			r.next(workflow.Now(ctx), journey.Input{Playbook: batch.Playbook, Revision: batch.Revision}, &all)
+		tells = tells || told
+		for i := range batch.Events {
+			taken = max(taken, batch.Events[i].Sequence)
 		}
 	}
 	if r.due(ctx) {
@@ -169,6 +164,25 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 	}
 	r.taken = taken
 	return nil
+}
+
+// take takes a batch: its events in order, or, where it has none, the playbook that it brings. told reports whether a service has told
+// more of the user's traits.
+func (r *journeyRun) take(ctx workflow.Context, batch *schema.EventBatch, all *journey.Decision) (told bool, err error) {
+	r.need(batch.Playbook)
+	for i := range batch.Events {
+		event := &batch.Events[i]
+		over, err := r.takeOver(ctx, event, batch, all)
+		if err != nil {
+			return false, err
+		}
+		r.next(workflow.Now(ctx), journey.Input{Event: event, Playbook: batch.Playbook, Revision: batch.Revision, Taken: over}, all)
+		told = told || len(event.Traits) > 0 && event.EventName != schema.EventEnriched
+	}
+	if len(batch.Events) == 0 { // a playbook came into force for a user who sends no events
+		r.next(workflow.Now(ctx), journey.Input{Playbook: batch.Playbook, Revision: batch.Revision}, all)
+	}
+	return told, nil
 }
 
 // versionTimeOnRecord is the first version of runs that put on record that a moment has come before they act on it.

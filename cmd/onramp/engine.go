@@ -332,27 +332,36 @@ func (e *engine) assemble(context.Context) error {
 				return fmt.Errorf("open JetStream at %s: %w", e.servers.NATSURL, err)
 			}
 		}
-		if e.roles.api {
-			cfg.Applied = e.applied
-			if cfg.Exposures, err = e.openExposures(logger); err != nil {
-				return err
-			}
-			if cfg.Browsers, err = e.servers.browsers(); err != nil {
-				return err
-			}
-		}
-		if e.roles.api && e.store != nil {
-			cfg.Past = e.past
-			cfg.Experiments = &shelf{reader: &reader{store: e.store, book: e.playbook}, held: make(map[string]*held)}
+		if err := e.assembleAPI(&cfg, logger); err != nil {
+			return err
 		}
 		e.server = api.New(cfg, e.mirror, e.checks(), logger)
 	}
 	return nil
 }
 
+// assembleAPI gives the API what only a process with that role has.
+func (e *engine) assembleAPI(cfg *api.Config, logger *slog.Logger) (err error) {
+	if !e.roles.api {
+		return nil
+	}
+	cfg.Applied = e.applied
+	if cfg.Exposures, err = e.openExposures(logger); err != nil {
+		return err
+	}
+	if cfg.Browsers, err = e.servers.browsers(); err != nil {
+		return err
+	}
+	if e.store != nil {
+		cfg.Past = e.past
+		cfg.Experiments = &shelf{reader: &reader{store: e.store, book: e.playbook}, held: make(map[string]*held)}
+	}
+	return nil
+}
+
 // past reads what a user was, and takes the priority of journeys from the playbooks of that time.
 func (e *engine) past(ctx context.Context, token string, at time.Time) (any, error) {
-	return e.store.UserAt(ctx, token, at, func(hash, key string) int {
+	return e.store.UserAt(ctx, token, at, func(hash, key string) int { //nolint:contextcheck // playbooks are in memory
 		if book := e.library.Playbook(hash); book != nil && book.Journey(key) != nil {
 			return book.Journey(key).Priority
 		}

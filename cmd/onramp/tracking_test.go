@@ -77,14 +77,14 @@ func TestTrackedUser(t *testing.T) {
 	// What the user was a moment ago is what the profile said then, once the rows are there.
 	var now schema.Profile
 	_, body = get(t, p.addrs["api"]+"/v1/users/tracked%40example.com")
-	require.NoError(t, json.Unmarshal([]byte(body), &now))
+	require.NoError(t, json.Unmarshal(body, &now))
 	eventually(t, 30*time.Second, "the past", func() bool {
 		code, body := get(t, p.addrs["api"]+"/v1/users/tracked%40example.com?at="+time.Now().UTC().Format(time.RFC3339Nano))
 		var past struct {
 			Stage    string              `json:"stage"`
 			Segments []schema.Membership `json:"segments"`
 		}
-		return code == 200 && json.Unmarshal([]byte(body), &past) == nil && past.Stage == now.Stage && inSegments(past.Segments) == inSegments(now.Segments)
+		return code == 200 && json.Unmarshal(body, &past) == nil && past.Stage == now.Stage && inSegments(past.Segments) == inSegments(now.Segments)
 	})
 }
 

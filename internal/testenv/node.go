@@ -45,10 +45,10 @@ func InstallNode(folder string) (string, error) {
 	}
 	sum := sha256.Sum256(lock)
 	dir := filepath.Join(cache, "onramp-node", hex.EncodeToString(sum[:8]))
-	if _, err := os.Stat(dir); err == nil {
+	if _, err := os.Stat(dir); err == nil { //nolint:gosec // of the user's cache folder
 		return dir, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil { //nolint:gosec // likewise
 		return "", err
 	}
 	fresh, err := os.MkdirTemp(filepath.Dir(dir), "install-")
@@ -66,8 +66,8 @@ func InstallNode(folder string) (string, error) {
 	if out, err := npm.CombinedOutput(); err != nil {
 		return "", errors.New("npm cannot install the packages: " + string(bytes.TrimSpace(out)))
 	}
-	if err := os.Rename(fresh, dir); err != nil && !errors.Is(err, os.ErrExist) {
-		if _, other := os.Stat(dir); other != nil { // another test process was faster
+	if err := os.Rename(fresh, dir); err != nil && !errors.Is(err, os.ErrExist) { //nolint:gosec // likewise
+		if _, other := os.Stat(dir); other != nil { //nolint:gosec // likewise; another test process was faster
 			return "", err
 		}
 	}
