@@ -58,8 +58,8 @@ func Profile(books Books, s *State) schema.Profile {
 // TraitValues are the user's traits as they came.
 func TraitValues(s *State) map[string]json.RawMessage {
 	values := make(map[string]json.RawMessage, len(s.Facts.Traits))
-	for name, trait := range s.Facts.Traits {
-		values[name] = trait.Value
+	for _, name := range sortedKeys(s.Facts.Traits) {
+		values[name] = s.Facts.Traits[name].Value
 	}
 	return values
 }
