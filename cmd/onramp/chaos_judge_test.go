@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,24 +33,34 @@ func (r *rig) verify() verified {
 // hand is tried again after its own 30 seconds.
 const settleTimeout = 3 * time.Minute
 
-// settle waits until everything that was published has been dealt with and every action has come to its end.
+// settle waits until the rig is at rest, and fails where it never is.
 func (r *rig) settle() time.Duration {
 	r.t.Helper()
 	began := time.Now()
+	if err := r.rest(settleTimeout); err != nil {
+		r.explainUnrest(err)
+	}
+	return time.Since(began)
+}
+
+// rest waits until everything that was published has been dealt with and every action has come to its end. It returns an error where that
+// takes longer.
+func (r *rig) rest(within time.Duration) error {
+	r.t.Helper()
 	r.receiver.setKind(true)
 	defer r.receiver.setKind(false)
-	ctx, cancel := context.WithTimeout(r.t.Context(), settleTimeout)
+	ctx, cancel := context.WithTimeout(r.t.Context(), within)
 	defer cancel()
 	for {
 		err := drain(ctx, r.js)
 		if err == nil {
 			var open int
 			if open, err = r.openActions(ctx); err == nil && open == 0 {
-				return time.Since(began)
+				return nil
 			}
 		}
 		if ctx.Err() != nil {
-			r.explainUnrest(err)
+			return cmp.Or(err, ctx.Err())
 		}
 		select {
 		case <-ctx.Done():
