@@ -2,6 +2,7 @@
 package deploy_test
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/onramphq/onramp/client"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -245,7 +247,7 @@ func TestNATSPermissions(t *testing.T) { //nolint:paralleltest // likewise
 		"$JS.API.STREAM.SNAPSHOT.ONRAMP_EVENTS": "", "$JS.API.DIRECT.GET.ONRAMP_EVENTS": "", "$JS.API.CONSUMER.MSG.NEXT.ONRAMP_ACTIONS.c": "actor",
 		"$JS.API.CONSUMER.MSG.NEXT.ONRAMP_EVENTS.ingest": "", "$JS.API.CONSUMER.CREATE.ONRAMP_EVENTS.x": "", "$JS.API.CONSUMER.DELETE.ONRAMP_EVENTS.ingest": "",
 		"$JS.API.CONSUMER.DELETE.ONRAMP_ACTIONS.c": "", "$JS.ACK.ONRAMP_ACTIONS.c.1.1.1.1.1": "actor", "$JS.ACK.ONRAMP_EVENTS.ingest.1.1.1.1.1": "",
-		"$KV.onramp.x": "", "_INBOX.x": "", "_INBOX_reader.x": "",
+		"$KV.onramp.x": "", "$KV.actors.x": "actor", "$JS.API.STREAM.DELETE.KV_actors": "", "_INBOX.x": "", "_INBOX_reader.x": "",
 	}
 	subscribe := map[string]string{
 		"onramp.events.>": "", "onramp.outcomes.>": "", "onramp.profiles.>": "reader", "onramp.actions.>": "", "onramp.identities.>": "", ">": "",
@@ -293,6 +295,23 @@ func TestNATSPermissions(t *testing.T) { //nolint:paralleltest // likewise
 		message, err := consumer.Next(jetstream.FetchMaxWait(10 * time.Second))
 		require.NoError(t, err)
 		require.NoError(t, message.DoubleAck(t.Context()))
+	})
+	t.Run("an actor uses the client", func(t *testing.T) { //nolint:paralleltest // likewise
+		c, err := client.New(connect("actor"), "mailer")
+		require.NoError(t, err)
+		memory, err := c.OpenMemory(t.Context(), "actors", time.Hour, time.Minute)
+		require.NoError(t, err)
+		_, err = js.Publish(t.Context(), "onramp.actions.ring", []byte(`{"action_id":"a1","action":"ring"}`))
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		done := ""
+		require.NoError(t, c.Handle(ctx, client.HandlerConfig{Consumer: "mailer", Action: "ring", Memory: memory, Do: func(_ context.Context, action schema.ActionRequest) error {
+			done = action.ActionID
+			cancel()
+			return nil
+		}}))
+		require.Equal(t, "a1", done)
 	})
 }
 
