@@ -67,7 +67,7 @@ func mutations() []mutation {
 		},
 		{"shows less", "show.go", "	r.shown = now\n", "	r.shown = now\n	if len(now.segments) > 0 {\n		return\n	}\n"},
 		{"shows everything again", "show.go", "	r.shown = now\n", ""},
-		{"takes nobody over", "journey.go", "			over, err := r.takeOver(ctx, &batch.Events[i], &batch, &all)\n", "			var over *journey.State\n			var err error\n"},
+		{"takes nobody over", "journey.go", "		over, err := r.takeOver(ctx, event, batch, all)\n", "		var over *journey.State\n		var err error\n"},
 		{"hands over and goes on", "journey.go", "			return r.finish(ctx, request)\n		}\n		if err := r.handle", "			if _, err := r.finish(ctx, request); err != nil {\n				return nil, err\n			}\n		}\n		if err := r.handle"},
 	}
 }
