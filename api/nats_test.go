@@ -208,7 +208,7 @@ func TestServiceShares(t *testing.T) {
 	}
 	cancel()
 	require.NoError(t, <-done)
-	require.Equal(t, 1, answered())
+	require.Eventually(t, func() bool { return answered() == 1 }, patience, poll, "NATS may still know of it for a moment")
 	require.Equal(t, tokenOf("ann"), read[schema.Profile](t, ask(t, b.nc, schema.SubjectProfile, `{"user_id":"ann"}`).Data).UserToken)
 }
 

@@ -140,7 +140,7 @@ func TestLinksSurviveDeath(t *testing.T) {
 			mu.Lock()
 			who := random.IntN(12)
 			kind := random.IntN(6)
-			other := random.IntN(12)
+			other, seldom := random.IntN(12), random.IntN(3) == 0
 			mu.Unlock()
 			e := schema.Event{EventID: fmt.Sprint("e", round*each+n), EventName: "feature_used", UserID: fmt.Sprint("visitor", who)}
 			switch kind {
@@ -149,7 +149,7 @@ func TestLinksSurviveDeath(t *testing.T) {
 			case 2:
 				e.UserID = fmt.Sprint("user", who)
 			case 3:
-				if who != other && random.IntN(3) == 0 {
+				if who != other && seldom {
 					e.EventName, e.UserID, e.PreviousID = schema.AliasEvent, fmt.Sprint("user", who), fmt.Sprint("user", other)
 				}
 			}
