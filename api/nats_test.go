@@ -270,6 +270,7 @@ type issued struct {
 // when its credentials end it is cut off.
 func TestD5BrowserCredentials(t *testing.T) {
 	t.Parallel()
+	testenv.NeedNode(t, "testdata/node") // before the clock of the credentials runs
 	s := newSecured(t)
 	seed, err := s.account.Seed()
 	require.NoError(t, err)
@@ -306,7 +307,7 @@ func TestD5BrowserCredentials(t *testing.T) {
 	}
 	mine, theirs := writeJSON(t, ann), writeJSON(t, jurgen)
 	short := ann
-	short.JWT = shorter(t, ann.JWT, s.account, 8*time.Second) // from now on: Node takes its time to start
+	short.JWT = shorter(t, ann.JWT, s.account, 20*time.Second) // from now on: Node takes its time to start
 	changed := make(chan struct{})
 	go func() { // as soon as the page listens
 		defer close(changed)
