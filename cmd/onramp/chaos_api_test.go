@@ -19,6 +19,7 @@ func TestChaosAPI(t *testing.T) { //nolint:paralleltest // alone: it keeps both 
 	if testing.Short() {
 		t.Skip("runs for a minute")
 	}
+	testenv.NeedNode(t, nodePackages) // the kills are to fall among the calls, not into the installing
 	const calls, seconds, fewestKills = 1500, 15, 8
 	seed := chaosSeed(t)
 	r := newRig(t, rigConfig{seed: seed})

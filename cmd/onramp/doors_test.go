@@ -26,6 +26,7 @@ const nodePackages = "../../api/testdata/node"
 func TestOneUserThroughFourDoors(t *testing.T) {
 	t.Parallel()
 	testenv.Chromium(t)
+	testenv.NeedNode(t, nodePackages)
 	p := startDev(t, t.TempDir())
 	js := p.js(t)
 
