@@ -17,12 +17,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/onramphq/onramp/internal/recent"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -225,14 +225,12 @@ type Enrichment struct {
 	providers []*Provider
 	now       func() time.Time
 	logger    *slog.Logger
-
-	mu           sync.Mutex
-	fresh, older map[string]known // by provider and question
+	answers   *recent.Map[string, known] // by provider and question
 }
 
 // NewEnrichment returns an Enrichment that publishes over js. now is the clock.
 func NewEnrichment(js jetstream.JetStream, providers []*Provider, now func() time.Time, logger *slog.Logger) *Enrichment {
-	return &Enrichment{js: js, providers: providers, now: now, logger: logger, fresh: make(map[string]known)}
+	return &Enrichment{js: js, providers: providers, now: now, logger: logger, answers: recent.New[string, known](answersRemembered)}
 }
 
 // Enrich asks every provider that can be asked about the user, and publishes what they know as events of the user's. What one of them
@@ -268,12 +266,7 @@ func (e *Enrichment) Enrich(ctx context.Context, request schema.EnrichRequest) (
 // answer is what the provider says, or said not long ago.
 func (e *Enrichment) answer(ctx context.Context, p *Provider, address string) (known, error) {
 	key, now := p.name+" "+address, e.now()
-	e.mu.Lock()
-	answer, there := e.fresh[key]
-	if !there {
-		answer, there = e.older[key]
-	}
-	e.mu.Unlock()
+	answer, there := e.answers.Get(key)
 	if there && now.Sub(answer.at) < p.cfg.MaxAge {
 		return answer, nil
 	}
@@ -281,12 +274,7 @@ func (e *Enrichment) answer(ctx context.Context, p *Provider, address string) (k
 	if err != nil {
 		return known{}, err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(e.fresh) >= answersRemembered {
-		e.fresh, e.older = make(map[string]known), e.fresh
-	}
-	e.fresh[key] = answer
+	e.answers.Put(key, answer)
 	return answer, nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"maps"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,43 +30,13 @@ type answered struct {
 	stream atomic.Pointer[namedStream]
 }
 
-// answers keeps the flags of users who were asked for lately. Safe for concurrent use.
-type answers struct {
-	mu           sync.RWMutex
-	fresh, older map[answersKey]*answered
-}
-
 type answersKey struct {
 	user    mirrorKey
 	explain bool
 }
 
-// get returns what is kept for a profile and a playbook; nil where there is nothing, or something of another.
-func (a *answers) get(key answersKey, raw string, book *playbook.Playbook) *answered {
-	a.mu.RLock()
-	kept := a.fresh[key]
-	again := kept == nil && a.older[key] != nil
-	if again {
-		kept = a.older[key]
-	}
-	a.mu.RUnlock()
-	if kept == nil || kept.raw != raw || kept.book != book { // the same text is mostly the same memory: nothing is compared
-		return nil
-	}
-	if again {
-		a.put(key, kept) // who is still asked for stays
-	}
-	return kept
-}
-
-func (a *answers) put(key answersKey, answer *answered) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.fresh == nil || len(a.fresh) >= answersKept {
-		a.fresh, a.older = make(map[answersKey]*answered), a.fresh
-	}
-	a.fresh[key] = answer
-}
+// all is the answer to all flags at once, without event streams.
+func (a *answered) all() []byte { return []byte(a.head + "}") }
 
 // flagsFor are the flags of a user as they are sent. explain is as in flagsOf.
 func (s *Server) flagsFor(token string, explain bool) *answered {
@@ -82,7 +51,8 @@ func (s *Server) flagsFor(token string, explain bool) *answered {
 	}
 	user, _ := keyOf(token)
 	key := answersKey{user, explain}
-	if answer := s.answers.get(key, kept.raw, book); answer != nil {
+	// The same text is mostly the same memory: nothing is compared.
+	if answer, there := s.answers.Get(key); there && answer.raw == kept.raw && answer.book == book {
 		return answer
 	}
 	profile, known := s.mirror.decode(token, kept.raw)
@@ -94,7 +64,7 @@ func (s *Server) flagsFor(token string, explain bool) *answered {
 		Metadata: map[string]any{metadataContext: token, metadataFlagSet: flagSet, metadataVersion: profile.Playbook},
 	})
 	answer.known, answer.sequence, answer.raw, answer.book = true, kept.sequence, kept.raw, book
-	s.answers.put(key, answer)
+	s.answers.Put(key, answer)
 	return answer
 }
 

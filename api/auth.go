@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/base64"
+	"errors"
 	"math"
 	"net"
 	"net/http"
@@ -85,10 +86,36 @@ func (s *Server) identify(w http.ResponseWriter, r *http.Request, keys ...string
 	if s.cfg.Keys == nil {
 		return freeKey, true
 	}
-	now, addr := time.Now(), addrOf(r)
-	if s.guessers.blocked(addr, now) {
-		s.refuseBusy(w, r, time.Minute/failuresPerMinute, "too many unknown keys from this address")
+	key, err := s.caller(addrOf(r), keys...)
+	switch {
+	case errors.Is(err, errGuessing):
+		s.refuseBusy(w, r, guessPause, guessMessage)
 		return nil, false
+	case err != nil:
+		s.refuse(w, r, http.StatusUnauthorized, problemDetail{Code: codeUnauthorized, Field: "authorization", Message: "this key is not known, or there is none"})
+		return nil, false
+	}
+	requestOf(r).key = key.name
+	return key, true
+}
+
+// What whoever guesses is told.
+const (
+	guessPause   = time.Minute / failuresPerMinute
+	guessMessage = "too many unknown keys from this address"
+)
+
+// errGuessing and errUnknownKey are why there is no caller.
+var (
+	errGuessing   = errors.New("the address guesses keys")
+	errUnknownKey = errors.New("the key is not known, or there is none")
+)
+
+// caller finds the caller by the first of the keys that is known. Errors: errGuessing, errUnknownKey.
+func (s *Server) caller(addr netip.Addr, keys ...string) (*apiKey, error) {
+	now := time.Now()
+	if s.guessers.blocked(addr, now) {
+		return nil, errGuessing
 	}
 	given := false
 	for _, secret := range keys {
@@ -97,15 +124,13 @@ func (s *Server) identify(w http.ResponseWriter, r *http.Request, keys ...string
 		}
 		given = true
 		if key, ok := s.cfg.Keys.find(secret); ok {
-			requestOf(r).key = key.name
-			return key, true
+			return key, nil
 		}
 	}
 	if given {
 		s.guessers.failed(addr, now)
 	}
-	s.refuse(w, r, http.StatusUnauthorized, problemDetail{Code: codeUnauthorized, Field: "authorization", Message: "this key is not known, or there is none"})
-	return nil, false
+	return nil, errUnknownKey
 }
 
 // admit finds the caller by the headers, asks whether the key may do this, and counts the request.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/onramphq/onramp/experiment"
+	"github.com/onramphq/onramp/internal/recent"
 	"github.com/onramphq/onramp/journey"
 	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
@@ -47,9 +47,7 @@ type Exposures struct {
 	logger *slog.Logger
 	queue  chan schema.Outcome
 	byFlag atomic.Pointer[flagBook]
-
-	mu           sync.Mutex
-	fresh, older map[string]struct{} // outcome ids
+	known  *recent.Map[string, struct{}] // outcome ids
 }
 
 // flagBook is what flags need of a playbook.
@@ -61,7 +59,7 @@ type flagBook struct {
 
 // NewExposures publishes over js. book gives the playbook in force, nil while there is none; it is called for every answer.
 func NewExposures(js jetstream.JetStream, book func() *playbook.Playbook, logger *slog.Logger) *Exposures {
-	return &Exposures{js: js, book: book, logger: logger, queue: make(chan schema.Outcome, exposuresWaiting), fresh: make(map[string]struct{})}
+	return &Exposures{js: js, book: book, logger: logger, queue: make(chan schema.Outcome, exposuresWaiting), known: recent.New[string, struct{}](exposuresKnown)}
 }
 
 // current is the playbook in force; nil where there is none, or nobody records exposures.
@@ -125,38 +123,15 @@ func (e *Exposures) treated(user *schema.Profile, key, variant string, now time.
 		return
 	}
 	outcome := journey.FlagExposure(book.Playbook, x, a, user, now.UnixMilli())
-	if !e.remember(outcome.OutcomeID) {
+	if !e.known.Add(outcome.OutcomeID, struct{}{}) {
 		return
 	}
 	select {
 	case e.queue <- outcome:
 	default:
-		e.forget(outcome.OutcomeID)
+		e.known.Delete(outcome.OutcomeID)
 		e.count(ExposureDropped, 1)
 	}
-}
-
-// remember reports whether the id was not known.
-func (e *Exposures) remember(id string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	_, fresh := e.fresh[id]
-	_, older := e.older[id]
-	if fresh || older {
-		return false
-	}
-	if len(e.fresh) >= exposuresKnown {
-		e.fresh, e.older = make(map[string]struct{}), e.fresh
-	}
-	e.fresh[id] = struct{}{}
-	return true
-}
-
-func (e *Exposures) forget(id string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.fresh, id)
-	delete(e.older, id)
 }
 
 func (e *Exposures) count(result string, n int) {

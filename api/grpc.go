@@ -196,13 +196,9 @@ func (s *Server) admitCall(ctx context.Context, method string, call *grpcCall) e
 		call.key = &apiKey{}
 		return nil
 	}
-	now, r := time.Now(), &http.Request{Header: make(http.Header)}
+	r := &http.Request{Header: make(http.Header)} // what a caller shows is read as over HTTP
 	if from, ok := peer.FromContext(ctx); ok {
 		r.RemoteAddr = from.Addr.String()
-	}
-	addr := addrOf(r)
-	if s.guessers.blocked(addr, now) {
-		return busy(time.Minute/failuresPerMinute, "too many unknown keys from this address")
 	}
 	if in, ok := metadata.FromIncomingContext(ctx); ok {
 		for _, name := range []string{"Authorization", "X-Api-Key"} {
@@ -212,11 +208,11 @@ func (s *Server) admitCall(ctx context.Context, method string, call *grpcCall) e
 		}
 	}
 	secret, _ := presented(r)
-	key, known := s.cfg.Keys.find(secret)
-	if !known {
-		if secret != "" {
-			s.guessers.failed(addr, now)
-		}
+	key, err := s.caller(addrOf(r), secret)
+	switch {
+	case errors.Is(err, errGuessing):
+		return busy(guessPause, guessMessage)
+	case err != nil:
 		return status.Error(codes.Unauthenticated, "this key is not known, or there is none: authorization: Bearer <key>, or x-api-key")
 	}
 	call.key = key
@@ -351,11 +347,7 @@ func trackedEvent(in *onrampv1.Event) (tracked, error) {
 	if len(body) > maxCallBytes {
 		return tracked{}, refusal(schema.ReasonTooLarge, "", "an event has more than 32 KiB")
 	}
-	received, err := schema.Receive(body, nil, 0, time.Now())
-	if err != nil {
-		return tracked{}, err
-	}
-	return tracked{eventID: received.ID, made: made, body: body, received: received}, nil
+	return trackedOf(body, made, time.Now())
 }
 
 // objectFrom writes a struct as JSON. Whole numbers are written as such: in a struct all numbers are doubles.
@@ -432,7 +424,7 @@ func (g *grpcService) readable(ctx context.Context, id, token string) (string, e
 	case len(id) > schema.MaxUserID || !utf8.ValidString(id):
 		return "", wrongArgument("user_id", "is 1 to 256 bytes of UTF-8")
 	default:
-		return schema.UserToken(g.server.cfg.WorkspaceKey, id), nil
+		return g.server.tokens.Of(id), nil
 	}
 }
 
@@ -467,7 +459,7 @@ func (g *grpcService) EvaluateFlags(ctx context.Context, in *onrampv1.EvaluateFl
 	var all struct {
 		Flags []json.RawMessage `json:"flags"`
 	}
-	if err := json.Unmarshal([]byte(g.server.flagsFor(token, callOf(ctx).key.may(RoleRead)).head+"}"), &all); err != nil {
+	if err := json.Unmarshal(g.server.flagsFor(token, callOf(ctx).key.may(RoleRead)).all(), &all); err != nil {
 		return nil, unwritable()
 	}
 	for _, one := range all.Flags {

@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/onramphq/onramp/schema"
@@ -24,6 +26,8 @@ const (
 	// it blocks, so a caller is told to wait and does not hang.
 	roomInFlight = 8192
 	storeTimeout = 8 * time.Second
+	// comparedAtOnce bounds how many of a batch that was sent again are looked up together.
+	comparedAtOnce = 16
 )
 
 // errBusy and errAway are why events were not stored: the stream takes no more, or nobody answers.
@@ -36,6 +40,8 @@ var (
 type intake struct {
 	js   jetstream.JetStream
 	room *semaphore.Weighted
+
+	events atomic.Pointer[jetstream.Stream] // nil until it is needed
 }
 
 // IntakeOptions are how to open JetStream for Config.Events: more events may wait for the stream than the server lets in, so that it
@@ -96,30 +102,57 @@ func (i *intake) store(ctx context.Context, source string, events []tracked) ([]
 // conflicts returns which of the events are others than those the stream has under their ids: the first one stays. An event that
 // was sent again, by an SDK that got no answer, is none.
 func (i *intake) conflicts(ctx context.Context, events []tracked, places []place) ([]int, error) {
-	var found []int
-	var stream jetstream.Stream
+	other := make([]bool, len(events))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(comparedAtOnce)
 	for k, at := range places {
 		if !at.duplicate {
 			continue
 		}
-		if stream == nil {
-			var err error
-			if stream, err = i.js.Stream(ctx, schema.EventsStream); err != nil {
-				return nil, why(err)
-			}
-		}
-		first, err := stream.GetMsg(ctx, at.sequence)
-		if errors.Is(err, jetstream.ErrMsgNotFound) { // erased meanwhile: there is nothing left to be compared with
-			continue
-		}
-		if err != nil {
-			return nil, why(err)
-		}
-		if !sameEvent(first.Data, events[k].body) {
+		group.Go(func() (err error) {
+			other[k], err = i.differs(ctx, events[k].body, at.sequence)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var found []int
+	for k := range other {
+		if other[k] {
 			found = append(found, k)
 		}
 	}
 	return found, nil
+}
+
+// differs reports whether the stream has another event at that place.
+func (i *intake) differs(ctx context.Context, body []byte, sequence uint64) (bool, error) {
+	stream, err := i.stream(ctx)
+	if err != nil {
+		return false, why(err)
+	}
+	first, err := stream.GetMsg(ctx, sequence)
+	if errors.Is(err, jetstream.ErrMsgNotFound) { // erased meanwhile: there is nothing left to be compared with
+		return false, nil
+	}
+	if err != nil {
+		return false, why(err)
+	}
+	return !sameEvent(first.Data, body), nil
+}
+
+// stream is the stream of events, looked up once; twice where two need it at the same moment, since neither should wait for the other.
+func (i *intake) stream(ctx context.Context) (jetstream.Stream, error) {
+	if known := i.events.Load(); known != nil {
+		return *known, nil
+	}
+	events, err := i.js.Stream(ctx, schema.EventsStream)
+	if err != nil {
+		return nil, fmt.Errorf("look up %s: %w", schema.EventsStream, err)
+	}
+	i.events.Store(&events)
+	return events, nil
 }
 
 // sameEvent reports whether two messages tell of the same thing. When they were sent, and what an SDK says of itself, may differ.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/onramphq/onramp/internal/recent"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -139,7 +140,7 @@ type Server struct {
 	signer   signer
 	tokens   *schema.Tokens
 	streams  streams
-	answers  answers
+	answers  *recent.Map[answersKey, *answered]
 	stopping chan struct{} // closed when event streams must end
 	stopOnce sync.Once
 	patience time.Duration // with readers of event streams
@@ -154,6 +155,7 @@ type Server struct {
 func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Server {
 	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger, stopping: make(chan struct{}), patience: streamPatience}
 	s.tokens, s.seal = schema.NewTokens(cfg.WorkspaceKey), newSubjectSeal(cfg.WorkspaceKey)
+	s.answers = recent.New[answersKey, *answered](answersKept)
 	s.signer = newSigner(cfg.SigningKeys, cfg.WorkspaceKey)
 	s.streams.most = s.cfg.Streams
 	if mirror != nil {

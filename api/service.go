@@ -166,7 +166,7 @@ func (s *Server) profileToken(raw []byte) (string, *serviceProblem) {
 	}
 	if byID {
 		id, problem := userText(members, "user_id", "user_id")
-		return schema.UserToken(s.cfg.WorkspaceKey, id), problem
+		return s.tokens.Of(id), problem
 	}
 	token, problem := userText(members, "user_token", "user_token")
 	if problem == nil && schema.CheckToken(token) != nil {
@@ -249,5 +249,5 @@ func (s *Server) serviceFlags(r micro.Request) {
 		s.fail(r, *problem)
 		return
 	}
-	s.unsent(r.Respond([]byte(s.flagsFor(token, true).head + "}")))
+	s.unsent(r.Respond(s.flagsFor(token, true).all()))
 }

@@ -125,7 +125,7 @@ func (s *Server) catchUp(r *http.Request, token string) {
 func (s *Server) listener(w http.ResponseWriter, r *http.Request) (t ticket, key *apiKey, ok bool) {
 	now, addr := time.Now(), addrOf(r)
 	if s.guessers.blocked(addr, now) {
-		s.refuseBusy(w, r, time.Minute/failuresPerMinute, "too many unknown keys from this address")
+		s.refuseBusy(w, r, guessPause, guessMessage)
 		return ticket{}, nil, false
 	}
 	t, err := s.signer.open(r.URL.Query().Get("token"), now)

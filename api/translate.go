@@ -100,9 +100,18 @@ func translate(kind string, raw []byte, shared callShared, now time.Time, newID 
 	if err != nil {
 		return tracked{}, refusal(schema.ReasonMalformedJSON, "", "cannot be written as an event")
 	}
-	received, err := schema.Receive(body, nil, 0, now)
+	one, err := trackedOf(body, made, now)
 	if err != nil {
 		return tracked{}, c.inTheirWords(err, userField)
+	}
+	return one, nil
+}
+
+// trackedOf reads an event as ingest will, so that nothing that is acknowledged is refused later for its shape. Errors are *schema.Rejection.
+func trackedOf(body []byte, made bool, now time.Time) (tracked, error) {
+	received, err := schema.Receive(body, nil, 0, now)
+	if err != nil {
+		return tracked{}, err
 	}
 	return tracked{eventID: received.ID, made: made, body: body, received: received}, nil
 }

@@ -193,7 +193,7 @@ func (s *Server) issueCredentials(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	token := schema.UserToken(s.cfg.WorkspaceKey, id)
+	token := s.tokens.Of(id)
 	requestOf(r).userToken = token
 	issued, err := s.cfg.Browsers.issue(s.seal.seal(id), token, time.Now())
 	if err != nil {
@@ -222,7 +222,7 @@ func (s *Server) webProfile(r micro.Request) {
 		s.fail(r, *problem)
 		return
 	}
-	s.replyProfile(r, schema.UserToken(s.cfg.WorkspaceKey, id))
+	s.replyProfile(r, s.tokens.Of(id))
 }
 
 func (s *Server) webFlags(r micro.Request) {
@@ -231,7 +231,7 @@ func (s *Server) webFlags(r micro.Request) {
 		s.fail(r, *problem)
 		return
 	}
-	s.unsent(r.Respond([]byte(s.flagsFor(schema.UserToken(s.cfg.WorkspaceKey, id), false).head + "}")))
+	s.unsent(r.Respond(s.flagsFor(s.tokens.Of(id), false).all()))
 }
 
 // webTrack takes an event of a browser. It is checked before the next one is looked at, and stored beside it: the stream takes its time.
@@ -306,13 +306,14 @@ func webEvent(raw []byte, userID string, now time.Time) (tracked, *serviceProble
 	if err != nil {
 		return refuse(err)
 	}
-	received, err := schema.Receive(body, nil, 0, now)
+	event, err := trackedOf(body, made, now)
 	if err != nil {
 		return refuse(err)
 	}
 	// Recognized with its user: else one page could keep out another's event whose id it guesses.
-	sum := sha256.Sum256([]byte(userID + "\x00" + received.ID)) // no id holds a control character
-	return tracked{eventID: received.ID, made: made, body: body, received: received, messageID: "web-" + base64.RawURLEncoding.EncodeToString(sum[:])}, nil
+	sum := sha256.Sum256([]byte(userID + "\x00" + event.eventID)) // no id holds a control character
+	event.messageID = "web-" + base64.RawURLEncoding.EncodeToString(sum[:])
+	return event, nil
 }
 
 // webStore answers when the stream has the event. It does so with the framework's headers but without its counting, which is over.

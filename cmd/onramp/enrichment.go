@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/onramphq/onramp/activities"
 )
 
@@ -23,11 +21,6 @@ func readProviders(path string) ([]*activities.Provider, error) {
 	if path == "" {
 		return nil, nil
 	}
-	file, err := os.Open(path) //nolint:gosec // the operator names the file
-	if err != nil {
-		return nil, usagef("enrichment: %w", err)
-	}
-	defer file.Close() //nolint:errcheck // read only
 	var entries map[string]struct {
 		URL          string            `yaml:"url"`
 		Headers      map[string]string `yaml:"headers"`
@@ -36,10 +29,8 @@ func readProviders(path string) ([]*activities.Provider, error) {
 		Traits       map[string]string `yaml:"traits"`
 		AllowPrivate bool              `yaml:"allow_private"` //nolint:tagliatelle // as above
 	}
-	decoder := yaml.NewDecoder(file)
-	decoder.KnownFields(true)
-	if err := decoder.Decode(&entries); err != nil {
-		return nil, usagef("enrichment %s: %w", path, err)
+	if err := readSettings("enrichment", path, &entries); err != nil {
+		return nil, &usageError{err}
 	}
 	providers := make([]*activities.Provider, 0, len(entries))
 	var problems []error

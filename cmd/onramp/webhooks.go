@@ -18,11 +18,6 @@ func readWebhooks(path string) (map[string]*activities.Webhook, error) {
 	if path == "" {
 		return map[string]*activities.Webhook{}, nil
 	}
-	file, err := os.Open(path) //nolint:gosec // the operator names the file
-	if err != nil {
-		return nil, usagef("webhooks: %w", err)
-	}
-	defer file.Close() //nolint:errcheck // read only
 	var entries map[string]struct {
 		URL          string `yaml:"url"`
 		Secret       string `yaml:"secret"`
@@ -35,10 +30,8 @@ func readWebhooks(path string) (map[string]*activities.Webhook, error) {
 		Concurrency int           `yaml:"concurrency"`
 		Cooldown    time.Duration `yaml:"cooldown"`
 	}
-	decoder := yaml.NewDecoder(file)
-	decoder.KnownFields(true)
-	if err := decoder.Decode(&entries); err != nil {
-		return nil, fmt.Errorf("webhooks %s: %w", path, err)
+	if err := readSettings("webhooks", path, &entries); err != nil {
+		return nil, err
 	}
 	webhooks := make(map[string]*activities.Webhook, len(entries))
 	var problems []error
@@ -59,6 +52,21 @@ func readWebhooks(path string) (map[string]*activities.Webhook, error) {
 		webhooks[name] = webhook
 	}
 	return webhooks, errors.Join(problems...)
+}
+
+// readSettings reads a YAML file of the operator's strictly. what is what it says, for a person.
+func readSettings(what, path string, into any) error {
+	file, err := os.Open(path) //nolint:gosec // the operator names the file
+	if err != nil {
+		return usagef("%s: %w", what, err)
+	}
+	defer file.Close() //nolint:errcheck // read only
+	decoder := yaml.NewDecoder(file)
+	decoder.KnownFields(true)
+	if err := decoder.Decode(into); err != nil {
+		return fmt.Errorf("%s %s: %w", what, path, err)
+	}
+	return nil
 }
 
 // secretOf reads a secret from its file, where there is one. The line break at its end is none of it.
