@@ -3,6 +3,7 @@ package api_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,9 +23,12 @@ type browsed struct {
 	Value  any      `json:"value"`
 }
 
-// pages serves a folder from an origin of its own.
+// pages serves a folder from an origin of its own. What a browser needs is asked for here, before a test begins something beside it: a
+// test that is skipped leaves nothing running.
 func pages(t *testing.T) (url, folder string) {
 	t.Helper()
+	testenv.Chromium(t)
+	testenv.NeedNode(t, nodePackages)
 	folder = t.TempDir()
 	server := httptest.NewServer(http.FileServer(http.Dir(folder)))
 	t.Cleanup(server.Close)
@@ -33,7 +37,6 @@ func pages(t *testing.T) (url, folder string) {
 
 func browse(t *testing.T, what, apiURL, page, folder, key, token string) browsed {
 	t.Helper()
-	testenv.Chromium(t)
 	var saw browsed
 	node(t, &saw, "browser.mjs", what, apiURL, page, folder, key, token)
 	return saw
@@ -155,12 +158,15 @@ func TestB8FlagsRestartInBrowser(t *testing.T) {
 	page, folder := pages(t)
 	k := newKiosk(t, "origins: ["+page+"]\n")
 	k.start(t)
-	go func() {
-		k.listened(t)
-		k.kill(t)
-		k.change(t, 4, true)
-		k.start(t)
-	}()
+	var restart sync.WaitGroup
+	defer restart.Wait()
+	restart.Go(func() {
+		if k.listened(t) {
+			k.kill(t)
+			k.change(t, 4, true)
+			k.start(t)
+		}
+	})
 	saw := browse(t, "stream", k.url, page, folder, "right", k.pageToken())
 	require.Empty(t, saw.Errors)
 	require.Equal(t, map[string]any{"before": false, "after": true, "stale": true}, saw.Value)
@@ -178,13 +184,17 @@ func TestB9FlagsAwayInBrowser(t *testing.T) {
 		}
 	}
 	k.away(t)
-	go func() {
+	var recovery sync.WaitGroup
+	defer recovery.Wait()
+	gone := make(chan struct{})
+	defer close(gone)
+	recovery.Go(func() {
 		select {
 		case <-opened:
 			k.broker.Start(t)
-		case <-t.Context().Done():
+		case <-gone:
 		}
-	}()
+	})
 	saw := browse(t, "stream", k.url, page, folder, "right", k.pageToken())
 	require.Empty(t, saw.Errors)
 	require.Equal(t, map[string]any{"before": false, "after": true}, saw.Value)

@@ -270,7 +270,7 @@ type issued struct {
 // when its credentials end it is cut off.
 func TestD5BrowserCredentials(t *testing.T) {
 	t.Parallel()
-	testenv.NeedNode(t, "testdata/node") // before the clock of the credentials runs
+	testenv.NeedNode(t, nodePackages) // before the clock of the credentials runs
 	s := newSecured(t)
 	seed, err := s.account.Seed()
 	require.NoError(t, err)

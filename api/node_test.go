@@ -6,8 +6,10 @@ import (
 	"github.com/onramphq/onramp/internal/testenv"
 )
 
+const nodePackages = "testdata/node"
+
 // node runs a script of testdata/node and reads what it prints as JSON into answer.
 func node(t *testing.T, answer any, script string, args ...string) {
 	t.Helper()
-	testenv.Node(t, "testdata/node", answer, script, args...)
+	testenv.Node(t, nodePackages, answer, script, args...)
 }

@@ -209,9 +209,9 @@ func (k *kiosk) change(t *testing.T, sequence uint64, atRisk bool) {
 }
 
 // listened waits until a stream is open and has told its first event: as long as a browser may take to start on a busy machine.
-func (k *kiosk) listened(t *testing.T) {
+func (k *kiosk) listened(t *testing.T) bool {
 	t.Helper()
-	assert.Eventually(t, func() bool { return k.server.Streams() > 0 && k.bulks.Load() > 1 }, 4*patience, poll)
+	return assert.Eventually(t, func() bool { return k.server.Streams() > 0 && k.bulks.Load() > 1 }, 4*patience, poll)
 }
 
 type streamed struct {
