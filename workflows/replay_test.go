@@ -81,7 +81,7 @@ func TestReplayRecordedHistories(t *testing.T) {
 		}
 		require.NoError(t, replay(b, history), file)
 	}
-	for _, kind := range []string{"TimerFired", "MarkerRecorded", "WorkflowExecutionSignaled", "WorkflowExecutionContinuedAsNew", "ActivityTaskFailed", "UpsertWorkflowSearchAttributes", "WorkflowExecutionCompleted", "ActivityTaskCompleted"} {
+	for _, kind := range []string{"TimerFired", "MarkerRecorded", "WorkflowExecutionSignaled", "WorkflowExecutionContinuedAsNew", "ActivityTaskFailed", "UpsertWorkflowSearchAttributes", "WorkflowExecutionCompleted", "ActivityTaskCompleted", "WorkflowExecutionUpdateCompleted"} {
 		require.True(t, kinds[kind], "no recorded history holds %s", kind)
 	}
 }

@@ -70,6 +70,39 @@ func TestRecordVersion1(t *testing.T) { //nolint:paralleltest // as above
 	r.keep("timed", "timed-busy")
 }
 
+// TestRecordUpdates records runs that take batches by update: far from any moment and through continuing as new, and close to one, where they
+// are put on record first: go test ./cmd/onramp -run TestRecordUpdates -record
+func TestRecordUpdates(t *testing.T) { //nolint:paralleltest // as above
+	traits := `{"industry":"finance","marketing_consent":true}`
+	t.Run("far", func(t *testing.T) {
+		bundle, err := example(1)
+		require.NoError(t, err)
+		r := startRecorder(t, bundle)
+		for _, name := range []string{"signed_up", "feature_viewed", "feature_viewed", "profile_completed", "onboarding_completed", "activated"} {
+			r.send("posted", name, "", traits)
+			r.wait(300 * time.Millisecond)
+		}
+		for n := range 300 {
+			r.send("posted-busy", []string{"signed_up", "feature_used", "feature_viewed"}[min(n, 1+n%2)], "", "")
+			r.wait(50 * time.Millisecond)
+		}
+		r.wait(8 * time.Second) // what waits has come
+		r.keep("posted", "posted-busy")
+	})
+	t.Run("near", func(t *testing.T) {
+		bundle, err := example(1.0 / 86400)
+		require.NoError(t, err)
+		r := startRecorder(t, bundle)
+		r.send("posted-near", "signed_up", "", traits)
+		r.wait(1500 * time.Millisecond) // the reminder is over; the check list comes next
+		r.send("posted-near", "feature_viewed", "", "")
+		r.wait(10 * time.Second)
+		r.send("posted-near", "onboarding_completed", "", "")
+		r.wait(2 * time.Second)
+		r.keep("posted-near")
+	})
+}
+
 // TestRecordIdentity records a visitor who hands over, with a delivery that was given up and one in flight, and the user who takes over; and
 // a user who takes over somebody of whom nothing is known: go test ./cmd/onramp -run TestRecordIdentity -record
 func TestRecordIdentity(t *testing.T) { //nolint:paralleltest // as above
