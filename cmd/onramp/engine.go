@@ -48,6 +48,8 @@ type servers struct {
 	Webhooks           string   `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
 	Enrichment         string   `env:"ONRAMP_ENRICHMENT" help:"YAML file with the providers that are asked what they know of users; the same for ingest and workers."`
 
+	Linger time.Duration `default:"5s" env:"ONRAMP_LINGER" help:"How long an event that can change nothing yet may wait for its user's next one, up to 1m; -1s: none waits."`
+
 	browserFlags
 
 	Replicas int `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
@@ -303,7 +305,7 @@ func (e *engine) assemble(context.Context) error {
 	if e.roles.ingest {
 		e.ingest, err = ingest.New(e.js, ingest.NewBatches(e.temporal), e.current, ingest.Config{
 			Enrich:       e.servers.Enrichment != "",
-			WorkspaceKey: []byte(e.servers.WorkspaceKey), Exclusive: e.exclusive, Meters: e.metrics.ingestMeters(),
+			WorkspaceKey: []byte(e.servers.WorkspaceKey), Exclusive: e.exclusive, Meters: e.metrics.ingestMeters(), Linger: e.servers.Linger,
 		}, e.logger.With(slog.String("role", "ingest")))
 		if err != nil {
 			return err

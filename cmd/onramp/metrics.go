@@ -197,7 +197,7 @@ type standing struct {
 
 // descriptions are of what standing reads.
 type descriptions struct {
-	events, refused, signals, retries, mailboxes, queued, inHand *prometheus.Desc
+	events, refused, signals, waited, retries, mailboxes, queued, inHand *prometheus.Desc
 	sinkMessages, sinkRetries                                    *prometheus.Desc
 	profiles, profilesReady, flagStreams                         *prometheus.Desc
 	pending, ackPending, redelivered, messages, bytes, answers   *prometheus.Desc
@@ -213,6 +213,7 @@ func newDescriptions() *descriptions {
 		signals:       desc("onramp_ingest_signals_total", "Signals that Temporal took."),
 		retries:       desc("onramp_ingest_signal_retries_total", "Signals that Temporal did not take and that were tried again."),
 		mailboxes:     desc("onramp_ingest_mailboxes", "Users of whom something waits or is on its way."),
+		waited:        desc("onramp_ingest_events_waited_total", "Events that could change nothing yet and waited for their user's next batch."),
 		queued:        desc("onramp_ingest_mailbox_events", "Events that wait in mailboxes."),
 		inHand:        desc("onramp_ingest_in_hand_messages", "Messages taken over from the server and not settled."),
 		sinkMessages:  desc("onramp_sink_messages_total", "Messages by what became of them: stored, skipped because ingest refused them, or dead letters.", "consumer", "result"),
@@ -272,6 +273,7 @@ func (s *standing) collectIngest(to chan<- prometheus.Metric) {
 	count(s.events, stats.Skipped, "skipped")
 	count(s.events, stats.Rejected, "dead_letter")
 	count(s.signals, stats.Signals)
+	count(s.waited, stats.Waited)
 	count(s.retries, stats.Retries)
 	for _, reason := range schema.Reasons() {
 		count(s.refused, stats.RejectedBy[reason], string(reason))
