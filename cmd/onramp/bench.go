@@ -119,11 +119,13 @@ func (c *benchCommand) measure(ctx context.Context, l *local, io stdio) (*benchR
 		})
 	}
 	say(io.err, "measuring: update-with-start …\n")
-	handover, err := c.handover(ctx, l)
-	if err != nil {
-		return nil, err
+	for _, events := range []int{1, 20} {
+		handover, err := c.handover(ctx, l, events)
+		if err != nil {
+			return nil, err
+		}
+		report.Results = append(report.Results, handover)
 	}
-	report.Results = append(report.Results, handover)
 	say(io.err, "measuring: latency …\n")
 	if report.LatencyMS, err = lightLoad(ctx, l, watch); err != nil {
 		return nil, err
@@ -134,13 +136,13 @@ func (c *benchCommand) measure(ctx context.Context, l *local, io stdio) (*benchR
 // measured is a rate and what it cost: what Temporal wrote, and microseconds of processor, an event.
 type measured struct{ perSecond, writes, cpu float64 }
 
-// handover compares the two ways to hand a batch to a workflow, in turn; medians count.
-func (c *benchCommand) handover(ctx context.Context, l *local) (benchResult, error) {
+// handover compares the two ways to hand a batch of so many events to a workflow, in turn; medians count.
+func (c *benchCommand) handover(ctx context.Context, l *local, events int) (benchResult, error) {
 	var rates, writes [2][]float64
 	var ratios []float64
 	for range 3 {
 		for way, byUpdate := range []bool{false, true} {
-			m, err := transport(ctx, l.temporal, l.writes, c.Users, byUpdate)
+			m, err := transport(ctx, l.temporal, l.writes, c.Users, events, byUpdate)
 			if err != nil {
 				return benchResult{}, err
 			}
@@ -149,7 +151,7 @@ func (c *benchCommand) handover(ctx context.Context, l *local) (benchResult, err
 		ratios = append(ratios, rates[1][len(rates[1])-1]/rates[0][len(rates[0])-1])
 	}
 	return benchResult{
-		Name: "batches of 20 by update-with-start", PerSecond: median(rates[1]), Baseline: median(rates[0]), Ratio: median(ratios),
+		Name: fmt.Sprintf("batches of %d by update-with-start", events), PerSecond: median(rates[1]), Baseline: median(rates[0]), Ratio: median(ratios),
 		WritesPerEvent: median(writes[1]), BaselineWrites: median(writes[0]),
 		BaselineMeaning: "the same batches by signal-with-start, to the same workflow that only counts",
 	}, nil

@@ -12,12 +12,8 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// transportBatch is how many events one call carries where the ways to hand a batch over are compared; transportCalls how many
-// calls each user gets, one after the other.
-const (
-	transportBatch = 20
-	transportCalls = 3
-)
+// transportCalls is how many calls each user gets, one after the other, where the ways to hand a batch over are compared.
+const transportCalls = 3
 
 const batchUpdate = "batch"
 
@@ -41,10 +37,10 @@ func countBatches(ctx workflow.Context, want int) error {
 	return workflow.Await(ctx, func() bool { return got >= want })
 }
 
-// transport measures one way to hand batches over, one call a user at a time, to workflows that run already.
-func transport(ctx context.Context, temporal client.Client, writes func() int64, users int, byUpdate bool) (measured, error) {
+// transport measures one way to hand batches of so many events over, one call a user at a time, to workflows that run already.
+func transport(ctx context.Context, temporal client.Client, writes func() int64, users, events int, byUpdate bool) (measured, error) {
 	c := &counting{temporal: temporal, writes: writes, workflow: countBatches, label: fmt.Sprint("transport-", time.Now().UnixNano()), users: users}
-	batch := schema.EventBatch{Events: make([]schema.UserEvent, transportBatch)}
+	batch := schema.EventBatch{Events: make([]schema.UserEvent, events)}
 	for i := range batch.Events {
 		batch.Events[i] = schema.UserEvent{EventID: fmt.Sprintf("%s-%d", c.label, i), EventName: "feature_used", Sequence: 1, OccurredAt: 1, ReceivedAt: 1}
 	}
@@ -63,7 +59,7 @@ func transport(ctx context.Context, temporal client.Client, writes func() int64,
 		}
 		return group.Wait()
 	}
-	return c.measure(ctx, users*transportCalls*transportBatch, func() error { return send(1, false) }, func() error { return send(transportCalls, byUpdate) })
+	return c.measure(ctx, users*transportCalls*events, func() error { return send(1, false) }, func() error { return send(transportCalls, byUpdate) })
 }
 
 func (c *counting) handOver(ctx context.Context, user int, batch schema.EventBatch, byUpdate bool) error {
