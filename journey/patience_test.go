@@ -3,6 +3,7 @@ package journey_test
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -54,7 +55,7 @@ func TestPatience(t *testing.T) {
 	require.Equal(t, map[string]int{"used": 1}, ask(t0+minute).Events, "who is inside is waited for to leave")
 	u.event("used", t0+2*minute)
 	u.event("used", t0+3*minute)
-	require.Equal(t, 1, ask(t0+3*minute).Events["used"], "heavy already; the second from now is the fifth, and so the exit")
+	require.Equal(t, 1, ask(t0 + 3*minute).Events["used"], "heavy already; the second from now is the fifth, and so the exit")
 	u.event("used", t0+4*minute)
 	require.NotContains(t, ask(t0+4*minute).Events, "used")
 	u.event("used", t0+5*minute)
@@ -108,7 +109,7 @@ func TestWhatMayWaitChangesNothing(t *testing.T) {
 		for n := range rapid.IntRange(5, 40).Draw(r, "events") {
 			at += rapid.SampledFrom([]int64{100, 700, 5000, minute, 7 * minute, 40 * minute}).Draw(r, "gap")
 			name := rapid.SampledFrom([]string{"opened", "used", "used", "used", "left"}).Draw(r, "name")
-			e := schema.UserEvent{EventID: fmt.Sprint(n), EventName: name, Sequence: uint64(n + 1), OccurredAt: at, ReceivedAt: at, Lateness: schema.OnTime}
+			e := schema.UserEvent{EventID: strconv.Itoa(n), EventName: name, Sequence: uint64(n + 1), OccurredAt: at, ReceivedAt: at, Lateness: schema.OnTime}
 			e.OccurredAt -= rapid.SampledFrom([]int64{0, 0, 50, 3000}).Draw(r, "late")
 			e.Properties = json.RawMessage(fmt.Sprintf(`{"seconds":%d,"kind":%q}`, rapid.IntRange(-5, 9).Draw(r, "seconds"), rapid.SampledFrom([]string{"a", "b"}).Draw(r, "kind")))
 			prompt.until(at)

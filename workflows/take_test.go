@@ -45,7 +45,7 @@ func TestTake(t *testing.T) {
 		r := newRun(t, w)
 		answers := make(map[uint64]schema.Patience)
 		for i, name := range names {
-			if at, seq := time.Second+time.Duration(i)*3*time.Hour, uint64(i+1); post { //nolint:gosec // a few
+			if at, seq := time.Second+time.Duration(i)*3*time.Hour, uint64(i+1); post {
 				r.post(at, seq, name, answers)
 			} else {
 				r.event(at, seq, name)
@@ -91,18 +91,18 @@ func TestTakeTwice(t *testing.T) {
 // acted on at once.
 func TestTakeNearAMoment(t *testing.T) {
 	t.Parallel()
-	for offset, later := range map[time.Duration]time.Duration{2 * time.Hour: 0, 23*time.Hour + 30*time.Minute: time.Millisecond} {
+	for _, c := range []struct{ offset, later time.Duration }{{2 * time.Hour, 0}, {23*time.Hour + 30*time.Minute, time.Millisecond}} {
 		w := &world{}
 		r := newRun(t, w)
 		answers := make(map[uint64]schema.Patience)
 		r.event(0, 1, "signed_up") // the reminder is due after a day
-		r.post(offset, 2, "profile_completed", answers)
+		r.post(c.offset, 2, "profile_completed", answers)
 		var recorded time.Time
 		r.env.SetOnLocalActivityCompletedListener(func(*activity.Info, converter.EncodedValue, error) { recorded = r.env.Now() })
-		r.stop(offset + time.Minute)
+		r.stop(c.offset + time.Minute)
 		r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 		require.Len(t, answers, 1)
-		require.Equal(t, r.start.Add(offset+later), recorded.UTC(), "after %s", offset)
+		require.Equal(t, r.start.Add(c.offset+c.later), recorded.UTC(), "after %s", c.offset)
 	}
 }
 

@@ -198,9 +198,9 @@ type standing struct {
 // descriptions are of what standing reads.
 type descriptions struct {
 	events, refused, signals, waited, retries, mailboxes, queued, inHand *prometheus.Desc
-	sinkMessages, sinkRetries                                    *prometheus.Desc
-	profiles, profilesReady, flagStreams                         *prometheus.Desc
-	pending, ackPending, redelivered, messages, bytes, answers   *prometheus.Desc
+	sinkMessages, sinkRetries                                            *prometheus.Desc
+	profiles, profilesReady, flagStreams                                 *prometheus.Desc
+	pending, ackPending, redelivered, messages, bytes, answers           *prometheus.Desc
 }
 
 func newDescriptions() *descriptions {

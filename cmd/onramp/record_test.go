@@ -74,7 +74,7 @@ func TestRecordVersion1(t *testing.T) { //nolint:paralleltest // as above
 // are put on record first: go test ./cmd/onramp -run TestRecordUpdates -record
 func TestRecordUpdates(t *testing.T) { //nolint:paralleltest // as above
 	traits := `{"industry":"finance","marketing_consent":true}`
-	t.Run("far", func(t *testing.T) {
+	t.Run("far", func(t *testing.T) { //nolint:paralleltest // likewise
 		bundle, err := example(1)
 		require.NoError(t, err)
 		r := startRecorder(t, bundle)
@@ -89,7 +89,7 @@ func TestRecordUpdates(t *testing.T) { //nolint:paralleltest // as above
 		r.wait(8 * time.Second) // what waits has come
 		r.keep("posted", "posted-busy")
 	})
-	t.Run("near", func(t *testing.T) {
+	t.Run("near", func(t *testing.T) { //nolint:paralleltest // likewise
 		bundle, err := example(1.0 / 86400)
 		require.NoError(t, err)
 		r := startRecorder(t, bundle)
