@@ -3,6 +3,7 @@ package outcome_test
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,27 @@ func TestEventsBecomeRows(t *testing.T) {
 	require.Equal(t, "Ada Lovelace <ada>", value[string](t, store, "SELECT user_id FROM users_unique WHERE user_token = ?", ada))
 	require.Equal(t, uint64(2), value[uint64](t, store, "SELECT count() FROM users_unique"))
 	require.Zero(t, value[uint64](t, store, "SELECT count() FROM events WHERE has([user_token, event_id, properties, traits], 'bob')"))
+}
+
+// TestCanaryHasNoRow: a canary reaches ClickHouse as every event does, alone and among others, and leaves nothing there.
+func TestCanaryHasNoRow(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	canary := func() { publishEvent(t, js, "web", schema.Event{EventName: schema.CanaryEvent, UserID: "nobody"}) }
+	canary()
+	var inserts atomic.Int64
+	_, stop := runSink(t, js, store, outcome.SinkConfig{Meters: outcome.Meters{Insert: func(string, float64) { inserts.Add(1) }}})
+	settled(t, js)
+	require.EqualValues(t, 1, inserts.Load(), "ClickHouse was asked")
+	stop()
+	canary()
+	publishEvent(t, js, "web", schema.Event{EventID: "e1", EventName: "signed_up", UserID: "ada"})
+	canary()
+	_, stop = runSink(t, js, store, outcome.SinkConfig{})
+	settled(t, js)
+	stop()
+	require.Equal(t, []string{"('e1')"}, rowsOf(t, store, "SELECT event_id FROM events"))
+	require.Equal(t, []string{"('ada')"}, rowsOf(t, store, "SELECT user_id FROM users"))
 }
 
 func TestFirstBodyOfAnEventIDWins(t *testing.T) {

@@ -391,22 +391,10 @@ func (e *engine) current() (ingest.Playbook, error) {
 	if err != nil {
 		return ingest.Playbook{}, err
 	}
-	return ingest.Playbook{Hash: c.Hash, Revision: c.Revision, Reads: c.Reads}, nil
-}
-
-// checks ask the servers that this process is connected to.
-func (e *engine) checks() []api.Check {
-	checks := []api.Check{{Name: "nats", Run: func(ctx context.Context) error { _, err := e.js.AccountInfo(ctx); return err }}}
-	if e.temporal != nil {
-		checks = append(checks, api.Check{Name: "temporal", Run: func(ctx context.Context) error {
-			_, err := e.temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
-			return err
-		}})
+	reads := func(event string, hasTraits bool) bool {
+		return event != schema.CanaryEvent && c.Reads(event, hasTraits)
 	}
-	if e.store != nil {
-		checks = append(checks, api.Check{Name: "clickhouse", Run: func(ctx context.Context) error { return e.store.Conn().Ping(ctx) }})
-	}
-	return checks
+	return ingest.Playbook{Hash: c.Hash, Revision: c.Revision, Reads: reads}, nil
 }
 
 // run runs the roles until ctx ends or one of them fails; then all stop and finish what they have in hand.
