@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -40,7 +42,7 @@ func (s *Sink) Run(ctx context.Context) error {
 	if err := s.cfg.validate(); err != nil {
 		return &schema.Error{Code: schema.CodeInvalid, Message: "read sink configuration", Err: err}
 	}
-	if err := s.EnsureConsumers(ctx); err != nil {
+	if err := s.awaitConsumers(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // told to stop before it began
 		}
@@ -75,6 +77,40 @@ func (s *Sink) EnsureConsumers(ctx context.Context) error {
 	_, errOutcomes := s.outcomes.consumer(ctx)
 	_, errDeadLetters := s.deadLetters.consumer(ctx)
 	return errors.Join(errArchive, errOutcomes, errDeadLetters)
+}
+
+// ensureTimeout bounds one attempt to create the consumers: with NATS away a request waits for its answer as long as it may.
+const ensureTimeout = 2 * time.Second
+
+// awaitConsumers is EnsureConsumers for a server that may not be there yet. It returns an error where waiting cannot help.
+func (s *Sink) awaitConsumers(ctx context.Context) error {
+	for attempt := 0; ; attempt++ {
+		bound, cancel := context.WithTimeout(ctx, ensureTimeout)
+		err := s.EnsureConsumers(bound)
+		cancel()
+		if err == nil || s.hopeless(err) {
+			return err
+		}
+		wait := growing(attempt, s.cfg.MaxRetryWait)
+		s.cfg.Logger.WarnContext(ctx, "wait for NATS", slog.Int("attempt", attempt+1), slog.Duration("retry_in", wait), slog.Any("error", err))
+		if !pause(ctx, wait) {
+			return err
+		}
+	}
+}
+
+// hopeless reports whether err of EnsureConsumers stays however long one waits: a server that answered has said so, or none ever will.
+func (s *Sink) hopeless(err error) bool {
+	if s.js.Conn().IsClosed() {
+		return true
+	}
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // EnsureConsumers joins them, and each counts
+		all = joined.Unwrap()
+	}
+	return slices.ContainsFunc(all, func(err error) bool {
+		return schema.CodeOf(err) != schema.CodeUnavailable || errors.Is(err, jetstream.ErrStreamNotFound)
+	})
 }
 
 // Stats is what the sink has done since it was made.

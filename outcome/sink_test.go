@@ -2,6 +2,7 @@ package outcome_test
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onramphq/onramp/internal/testenv"
 	"github.com/onramphq/onramp/outcome"
 	"github.com/onramphq/onramp/schema"
 )
@@ -245,6 +247,60 @@ func TestSinkStopsAndHandsBack(t *testing.T) {
 	settled(t, js) // in far less than AckWait: what was not stored was handed back
 	stop()
 	require.Equal(t, uint64(50), value[uint64](t, store, "SELECT count() FROM events_unique"))
+}
+
+// TestSinkWaitsForNATS: a sink that starts before NATS goes on when it comes, and ends when it is told to before that.
+func TestSinkWaitsForNATS(t *testing.T) {
+	t.Parallel()
+	store := openStore(t)
+	broker := testenv.NewBroker(t)
+	js := broker.Connect(t)
+	for stream, subjects := range map[string]string{
+		schema.EventsStream: schema.EventsSubjects, schema.OutcomesStream: schema.OutcomesSubjects, schema.DeadLettersStream: schema.DeadLettersSubjects,
+	} {
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: stream, Subjects: []string{subjects}})
+		require.NoError(t, err)
+	}
+	publishEvent(t, js, "web", schema.Event{EventID: "e1", EventName: "clicked", UserID: "ada"})
+	broker.Stop()
+	waits := make(said, 100)
+	cfg := outcome.SinkConfig{MaxRetryWait: 100 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(waits, nil))}
+	_, stop := runSink(t, js, store, cfg)
+	waits.await(t, "wait for NATS")
+	stop() // which wants no error
+	_, stop = runSink(t, js, store, cfg)
+	waits.await(t, "attempt=2")
+	broker.Start(t)
+	require.Eventually(t, js.Conn().IsConnected, testenv.Patience, testenv.Poll)
+	settled(t, js)
+	stop()
+	require.Equal(t, uint64(1), value[uint64](t, store, "SELECT count() FROM events_unique"))
+}
+
+// said is what a logger has written, a line each.
+type said chan string
+
+func (s said) Write(line []byte) (int, error) {
+	select {
+	case s <- string(line):
+	default: // nobody reads any more
+	}
+	return len(line), nil
+}
+
+func (s said) await(t *testing.T, words string) {
+	t.Helper()
+	late := time.After(testenv.Patience)
+	for {
+		select {
+		case line := <-s:
+			if strings.Contains(line, words) {
+				return
+			}
+		case <-late:
+			require.Fail(t, "never said: "+words)
+		}
+	}
 }
 
 func TestRunRefusesWhatWaitingCannotMend(t *testing.T) {
