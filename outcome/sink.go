@@ -26,13 +26,15 @@ type Sink struct {
 // NewSink returns a sink that writes to store. It touches nothing until Run.
 func NewSink(js jetstream.JetStream, store *Store, cfg SinkConfig) *Sink {
 	cfg = cfg.withDefaults()
-	return &Sink{
+	s := &Sink{
 		js: js, cfg: cfg,
 		archive: newCarrier(js, cfg, schema.EventsStream, schema.ArchiveConsumer,
 			newEventDecoder(cfg.WorkspaceKey).decode, store.insertEvents),
 		outcomes:    newCarrier(js, cfg, schema.OutcomesStream, schema.OutcomesConsumer, decodeOutcome, store.insertOutcomes),
 		deadLetters: newCarrier(js, cfg, schema.DeadLettersStream, schema.DeadLettersConsumer, decodeDeadLetter, store.insertDeadLetters),
 	}
+	s.archive.rowless = func(r eventRow) bool { return r.canary }
+	return s
 }
 
 // Run carries until ctx ends, then finishes the batches in hand within the grace and returns nil. It creates its consumers
@@ -105,7 +107,7 @@ func (s *Sink) hopeless(err error) bool {
 		return true
 	}
 	all := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // EnsureConsumers joins them, and each counts
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // EnsureConsumers joins them, and each counts
 		all = joined.Unwrap()
 	}
 	return slices.ContainsFunc(all, func(err error) bool {
@@ -122,7 +124,7 @@ type Stats struct {
 type ConsumerStats struct {
 	Rows    uint64 `json:"rows"`    // handed to ClickHouse and stored, redelivered ones included
 	Batches uint64 `json:"batches"` // inserts that were stored
-	Skipped uint64 `json:"skipped"` // messages without a row: the archive's are in the dead letters by ingest
+	Skipped uint64 `json:"skipped"` // messages without a row: canaries, and what is in the dead letters by ingest
 	Refused uint64 `json:"refused"` // messages that the sink wrote off as undeliverable
 	Retries uint64 `json:"retries"` // attempts that failed because a server was away
 	Lag     uint64 `json:"lag"`     // messages not yet settled, as far as known: held, and waiting in the stream

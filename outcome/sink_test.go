@@ -50,16 +50,20 @@ func TestCanaryHasNoRow(t *testing.T) {
 	canary := func() { publishEvent(t, js, "web", schema.Event{EventName: schema.CanaryEvent, UserID: "nobody"}) }
 	canary()
 	var inserts atomic.Int64
-	_, stop := runSink(t, js, store, outcome.SinkConfig{Meters: outcome.Meters{Insert: func(string, float64) { inserts.Add(1) }}})
+	sink, stop := runSink(t, js, store, outcome.SinkConfig{Meters: outcome.Meters{Insert: func(string, float64) { inserts.Add(1) }}})
 	settled(t, js)
 	require.EqualValues(t, 1, inserts.Load(), "ClickHouse was asked")
+	require.EqualValues(t, 1, sink.Stats().Archive.Skipped)
+	require.Zero(t, sink.Stats().Archive.Rows)
 	stop()
 	canary()
 	publishEvent(t, js, "web", schema.Event{EventID: "e1", EventName: "signed_up", UserID: "ada"})
 	canary()
-	_, stop = runSink(t, js, store, outcome.SinkConfig{})
+	sink, stop = runSink(t, js, store, outcome.SinkConfig{})
 	settled(t, js)
 	stop()
+	require.EqualValues(t, 1, sink.Stats().Archive.Rows)
+	require.EqualValues(t, 2, sink.Stats().Archive.Skipped)
 	require.Equal(t, []string{"('e1')"}, rowsOf(t, store, "SELECT event_id FROM events"))
 	require.Equal(t, []string{"('ada')"}, rowsOf(t, store, "SELECT user_id FROM users"))
 }
