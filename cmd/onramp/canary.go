@@ -47,8 +47,14 @@ func (e *engine) checks() []api.Check {
 			api.Check{Name: "temporal", Keep: serverKeep, Run: func(ctx context.Context) error { return temporalAnswers(ctx, e.temporal) }},
 			api.Check{Name: "workers", Keep: serverKeep, Run: func(ctx context.Context) error { return workersPoll(ctx, e.temporal) }})
 	}
-	if e.store != nil {
-		checks = append(checks, api.Check{Name: "clickhouse", Keep: serverKeep, Run: func(ctx context.Context) error { return e.store.Conn().Ping(ctx) }})
+	if e.store != nil || e.late != nil {
+		checks = append(checks, api.Check{Name: "clickhouse", Keep: serverKeep, Run: func(ctx context.Context) error {
+			store, err := e.stored()
+			if err != nil {
+				return err
+			}
+			return store.Conn().Ping(ctx)
+		}})
 	}
 	return checks
 }
