@@ -159,7 +159,7 @@ func (c *carrier[R]) count(rows []R) {
 			stored++
 		}
 	}
-	c.skipped.Add(uint64(len(rows) - stored)) //nolint:gosec // not negative
+	c.skipped.Add(uint64(len(rows) - stored))
 	if stored == 0 {
 		return
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"syscall"
@@ -73,4 +75,22 @@ func TestAPIStartsBeforeClickHouse(t *testing.T) { //nolint:paralleltest // alon
 		return code == http.StatusOK
 	})
 	require.Equal(t, 1, r.part("api").starts, "it never ended")
+}
+
+// TestLateStore: what passes by itself is waited for, and what does not ends the process, at the start and later.
+func TestLateStore(t *testing.T) {
+	t.Parallel()
+	e := &engine{logger: slog.New(slog.DiscardHandler), servers: servers{ClickHouseAddr: "127.0.0.1:1"}}
+	late := &lateStore{engine: e}
+	require.NoError(t, late.try(t.Context()))
+	_, err := late.get()
+	require.Equal(t, schema.CodeUnavailable, schema.CodeOf(err))
+	_, err = late.List(t.Context())
+	require.Equal(t, schema.CodeUnavailable, schema.CodeOf(err))
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	require.NoError(t, late.run(stopped))
+	e.servers.ClickHouseDatabase = "no database; at all"
+	require.Equal(t, schema.CodeInvalid, schema.CodeOf(late.run(t.Context())))
+	require.Equal(t, schema.CodeInvalid, schema.CodeOf((&lateStore{engine: e}).try(t.Context())))
 }
