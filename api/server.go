@@ -130,7 +130,7 @@ func (c Config) validate() error {
 type Server struct {
 	cfg      Config
 	mirror   *Mirror
-	checks   []Check
+	checks   []*keptCheck
 	logger   *slog.Logger
 	page     []byte
 	pageCSP  string
@@ -153,14 +153,15 @@ type Server struct {
 // New returns a Server over the mirror. checks decide with the mirror whether it is ready. Run tells what is wrong with cfg.
 // A nil mirror makes a server that knows no users: the health and the page of a process that does something else.
 func New(cfg Config, mirror *Mirror, checks []Check, logger *slog.Logger) *Server {
-	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, checks: checks, logger: logger, stopping: make(chan struct{}), patience: streamPatience}
+	s := &Server{cfg: cfg.withDefaults(), mirror: mirror, logger: logger, stopping: make(chan struct{}), patience: streamPatience}
 	s.tokens, s.seal = schema.NewTokens(cfg.WorkspaceKey), newSubjectSeal(cfg.WorkspaceKey)
 	s.answers = recent.New[answersKey, *answered](answersKept)
 	s.signer = newSigner(cfg.SigningKeys, cfg.WorkspaceKey)
 	s.streams.most = s.cfg.Streams
 	if mirror != nil {
-		s.checks = append([]Check{{Name: "profiles", Run: s.mirrorReady}}, checks...)
+		checks = append([]Check{{Name: "profiles", Run: s.mirrorReady}}, checks...)
 	}
+	s.checks = keptChecks(checks)
 	if cfg.Events != nil {
 		s.intake = newIntake(cfg.Events)
 	}

@@ -261,6 +261,52 @@ func TestHealth(t *testing.T) {
 	})
 }
 
+// TestHealthKept: an answer that holds costs its part nothing, whoever asks; a bad one holds for a second.
+func TestHealthKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked, err := 0, error(nil)
+		check := api.Check{Name: "clickhouse", Keep: 3 * time.Second, Timeout: 4 * time.Second, Run: func(context.Context) error {
+			asked++
+			time.Sleep(250 * time.Millisecond)
+			return err
+		}}
+		handler := serverOf(nil, check).Handler()
+		ready := func(path string) string { return get(t, handler, path).Body.String() }
+		require.JSONEq(t, `{"status":"ready","failed":[],"checks":[{"name":"clickhouse","ok":true,"ms":250}]}`, ready("/readyz?verbose"))
+		time.Sleep(2 * time.Second)
+		require.JSONEq(t, `{"status":"ready","failed":[],"checks":[{"name":"clickhouse","ok":true,"ms":250,"age_ms":2000}]}`, ready("/readyz?verbose"))
+		require.Equal(t, 1, asked)
+		err = errors.New("gone")
+		time.Sleep(time.Second)
+		require.JSONEq(t, `{"status":"not_ready","failed":["clickhouse"]}`, ready("/readyz"))
+		require.JSONEq(t, `{"status":"ready","failed":[]}`, ready("/readyz?exclude=clickhouse&exclude=no_such"))
+		require.JSONEq(t, `{"status":"not_ready","failed":["clickhouse"]}`, ready("/readyz?exclude=no_such"))
+		require.Equal(t, 2, asked)
+		err = nil
+		time.Sleep(time.Second)
+		require.JSONEq(t, `{"status":"ready","failed":[]}`, ready("/readyz"))
+		require.Equal(t, 3, asked)
+	})
+}
+
+// TestHealthLeft: who goes away before the answer leaves it to the next.
+func TestHealthLeft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		check := api.Check{Name: "temporal", Keep: 3 * time.Second, Run: func(context.Context) error { time.Sleep(1500 * time.Millisecond); return nil }}
+		handler := serverOf(nil, check).Handler()
+		hasty, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequestWithContext(hasty, http.MethodGet, "http://localhost/readyz", http.NoBody))
+		require.Equal(t, http.StatusServiceUnavailable, w.Code)
+		began := time.Now()
+		require.Equal(t, http.StatusOK, get(t, handler, "/readyz").Code)
+		require.Equal(t, 500*time.Millisecond, time.Since(began))
+	})
+}
+
 // TestHealthDeadline runs on a clock of its own.
 func TestHealthDeadline(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package outcome
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ type eventRow struct {
 	lateness, source        string
 	clamped                 bool
 	properties, traits      string
+	canary                  bool // it has no row
 }
 
 // tokensKept bounds how many user tokens a decoder remembers.
@@ -49,6 +51,9 @@ func (x *eventDecoder) decode(d delivery) (eventRow, error) {
 	if err != nil {
 		return eventRow{}, err
 	}
+	if event.Canary() {
+		return eventRow{canary: true}, nil
+	}
 	source := strings.TrimPrefix(d.msg.Subject(), strings.TrimSuffix(schema.EventsSubjects, ">"))
 	return eventRow{
 		id:         event.ID,
@@ -67,8 +72,10 @@ func (x *eventDecoder) decode(d delivery) (eventRow, error) {
 }
 
 // insertEvents writes the events of a batch, then their users: an event without its user can be mended by the next event
-// of the user, the reverse would name a user who did nothing.
+// of the user, the reverse would name a user who did nothing. A batch of canaries alone is an insert without rows: the server
+// answers it as it would answer one with rows, and stores nothing.
 func (s *Store) insertEvents(ctx context.Context, token string, rows []eventRow) error {
+	rows = slices.DeleteFunc(slices.Clone(rows), func(r eventRow) bool { return r.canary })
 	err := s.insert(ctx, "events", token, []column{
 		{"event_id", pick(rows, func(r eventRow) string { return r.id })},
 		{"event_name", pick(rows, func(r eventRow) string { return r.name })},
@@ -82,7 +89,7 @@ func (s *Store) insertEvents(ctx context.Context, token string, rows []eventRow)
 		{"properties", pick(rows, func(r eventRow) string { return r.properties })},
 		{"traits", pick(rows, func(r eventRow) string { return r.traits })},
 	})
-	if err != nil {
+	if err != nil || len(rows) == 0 {
 		return err
 	}
 	users := usersOf(rows)

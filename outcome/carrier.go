@@ -30,6 +30,7 @@ type carrier[R any] struct {
 	stream, name string
 	decode       func(delivery) (R, error)
 	insert       func(ctx context.Context, token string, rows []R) error
+	rowless      func(R) bool // it is handed to insert and leaves no row; nil: none is
 	inbox        *inbox[R]
 
 	rows, batches, skipped, refused, retries, waiting atomic.Uint64
@@ -132,11 +133,7 @@ func (c *carrier[R]) store(ctx context.Context, entries []entry[R]) error {
 		return err
 	})
 	if err == nil {
-		c.rows.Add(uint64(len(rows)))
-		c.batches.Add(1)
-		if meter := c.cfg.Meters.Batch; meter != nil {
-			meter(c.name, len(rows))
-		}
+		c.count(rows)
 		return nil
 	}
 	exception, ok := blamesRow(err)
@@ -152,6 +149,25 @@ func (c *carrier[R]) store(ctx context.Context, entries []entry[R]) error {
 		return err
 	}
 	return c.store(ctx, entries[half:])
+}
+
+// count counts a batch that was stored.
+func (c *carrier[R]) count(rows []R) {
+	stored := 0
+	for _, row := range rows {
+		if c.rowless == nil || !c.rowless(row) {
+			stored++
+		}
+	}
+	c.skipped.Add(uint64(len(rows) - stored))
+	if stored == 0 {
+		return
+	}
+	c.rows.Add(uint64(stored))
+	c.batches.Add(1)
+	if meter := c.cfg.Meters.Batch; meter != nil {
+		meter(c.name, stored)
+	}
 }
 
 // writeOff publishes the message to the dead letters. A dead letter that cannot be stored is logged and stays in its

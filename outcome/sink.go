@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -24,13 +26,15 @@ type Sink struct {
 // NewSink returns a sink that writes to store. It touches nothing until Run.
 func NewSink(js jetstream.JetStream, store *Store, cfg SinkConfig) *Sink {
 	cfg = cfg.withDefaults()
-	return &Sink{
+	s := &Sink{
 		js: js, cfg: cfg,
 		archive: newCarrier(js, cfg, schema.EventsStream, schema.ArchiveConsumer,
 			newEventDecoder(cfg.WorkspaceKey).decode, store.insertEvents),
 		outcomes:    newCarrier(js, cfg, schema.OutcomesStream, schema.OutcomesConsumer, decodeOutcome, store.insertOutcomes),
 		deadLetters: newCarrier(js, cfg, schema.DeadLettersStream, schema.DeadLettersConsumer, decodeDeadLetter, store.insertDeadLetters),
 	}
+	s.archive.rowless = func(r eventRow) bool { return r.canary }
+	return s
 }
 
 // Run carries until ctx ends, then finishes the batches in hand within the grace and returns nil. It creates its consumers
@@ -40,7 +44,7 @@ func (s *Sink) Run(ctx context.Context) error {
 	if err := s.cfg.validate(); err != nil {
 		return &schema.Error{Code: schema.CodeInvalid, Message: "read sink configuration", Err: err}
 	}
-	if err := s.EnsureConsumers(ctx); err != nil {
+	if err := s.awaitConsumers(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // told to stop before it began
 		}
@@ -77,6 +81,40 @@ func (s *Sink) EnsureConsumers(ctx context.Context) error {
 	return errors.Join(errArchive, errOutcomes, errDeadLetters)
 }
 
+// ensureTimeout bounds one attempt to create the consumers: with NATS away a request waits for its answer as long as it may.
+const ensureTimeout = 2 * time.Second
+
+// awaitConsumers is EnsureConsumers for a server that may not be there yet. It returns an error where waiting cannot help.
+func (s *Sink) awaitConsumers(ctx context.Context) error {
+	for attempt := 0; ; attempt++ {
+		bound, cancel := context.WithTimeout(ctx, ensureTimeout)
+		err := s.EnsureConsumers(bound)
+		cancel()
+		if err == nil || s.hopeless(err) {
+			return err
+		}
+		wait := growing(attempt, s.cfg.MaxRetryWait)
+		s.cfg.Logger.WarnContext(ctx, "wait for NATS", slog.Int("attempt", attempt+1), slog.Duration("retry_in", wait), slog.Any("error", err))
+		if !pause(ctx, wait) {
+			return err
+		}
+	}
+}
+
+// hopeless reports whether err of EnsureConsumers stays however long one waits: a server that answered has said so, or none ever will.
+func (s *Sink) hopeless(err error) bool {
+	if s.js.Conn().IsClosed() {
+		return true
+	}
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // EnsureConsumers joins them, and each counts
+		all = joined.Unwrap()
+	}
+	return slices.ContainsFunc(all, func(err error) bool {
+		return schema.CodeOf(err) != schema.CodeUnavailable || errors.Is(err, jetstream.ErrStreamNotFound)
+	})
+}
+
 // Stats is what the sink has done since it was made.
 type Stats struct {
 	Archive, Outcomes, DeadLetters ConsumerStats
@@ -86,7 +124,7 @@ type Stats struct {
 type ConsumerStats struct {
 	Rows    uint64 `json:"rows"`    // handed to ClickHouse and stored, redelivered ones included
 	Batches uint64 `json:"batches"` // inserts that were stored
-	Skipped uint64 `json:"skipped"` // messages without a row: the archive's are in the dead letters by ingest
+	Skipped uint64 `json:"skipped"` // messages without a row: canaries, and what is in the dead letters by ingest
 	Refused uint64 `json:"refused"` // messages that the sink wrote off as undeliverable
 	Retries uint64 `json:"retries"` // attempts that failed because a server was away
 	Lag     uint64 `json:"lag"`     // messages not yet settled, as far as known: held, and waiting in the stream

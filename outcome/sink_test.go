@@ -2,7 +2,9 @@ package outcome_test
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onramphq/onramp/internal/testenv"
 	"github.com/onramphq/onramp/outcome"
 	"github.com/onramphq/onramp/schema"
 )
@@ -38,6 +41,31 @@ func TestEventsBecomeRows(t *testing.T) {
 	require.Equal(t, "Ada Lovelace <ada>", value[string](t, store, "SELECT user_id FROM users_unique WHERE user_token = ?", ada))
 	require.Equal(t, uint64(2), value[uint64](t, store, "SELECT count() FROM users_unique"))
 	require.Zero(t, value[uint64](t, store, "SELECT count() FROM events WHERE has([user_token, event_id, properties, traits], 'bob')"))
+}
+
+// TestCanaryHasNoRow: a canary reaches ClickHouse as every event does, alone and among others, and leaves nothing there.
+func TestCanaryHasNoRow(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	canary := func() { publishEvent(t, js, "web", schema.Event{EventName: schema.CanaryEvent, UserID: "nobody"}) }
+	canary()
+	var inserts atomic.Int64
+	sink, stop := runSink(t, js, store, outcome.SinkConfig{Meters: outcome.Meters{Insert: func(string, float64) { inserts.Add(1) }}})
+	settled(t, js)
+	require.EqualValues(t, 1, inserts.Load(), "ClickHouse was asked")
+	require.EqualValues(t, 1, sink.Stats().Archive.Skipped)
+	require.Zero(t, sink.Stats().Archive.Rows)
+	stop()
+	canary()
+	publishEvent(t, js, "web", schema.Event{EventID: "e1", EventName: "signed_up", UserID: "ada"})
+	canary()
+	sink, stop = runSink(t, js, store, outcome.SinkConfig{})
+	settled(t, js)
+	stop()
+	require.EqualValues(t, 1, sink.Stats().Archive.Rows)
+	require.EqualValues(t, 2, sink.Stats().Archive.Skipped)
+	require.Equal(t, []string{"('e1')"}, rowsOf(t, store, "SELECT event_id FROM events"))
+	require.Equal(t, []string{"('ada')"}, rowsOf(t, store, "SELECT user_id FROM users"))
 }
 
 func TestFirstBodyOfAnEventIDWins(t *testing.T) {
@@ -223,6 +251,60 @@ func TestSinkStopsAndHandsBack(t *testing.T) {
 	settled(t, js) // in far less than AckWait: what was not stored was handed back
 	stop()
 	require.Equal(t, uint64(50), value[uint64](t, store, "SELECT count() FROM events_unique"))
+}
+
+// TestSinkWaitsForNATS: a sink that starts before NATS goes on when it comes, and ends when it is told to before that.
+func TestSinkWaitsForNATS(t *testing.T) {
+	t.Parallel()
+	store := openStore(t)
+	broker := testenv.NewBroker(t)
+	js := broker.Connect(t)
+	for stream, subjects := range map[string]string{
+		schema.EventsStream: schema.EventsSubjects, schema.OutcomesStream: schema.OutcomesSubjects, schema.DeadLettersStream: schema.DeadLettersSubjects,
+	} {
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: stream, Subjects: []string{subjects}})
+		require.NoError(t, err)
+	}
+	publishEvent(t, js, "web", schema.Event{EventID: "e1", EventName: "clicked", UserID: "ada"})
+	broker.Stop()
+	waits := make(said, 100)
+	cfg := outcome.SinkConfig{MaxRetryWait: 100 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(waits, nil))}
+	_, stop := runSink(t, js, store, cfg)
+	waits.await(t, "wait for NATS")
+	stop() // which wants no error
+	_, stop = runSink(t, js, store, cfg)
+	waits.await(t, "attempt=2")
+	broker.Start(t)
+	require.Eventually(t, js.Conn().IsConnected, testenv.Patience, testenv.Poll)
+	settled(t, js)
+	stop()
+	require.Equal(t, uint64(1), value[uint64](t, store, "SELECT count() FROM events_unique"))
+}
+
+// said is what a logger has written, a line each.
+type said chan string
+
+func (s said) Write(line []byte) (int, error) {
+	select {
+	case s <- string(line):
+	default: // nobody reads any more
+	}
+	return len(line), nil
+}
+
+func (s said) await(t *testing.T, words string) {
+	t.Helper()
+	late := time.After(testenv.Patience)
+	for {
+		select {
+		case line := <-s:
+			if strings.Contains(line, words) {
+				return
+			}
+		case <-late:
+			require.Fail(t, "never said: "+words)
+		}
+	}
 }
 
 func TestRunRefusesWhatWaitingCannotMend(t *testing.T) {

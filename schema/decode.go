@@ -87,6 +87,9 @@ func (e *Event) check() error {
 // checkOthers holds the ids of those who are to become one with the user to the same bounds.
 func (e *Event) checkOthers() error {
 	if e.AnonymousID != "" {
+		if e.Canary() {
+			return reject(ReasonUnknownField, "anonymous_id", "does not belong to events named %s", CanaryEvent)
+		}
 		if err := checkID(e.AnonymousID, "anonymous_id"); err != nil {
 			return err
 		}

@@ -47,6 +47,13 @@ type Event struct {
 // AliasEvent is the name of the events that carry a PreviousID.
 const AliasEvent = "alias"
 
+// CanaryEvent is the name of the events by which a process finds out whether events come through. They are of no user: nothing reads
+// them, they have no row, and they join nobody.
+const CanaryEvent = "onramp_canary"
+
+// Canary reports whether the event is one of those.
+func (e *Event) Canary() bool { return e.EventName == CanaryEvent }
+
 // UserEvent is an event on its way to its user's workflow: identity and time resolved, the user left out because the
 // workflow is the user. Times are Unix milliseconds, UTC.
 type UserEvent struct {

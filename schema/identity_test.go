@@ -41,3 +41,12 @@ func TestIdsOfOthers(t *testing.T) {
 	_, err := schema.DecodeEvent([]byte(`{"event_name":"seen","user_id":"u","previous_id":"v"}`))
 	require.ErrorContains(t, err, "previous_id")
 }
+
+func TestCanaryJoinsNobody(t *testing.T) {
+	t.Parallel()
+	event, err := schema.DecodeEvent([]byte(`{"event_name":"onramp_canary","user_id":"u"}`))
+	require.NoError(t, err)
+	require.True(t, event.Canary())
+	_, err = schema.DecodeEvent([]byte(`{"event_name":"onramp_canary","user_id":"u","anonymous_id":"v"}`))
+	require.ErrorContains(t, err, "anonymous_id")
+}

@@ -149,6 +149,9 @@ func TokenFromWorkflowID(id string) (string, error) {
 	return token, CheckToken(token)
 }
 
+// CanarySubject is where canaries are published: a place of the events like any other.
+const CanarySubject = "onramp.events.onramp_canary"
+
 // EventSubject is where a service named source publishes its events. source is a subject token chosen by the operator.
 func EventSubject(source string) string { return "onramp.events." + source }
 

@@ -116,6 +116,7 @@ type engine struct {
 	js       jetstream.JetStream
 	temporal client.Client
 	store    *outcome.Store
+	late     *lateStore // in place of store where the API runs without the sink
 	library  *worker.Library
 
 	ingest     *ingest.Ingest
@@ -281,22 +282,39 @@ func (e *engine) dialTemporal(ctx context.Context) error {
 	return nil
 }
 
+// openClickHouse opens what the sink cannot do without, and the API can: it serves users, flags and tracking without it.
 func (e *engine) openClickHouse(ctx context.Context) error {
-	if !e.roles.sink && !e.roles.api {
+	switch {
+	case e.roles.sink:
+		return e.openStore(ctx)
+	case !e.roles.api:
 		return nil
 	}
-	return e.openStore(ctx)
+	e.late = &lateStore{engine: e}
+	return e.late.try(ctx)
 }
 
-func (e *engine) openStore(ctx context.Context) error {
+func (e *engine) openStore(ctx context.Context) (err error) {
+	e.store, err = e.newStore(ctx)
+	return err
+}
+
+func (e *engine) newStore(ctx context.Context) (*outcome.Store, error) {
 	store, err := outcome.Open(ctx, outcome.Config{
 		Addr: e.servers.ClickHouseAddr, Database: e.servers.ClickHouseDatabase, User: e.servers.ClickHouseUser, Password: e.servers.ClickHousePassword,
 	})
 	if err != nil {
-		return fmt.Errorf("%w: start ClickHouse, or say where it is with --clickhouse-addr or ONRAMP_CLICKHOUSE_ADDR", err)
+		return nil, fmt.Errorf("%w: start ClickHouse, or say where it is with --clickhouse-addr or ONRAMP_CLICKHOUSE_ADDR", err)
 	}
-	e.store = store
-	return nil
+	return store, nil
+}
+
+// stored returns the store of a process that has one, or the error that says why it is not open yet.
+func (e *engine) stored() (*outcome.Store, error) {
+	if e.late != nil {
+		return e.late.get()
+	}
+	return e.store, nil
 }
 
 // assemble makes the roles from the connections.
@@ -354,16 +372,21 @@ func (e *engine) assembleAPI(cfg *api.Config, logger *slog.Logger) (err error) {
 	if cfg.Browsers, err = e.servers.browsers(); err != nil {
 		return err
 	}
-	if e.store != nil {
-		cfg.Past = e.past
-		cfg.Experiments = &shelf{reader: &reader{store: e.store, book: e.playbook}, held: make(map[string]*held)}
+	cfg.Past = e.past
+	cfg.Experiments = e.late
+	if e.late == nil {
+		cfg.Experiments = e.newShelf(e.store)
 	}
 	return nil
 }
 
 // past reads what a user was, and takes the priority of journeys from the playbooks of that time.
 func (e *engine) past(ctx context.Context, token string, at time.Time) (any, error) {
-	return e.store.UserAt(ctx, token, at, func(hash, key string) int { //nolint:contextcheck // playbooks are in memory
+	store, err := e.stored()
+	if err != nil {
+		return nil, err
+	}
+	return store.UserAt(ctx, token, at, func(hash, key string) int { //nolint:contextcheck // playbooks are in memory
 		if book := e.library.Playbook(hash); book != nil && book.Journey(key) != nil {
 			return book.Journey(key).Priority
 		}
@@ -393,22 +416,10 @@ func (e *engine) current() (ingest.Playbook, error) {
 	if err != nil {
 		return ingest.Playbook{}, err
 	}
-	return ingest.Playbook{Hash: c.Hash, Revision: c.Revision, Reads: c.Reads}, nil
-}
-
-// checks ask the servers that this process is connected to.
-func (e *engine) checks() []api.Check {
-	checks := []api.Check{{Name: "nats", Run: func(ctx context.Context) error { _, err := e.js.AccountInfo(ctx); return err }}}
-	if e.temporal != nil {
-		checks = append(checks, api.Check{Name: "temporal", Run: func(ctx context.Context) error {
-			_, err := e.temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
-			return err
-		}})
+	reads := func(event string, hasTraits bool) bool {
+		return event != schema.CanaryEvent && c.Reads(event, hasTraits)
 	}
-	if e.store != nil {
-		checks = append(checks, api.Check{Name: "clickhouse", Run: func(ctx context.Context) error { return e.store.Conn().Ping(ctx) }})
-	}
-	return checks
+	return ingest.Playbook{Hash: c.Hash, Revision: c.Revision, Reads: reads}, nil
 }
 
 // run runs the roles until ctx ends or one of them fails; then all stop and finish what they have in hand.
@@ -438,6 +449,9 @@ func (e *engine) run(ctx context.Context) error {
 	}
 	if e.sink != nil {
 		group.Go(func() error { return e.sink.Run(ctx) })
+	}
+	if e.late != nil {
+		group.Go(func() error { return e.late.run(ctx) })
 	}
 	if e.mirror != nil {
 		group.Go(func() error { return e.mirror.Run(ctx) })
@@ -475,8 +489,8 @@ func (e *engine) close() {
 	if e.temporal != nil {
 		e.temporal.Close()
 	}
-	if e.store != nil {
-		if err := e.store.Close(); err != nil {
+	if store, err := e.stored(); err == nil && store != nil {
+		if err := store.Close(); err != nil {
 			e.logger.Warn("ClickHouse connection not closed", slog.Any("error", err))
 		}
 	}

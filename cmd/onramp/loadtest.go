@@ -22,14 +22,14 @@ type loadtestCommand struct {
 	Duration      time.Duration `help:"With --rate: how long to send. It decides how many events a user has, in place of --events-per-user."`
 	Duplicates    float64       `help:"Share of events that are published a second time, between 0 and 1."`
 	Disorder      float64       `help:"Share of events that happened up to five minutes before they are sent, between 0 and 1."`
-	Cold          bool          `help:"Users are new when the measurement begins. By default each has signed up before it, unmeasured."`
+	Cold          bool          `help:"Users are new when the measurement begins, and their first measured event is --first. By default each has had it before, unmeasured."`
 	Rounds        int           `default:"3" help:"How often baseline and engine are measured, in turn; the medians count."`
 	Baseline      bool          `default:"true" negatable:"" help:"Also measure one SDK signal per event on the same Temporal."`
 	Seed          uint64        `default:"1" help:"Of the choice which events come twice or late."`
 
 	First     string   `default:"signed_up" help:"Event that every user begins with."`
 	Event     string   `default:"feature_used" help:"Event that most of the load is made of."`
-	Milestone []string `default:"profile_completed,onboarding_completed,activated" help:"Events that decide something, spread over a user's events. The last of them is every user's last event and must lead to an outcome."`
+	Milestone []string `default:"profile_completed,onboarding_completed,activated" help:"Events that decide something, spread over a user's events. The last of them is every user's last event and must lead to an outcome; with --cold and one event a user --first is all there is."`
 	Playbook  string   `help:"Playbook of the embedded engine. Defaults to the example saas-onboarding."`
 
 	NATSURL      string `name:"nats-url" help:"Measure the engine that runs on this NATS, instead of an embedded one. Never one that serves real users: their actions would be sent to users that are none."`

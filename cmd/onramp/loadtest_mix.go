@@ -72,18 +72,22 @@ func (l *load) number(id string) (int, bool) {
 	return n, err == nil && n >= 0 && n < l.events()
 }
 
-// name is what event n is: the last event of a user is the last milestone, the others stand at even distances before it. Users are
-// shifted against each other, so that milestones do not come all at once.
+// name is what event n is: a new user begins with the first event, the last event is the last milestone, and the others stand at
+// even distances between. Users are shifted against each other, so that milestones do not come all at once. Where a new user has
+// one event alone, it is the first: a milestone of somebody who never began decides nothing.
 func (l *load) name(n int) string {
-	user, at := n%l.users, n/l.users
-	last := len(l.milestones) - 1
-	switch {
-	case at == l.each-1:
-		return l.milestones[last]
-	case at == 0 && !l.warm:
-		return l.first
+	user, at, each := n%l.users, n/l.users, l.each
+	if !l.warm {
+		if at == 0 {
+			return l.first
+		}
+		at, each = at-1, each-1
 	}
-	gap := l.each / len(l.milestones)
+	last := len(l.milestones) - 1
+	if at == each-1 {
+		return l.milestones[last]
+	}
+	gap := each / len(l.milestones)
 	if gap < 2 {
 		return l.event
 	}
@@ -92,6 +96,9 @@ func (l *load) name(n int) string {
 	}
 	return l.event
 }
+
+// deciding is the name of every user's last event, which shows that the user is done.
+func (l *load) deciding() string { return l.name(l.events() - 1) }
 
 // message makes event n as a service would publish it at a moment.
 func (l *load) message(n int, now time.Time) schema.Event {

@@ -187,7 +187,7 @@ func (r *loadRound) arrive(ctx context.Context) (archived time.Time, err error) 
 	if errors.Is(err, errStuck) {
 		users, missing := r.watch.finished()
 		return archived, fmt.Errorf("%d of %d users are done, %s is not, and the archive is complete: %t: %w. Does event %s always lead to an outcome?",
-			users, r.load.users, missing, !archived.IsZero(), err, r.load.milestones[len(r.load.milestones)-1])
+			users, r.load.users, missing, !archived.IsZero(), err, r.load.deciding())
 	}
 	return archived, err
 }

@@ -36,6 +36,42 @@ func TestLoadEndsWithADecision(t *testing.T) {
 	}
 }
 
+// TestColdLoadBeginsWithTheFirstEvent: nothing but the first event is sure to start something for a new user, so it is measured too,
+// and where there is one event it is that one; milestones lose nothing by it.
+func TestColdLoadBeginsWithTheFirstEvent(t *testing.T) {
+	t.Parallel()
+	for each, want := range map[int][]string{
+		1: {"first"},
+		2: {"first", "last"},
+		4: {"first", "usual", "usual", "last"},
+	} {
+		m := exampleMix(7, each)
+		m.warm = false
+		l := newLoad(m, "l", 1)
+		for u := range m.users {
+			var had []string
+			for at := range each {
+				had = append(had, l.name(at*m.users+u))
+			}
+			require.Equal(t, want, had, "user %d", u)
+		}
+		require.Equal(t, want[each-1], l.deciding())
+	}
+	for _, each := range []int{7, 20, 101} {
+		m := exampleMix(7, each)
+		m.warm = false
+		l := newLoad(m, "l", 1)
+		for u := range m.users {
+			had := make(map[string]int)
+			for at := range each {
+				had[l.name(at*m.users+u)]++
+			}
+			require.Equal(t, map[string]int{"first": 1, "one": 1, "two": 1, "last": 1, "usual": each - 4}, had, "user %d of %d events", u, each)
+			require.Equal(t, "first", l.name(u))
+		}
+	}
+}
+
 func TestLoadIsWhatWasAskedFor(t *testing.T) {
 	t.Parallel()
 	m := exampleMix(100, 100)
@@ -109,4 +145,20 @@ func TestLoadtest(t *testing.T) {
 	require.GreaterOrEqual(t, got.Decision.Of, 15, "the last event of every user decides")
 	require.LessOrEqual(t, got.Decision.P50, got.Decision.P99)
 	require.GreaterOrEqual(t, got.Profile.Of, 15)
+}
+
+// TestLoadtestOfNewUsers: a new user's only event is the one that lets them in.
+func TestLoadtestOfNewUsers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts every server")
+	}
+	t.Parallel()
+	r := onramp(t.Context(), "loadtest", "--users", "15", "--events-per-user", "1", "--cold", "--no-baseline", "--rounds", "1", "--json")
+	require.Equal(t, exitDone, r.code, r.err)
+	var got loadResult
+	require.NoError(t, json.Unmarshal([]byte(r.out), &got))
+	require.Equal(t, 15, got.CheckedUsers)
+	require.Zero(t, got.Lost)
+	require.Zero(t, got.Twice)
+	require.Equal(t, 15, got.Decision.Of, "every user's event decides")
 }

@@ -117,6 +117,10 @@ type shelf struct {
 	held map[string]*held
 }
 
+func (e *engine) newShelf(store *outcome.Store) *shelf {
+	return &shelf{reader: &reader{store: store, book: e.playbook}, held: make(map[string]*held)}
+}
+
 type held struct {
 	made   chan struct{} // closed when the reading is there
 	at     time.Time
