@@ -78,6 +78,7 @@ func (i *intake) store(ctx context.Context, source string, events []tracked) ([]
 		message := nats.NewMsg(schema.EventSubject(source))
 		message.Data = event.body
 		message.Header.Set(jetstream.MsgIDHeader, cmp.Or(event.messageID, schema.MessageIDOf(event.eventID)))
+		passTrace(ctx, message)
 		future, err := i.js.PublishMsgAsync(message, jetstream.WithExpectStream(schema.EventsStream))
 		if err != nil {
 			return nil, why(err)

@@ -16,6 +16,7 @@ type eventRow struct {
 	lateness, source        string
 	clamped                 bool
 	properties, traits      string
+	trace                   schema.Trace
 }
 
 // tokensKept bounds how many user tokens a decoder remembers.
@@ -63,6 +64,7 @@ func (x *eventDecoder) decode(d delivery) (eventRow, error) {
 		clamped:    event.Clamped,
 		properties: string(event.Properties),
 		traits:     string(event.Traits),
+		trace:      event.Trace,
 	}, nil
 }
 
@@ -81,6 +83,7 @@ func (s *Store) insertEvents(ctx context.Context, token string, rows []eventRow)
 		{"source", pick(rows, func(r eventRow) string { return r.source })},
 		{"properties", pick(rows, func(r eventRow) string { return r.properties })},
 		{"traits", pick(rows, func(r eventRow) string { return r.traits })},
+		{"trace_id", pick(rows, func(r eventRow) string { return r.trace.ID() })},
 	})
 	if err != nil {
 		return err
