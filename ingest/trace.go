@@ -47,4 +47,6 @@ func (i *Ingest) sent(ctx context.Context, span tracing.Span, user *schema.Journ
 }
 
 // tracedBy names the trace of a message in a log line.
-func tracedBy(message jetstream.Msg) slog.Attr { return tracing.Logged(schema.TraceOf(message.Headers())) }
+func tracedBy(message jetstream.Msg) slog.Attr {
+	return tracing.Logged(schema.TraceOf(message.Headers()))
+}
