@@ -96,6 +96,20 @@ func spanExporter(ctx context.Context) (sdktrace.SpanExporter, error) {
 	return exporter, nil
 }
 
+// hideTraces keeps the choice of an exporter from the embedded Temporal, which reads it too: it would send spans of its own, by gRPC alone, and
+// not start for any other word. show gives it back.
+func hideTraces() (show func(), err error) {
+	const name = "OTEL_TRACES_EXPORTER"
+	kind, said := os.LookupEnv(name)
+	if !said {
+		return func() {}, nil
+	}
+	if err := os.Unsetenv(name); err != nil {
+		return nil, fmt.Errorf("unset %s: %w", name, err)
+	}
+	return func() { _ = os.Setenv(name, kind) }, nil //nolint:errcheck // it was set before
+}
+
 // close sends what is left. It takes no context: it comes when the caller's is over.
 func (t *traces) close(logger *slog.Logger) {
 	if t.provider == nil {

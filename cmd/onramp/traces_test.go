@@ -54,9 +54,7 @@ func newSpans(t *testing.T) *spans {
 				}
 			}
 			for _, scope := range resource.GetScopeSpans() {
-				if scope.GetScope().GetName() == "github.com/onramphq/onramp" { // Temporal has spans of its own
-					s.all = append(s.all, scope.GetSpans()...)
-				}
+				s.all = append(s.all, scope.GetSpans()...)
 			}
 		}
 	}))
@@ -134,7 +132,8 @@ func TestC3OneTrace(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, log.Close()) })
 	p := startDevIn(t, t.TempDir(), []string{
-		"OTEL_EXPORTER_OTLP_ENDPOINT=" + collected.URL, "OTEL_BSP_SCHEDULE_DELAY=50", "ONRAMP_LOG_LEVEL=debug", "ONRAMP_LOG_FORMAT=json",
+		"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf", "OTEL_EXPORTER_OTLP_ENDPOINT=" + collected.URL,
+		"OTEL_BSP_SCHEDULE_DELAY=50", "ONRAMP_LOG_LEVEL=debug", "ONRAMP_LOG_FORMAT=json",
 	}, log, "--nats-websocket-port=-1", "--browser-seed-file", file("seed", string(seed)), "--playbook", file("playbook.yaml", tracedPlaybook),
 		"--webhooks", file("webhooks.yaml", "receiver: {url: \""+receiver.URL+"\", secret: whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz, allow_private: true}"))
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.addrs["api"]+"/v1/users/page%40example.com/credentials", nil)
