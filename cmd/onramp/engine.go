@@ -485,5 +485,5 @@ func (e *engine) close() {
 	if e.nc != nil {
 		e.nc.Close()
 	}
-	e.traces.close(e.logger)
+	e.traces.close()
 }

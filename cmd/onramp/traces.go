@@ -24,7 +24,7 @@ import (
 type traces struct {
 	tracing.Tracer
 
-	provider *sdktrace.TracerProvider // nil: nowhere
+	stop func() // sends what is left; nil: there is nothing
 }
 
 // What OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_PROTOCOL may be.
@@ -55,7 +55,13 @@ func openTraces(ctx context.Context, logger *slog.Logger) (traces, error) {
 		logger.WarnContext(ctx, "spans not exported", slog.Any("error", err))
 	}))
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(what))
-	return traces{Tracer: tracing.New(provider), provider: provider}, nil
+	return traces{Tracer: tracing.New(provider), stop: func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tracesPatience) // it comes when ctx is over
+		defer cancel()
+		if err := provider.Shutdown(ctx); err != nil {
+			logger.WarnContext(ctx, "last spans not exported", slog.Any("error", err))
+		}
+	}}, nil
 }
 
 func (e *engine) openTraces(ctx context.Context) (err error) {
@@ -110,14 +116,9 @@ func hideTraces() (show func(), err error) {
 	return func() { _ = os.Setenv(name, kind) }, nil //nolint:errcheck // it was set before
 }
 
-// close sends what is left. It takes no context: it comes when the caller's is over.
-func (t *traces) close(logger *slog.Logger) {
-	if t.provider == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), tracesPatience)
-	defer cancel()
-	if err := t.provider.Shutdown(ctx); err != nil {
-		logger.WarnContext(ctx, "last spans not exported", slog.Any("error", err))
+// close sends what is left.
+func (t *traces) close() {
+	if t.stop != nil {
+		t.stop()
 	}
 }

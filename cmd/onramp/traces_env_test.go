@@ -10,7 +10,7 @@ import (
 )
 
 // TestTracesFromEnvironment: the standard variables choose where spans go; while none does, nothing is made.
-func TestTracesFromEnvironment(t *testing.T) { //nolint:paralleltest // it sets variables
+func TestTracesFromEnvironment(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		env   map[string]string
@@ -44,11 +44,10 @@ func TestTracesFromEnvironment(t *testing.T) { //nolint:paralleltest // it sets 
 			}
 			require.NoError(t, err)
 			require.IsType(t, test.want, exporter)
-			logger := slog.New(slog.DiscardHandler)
-			opened, err := openTraces(t.Context(), logger)
+			opened, err := openTraces(t.Context(), slog.New(slog.DiscardHandler))
 			require.NoError(t, err)
 			require.Equal(t, test.want != nil, opened.On())
-			opened.close(logger)
+			opened.close()
 		})
 	}
 }
