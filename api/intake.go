@@ -78,6 +78,9 @@ func (i *intake) store(ctx context.Context, source string, events []tracked) ([]
 		message := nats.NewMsg(schema.EventSubject(source))
 		message.Data = event.body
 		message.Header.Set(jetstream.MsgIDHeader, cmp.Or(event.messageID, schema.MessageIDOf(event.eventID)))
+		if event.prompt {
+			message.Header.Set(schema.HeaderPrompt, "1")
+		}
 		passTrace(ctx, message)
 		future, err := i.js.PublishMsgAsync(message, jetstream.WithExpectStream(schema.EventsStream))
 		if err != nil {

@@ -114,6 +114,7 @@ func (s *Server) trackOne(kind string) http.HandlerFunc {
 			s.refuseBody(w, r, err)
 			return
 		}
+		event.prompt = waits(r)
 		events := []tracked{event}
 		kept, ok := s.store(w, r, key, events)
 		if !ok {

@@ -64,6 +64,7 @@ type tracked struct {
 	received schema.Received // the event as ingest will read it, but for its place in the stream
 
 	messageID string // by what the stream recognizes it; empty: by its id
+	prompt    bool   // the caller waits for it
 }
 
 // call is one call while it is read.

@@ -22,6 +22,8 @@ type Config struct {
 	BatchBytes int
 	// Concurrency is the number of calls to Temporal in flight, each for another user. Defaults to 32.
 	Concurrency int
+	// Linger is how long an event that can change nothing now may wait for its user's next batch. Negative: none waits. Defaults to 5 s.
+	Linger time.Duration
 	// AckWait is how long the server waits for an acknowledgment before it delivers again. Messages in hand are renewed long
 	// before; it only matters when the process dies. Defaults to 10 s.
 	AckWait time.Duration
@@ -65,6 +67,9 @@ func (c Config) withDefaults() Config {
 	if c.AckWait == 0 {
 		c.AckWait = 10 * time.Second
 	}
+	if c.Linger == 0 {
+		c.Linger = 5 * time.Second
+	}
 	return c
 }
 
@@ -83,6 +88,9 @@ func (c Config) validate() error {
 	bound("max deliver", c.MaxDeliver, 2, 1000)
 	if c.AckWait < time.Second {
 		problems = append(problems, fmt.Errorf("ingest: ack wait is %s; it must be at least 1s", c.AckWait))
+	}
+	if c.Linger > time.Minute {
+		problems = append(problems, fmt.Errorf("ingest: linger is %s; it must be at most 1m", c.Linger))
 	}
 	if len(c.WorkspaceKey) < 16 {
 		problems = append(problems, errors.New("ingest: the workspace key must have at least 16 bytes"))

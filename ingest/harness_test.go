@@ -44,6 +44,7 @@ type sender struct {
 	inFlight   map[string]int
 	most       int
 	overlapped bool
+	patience   schema.Patience // the answer to every batch
 	behave     func(ctx context.Context, nth int, user schema.JourneyStart, batch schema.EventBatch) error
 }
 
@@ -52,7 +53,7 @@ type call struct {
 	batch schema.EventBatch
 }
 
-func (s *sender) Send(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) error {
+func (s *sender) Send(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) (schema.Patience, error) {
 	s.mu.Lock()
 	if s.inFlight == nil {
 		s.inFlight = make(map[string]int)
@@ -75,7 +76,7 @@ func (s *sender) Send(ctx context.Context, user schema.JourneyStart, batch schem
 	if err == nil {
 		s.taken = append(s.taken, call{user, batch})
 	}
-	return err
+	return s.patience, err
 }
 
 func (s *sender) attempts() int {

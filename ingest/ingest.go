@@ -18,10 +18,11 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// Sender hands a batch to the user's workflow, starting it if need be. It returns when the batch is durable. Errors with
-// schema.CodeInvalid can never succeed; all others are tried again. It is called for one user at a time.
+// Sender hands a batch to the user's workflow, starting it if need be. It returns when the batch is durable, with what the workflow says of
+// events to come, where it said something. Errors with schema.CodeInvalid can never succeed; all others are tried again. It is called
+// for one user at a time.
 type Sender interface {
-	Send(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) error
+	Send(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) (schema.Patience, error)
 }
 
 // Playbook is what ingest must know of the playbook in force: its name, and which events anything reads.
@@ -44,7 +45,7 @@ type Ingest struct {
 }
 
 type stats struct {
-	received, signaled, signals, retries, skipped, rejected, linked, mailboxes, queued atomic.Int64
+	received, signaled, signals, waited, retries, skipped, rejected, linked, mailboxes, queued atomic.Int64
 
 	byReason sync.Map // schema.Reason → *atomic.Int64; as many as there are reasons
 }
@@ -54,6 +55,7 @@ type Stats struct {
 	Received int64 `json:"received"`
 	Signaled int64 `json:"signaled"` // events handed to workflows
 	Signals  int64 `json:"signals"`  // calls that took them there
+	Waited   int64 `json:"waited"`   // events that could change nothing at first and waited for their user's next batch
 	Retries  int64 `json:"retries"`  // calls that failed and were tried again
 	Skipped  int64 `json:"skipped"`  // events no rule reads
 	Rejected int64 `json:"rejected"` // dead letters
@@ -79,7 +81,7 @@ func New(js jetstream.JetStream, sender Sender, current func() (Playbook, error)
 func (i *Ingest) Stats() Stats {
 	stats := Stats{
 		Received: i.stats.received.Load(), Signaled: i.stats.signaled.Load(), Signals: i.stats.signals.Load(),
-		Retries: i.stats.retries.Load(), Skipped: i.stats.skipped.Load(), Rejected: i.stats.rejected.Load(), Linked: i.stats.linked.Load(),
+		Retries: i.stats.retries.Load(), Skipped: i.stats.skipped.Load(), Rejected: i.stats.rejected.Load(), Linked: i.stats.linked.Load(), Waited: i.stats.waited.Load(),
 		Mailboxes: i.stats.mailboxes.Load(), Queued: i.stats.queued.Load(),
 		InHand: int64(i.held.count()),
 	}
@@ -155,7 +157,7 @@ func (i *Ingest) session(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		boxes := newMailboxes(i, book)
-		defer boxes.carriers.Wait()
+		defer boxes.close()
 		for {
 			page := gather(messages, i.cfg.Page)
 			if len(page) == 0 {

@@ -3,12 +3,14 @@ package ingest
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
+	"github.com/onramphq/onramp/internal/recent"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -16,26 +18,85 @@ import (
 // that records for longer is kept alive by the SDK.
 const workflowTaskTimeout = 3 * time.Second
 
-// Signals sends batches by signal-with-start: durable when the call returns, whether a worker is up or not.
-type Signals struct {
-	client client.Client
+// Updates are tried where they pay: while few calls are in flight, since under a backlog signals share workflow tasks; and while workers
+// answer. Where one gets no answer within updatePatience, none is tried for updatePause.
+const (
+	updatesInFlight = 8
+	updatePatience  = 3 * time.Second
+	updatePause     = 10 * time.Second
+)
+
+// Batches hands batches to workflows. By update-with-start, which costs Temporal one write and brings back what the workflow says of events
+// to come; by signal-with-start where that does not pay or is not to be had: durable when the call returns, whether a worker is up or not.
+type Batches struct {
+	client   client.Client
+	inFlight atomic.Int64
+	resume   atomic.Int64 // Unix milliseconds before which no update is tried
+	near     *recent.Map[string, int64]
 }
 
-// NewSignals returns a Sender over c.
-func NewSignals(c client.Client) *Signals { return &Signals{client: c} }
+// NewBatches returns a Sender over c.
+func NewBatches(c client.Client) *Batches {
+	return &Batches{client: c, near: recent.New[string, int64](patienceKept)}
+}
 
-// Send implements Sender.
-func (s *Signals) Send(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) error {
-	id := schema.WorkflowID(user.UserToken)
-	_, err := s.client.SignalWithStartWorkflow(ctx, id, schema.EventsReceived.Name, batch, client.StartWorkflowOptions{
-		ID: id, TaskQueue: schema.TaskQueue, Memo: map[string]any{schema.MemoUserID: user.UserID},
-		// A task that a dying worker took comes back after this long; the server's own ten seconds would hold up the user.
-		WorkflowTaskTimeout:      workflowTaskTimeout,
-		StaticSummary:            "Onboarding of one user",
-		StaticDetails:            "Where the user is, why, and what happens next stands under *Current details*; the query `explain` gives the same.",
-		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-	}, schema.JourneyWorkflow, user)
+// Send implements Sender. A batch whose update got no answer may have been taken: it is sent again by signal, and recognized.
+func (b *Batches) Send(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) (schema.Patience, error) {
+	defer b.inFlight.Add(-1)
+	if b.inFlight.Add(1) <= updatesInFlight && b.mayUpdate(user.UserToken, time.Now()) {
+		patience, err := b.update(ctx, user, batch)
+		if err == nil {
+			b.remember(user.UserToken, patience)
+			return patience, nil
+		}
+		if ctx.Err() != nil {
+			return schema.Patience{}, ctx.Err()
+		}
+	}
+	return schema.Patience{}, b.signal(ctx, user, batch)
+}
+
+// mayUpdate reports whether an update is worth trying. Where the next moment that time changes something is near, the workflow would have to put it on
+// record first, which costs more than a signal.
+func (b *Batches) mayUpdate(token string, now time.Time) bool {
+	if now.UnixMilli() < b.resume.Load() {
+		return false
+	}
+	until, known := b.near.Get(token)
+	return !known || until <= now.UnixMilli() || until > now.Add(schema.TimeIsNear).UnixMilli()
+}
+
+func (b *Batches) remember(token string, patience schema.Patience) {
+	if patience.Until == 0 {
+		b.near.Delete(token)
+		return
+	}
+	b.near.Put(token, patience.Until)
+}
+
+func (b *Batches) update(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) (schema.Patience, error) {
+	call, cancel := context.WithTimeout(ctx, updatePatience)
+	defer cancel()
+	options := startOptions(user)
+	handle, err := b.client.UpdateWithStartWorkflow(call, client.UpdateWithStartWorkflowOptions{
+		StartWorkflowOperation: b.client.NewWithStartWorkflowOperation(options, schema.JourneyWorkflow, user),
+		UpdateOptions: client.UpdateWorkflowOptions{
+			WorkflowID: options.ID, UpdateName: schema.TakeUpdate.Name, Args: []any{batch}, WaitForStage: client.WorkflowUpdateStageCompleted,
+		},
+	})
+	var patience schema.Patience
+	if err == nil {
+		err = handle.Get(call, &patience)
+	}
+	if err != nil && call.Err() != nil { // no worker answers, or none that knows of updates
+		b.resume.Store(time.Now().Add(updatePause).UnixMilli())
+	}
+	return patience, err
+}
+
+func (b *Batches) signal(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) error {
+	options := startOptions(user)
+	_, err := b.client.SignalWithStartWorkflow(ctx, options.ID, schema.EventsReceived.Name, batch, options, schema.JourneyWorkflow, user)
 	if err == nil {
 		return nil
 	}
@@ -43,5 +104,18 @@ func (s *Signals) Send(ctx context.Context, user schema.JourneyStart, batch sche
 	if _, invalid := errors.AsType[*serviceerror.InvalidArgument](err); invalid {
 		code = schema.CodeInvalid
 	}
-	return &schema.Error{Code: code, Message: "signal " + id, Err: err}
+	return &schema.Error{Code: code, Message: "signal " + options.ID, Err: err}
+}
+
+// startOptions start a user's workflow where it does not run.
+func startOptions(user schema.JourneyStart) client.StartWorkflowOptions {
+	return client.StartWorkflowOptions{
+		ID: schema.WorkflowID(user.UserToken), TaskQueue: schema.TaskQueue, Memo: map[string]any{schema.MemoUserID: user.UserID},
+		// A task that a dying worker took comes back after this long; the server's own ten seconds would hold up the user.
+		WorkflowTaskTimeout:      workflowTaskTimeout,
+		StaticSummary:            "Onboarding of one user",
+		StaticDetails:            "Where the user is, why, and what happens next stands under *Current details*; the query `explain` gives the same.",
+		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+	}
 }

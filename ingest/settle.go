@@ -12,25 +12,30 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/onramphq/onramp/identity"
+	"github.com/onramphq/onramp/internal/recent"
 	"github.com/onramphq/onramp/internal/tracing"
 	"github.com/onramphq/onramp/schema"
 )
 
-// queued is an event on its way, with the message to acknowledge. links are to be written before it goes, once emptied is closed: the
+// queued is an event on its way, since arrived, with the message to acknowledge. links are to be written before it goes, once emptied is closed: the
 // mailbox of who becomes one with the user by it is empty then; nil: it is already.
 type queued struct {
 	message jetstream.Msg
 	event   schema.UserEvent
 	links   []*identity.Link
 	emptied <-chan struct{}
+	arrived time.Time
+	prompt  bool // somebody waits for it
 }
 
-// mailbox is what waits for one user, in stream order. While it exists, exactly one carrier works on it.
+// mailbox is what waits for one user, in stream order. At most one carrier works on it; where none does, its events may wait.
 type mailbox struct {
 	user    schema.JourneyStart
 	current Playbook
 	events  []queued
 	emptied chan struct{} // closed when the mailbox is taken away; nil: nobody waits for that
+	carried bool
+	timer   *time.Timer // sends a carrier to what has waited long enough; nil: nothing waits, or it was sent
 }
 
 // mailboxes let every user's events travel in order, one call at a time, while users do not wait for each other: a call that
@@ -41,14 +46,19 @@ type mailboxes struct {
 	carriers sync.WaitGroup
 	mu       sync.Mutex
 	byToken  map[string]*mailbox
+	closed   bool
 	book     *identity.Book // who has become whom, up to the message that is being sorted
+	patience *recent.Map[string, known]
 }
 
 func newMailboxes(i *Ingest, book *identity.Book) *mailboxes {
-	return &mailboxes{ingest: i, slots: make(chan struct{}, i.cfg.Concurrency), byToken: make(map[string]*mailbox), book: book}
+	return &mailboxes{
+		ingest: i, slots: make(chan struct{}, i.cfg.Concurrency), byToken: make(map[string]*mailbox), book: book,
+		patience: recent.New[string, known](patienceKept),
+	}
 }
 
-// put adds an event to its user's mailbox, with a carrier if it had none.
+// put adds an event to its user's mailbox, and sends a carrier to it unless one works on it or nothing in it matters yet.
 func (m *mailboxes) put(ctx context.Context, user schema.JourneyStart, q queued, current Playbook) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -58,24 +68,71 @@ func (m *mailboxes) put(ctx context.Context, user schema.JourneyStart, q queued,
 			from.emptied = make(chan struct{})
 		}
 		q.emptied = from.emptied
+		m.dispatch(ctx, from, 0)
 	}
 	box := m.byToken[user.UserToken]
-	if box != nil {
-		box.events, box.current = append(box.events, q), current
-		return
+	if box == nil {
+		m.ingest.stats.mailboxes.Add(1)
+		box = &mailbox{user: user}
+		m.byToken[user.UserToken] = box
 	}
-	m.ingest.stats.mailboxes.Add(1)
-	m.byToken[user.UserToken] = &mailbox{user: user, current: current, events: []queued{q}}
-	m.carriers.Go(func() { m.carry(ctx, user) })
+	box.events, box.current = append(box.events, q), current
+	m.dispatch(ctx, box, 1)
 }
 
-// carry empties one mailbox, batch by batch, and takes it away when it is empty.
+// dispatch sends a carrier to a mailbox that has none, at once or when its events have waited long enough, so many of them from now on. m.mu is
+// held.
+func (m *mailboxes) dispatch(ctx context.Context, box *mailbox, more int) {
+	if box.carried || m.closed {
+		return
+	}
+	if wait := m.mayWait(box); wait > 0 {
+		m.ingest.stats.waited.Add(int64(more))
+		if box.timer == nil {
+			box.timer = time.AfterFunc(wait, func() {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				m.send(ctx, box)
+			})
+		}
+		return
+	}
+	m.send(ctx, box)
+}
+
+// send sends a carrier to a mailbox that has none. m.mu is held.
+func (m *mailboxes) send(ctx context.Context, box *mailbox) {
+	if box.timer != nil {
+		box.timer.Stop()
+		box.timer = nil
+	}
+	if box.carried || m.closed || len(box.events) == 0 {
+		return
+	}
+	box.carried = true
+	m.carriers.Go(func() { m.carry(ctx, box.user) })
+}
+
+// close sends no carrier any more and waits for those that are under way. What waits stays unacknowledged: the next process gets it.
+func (m *mailboxes) close() {
+	m.mu.Lock()
+	m.closed = true
+	for _, box := range m.byToken {
+		if box.timer != nil {
+			box.timer.Stop()
+		}
+	}
+	m.mu.Unlock()
+	m.carriers.Wait()
+}
+
+// carry empties one mailbox, batch by batch, and takes it away when it is empty, or leaves it to its timer when what it holds may wait.
 func (m *mailboxes) carry(ctx context.Context, user schema.JourneyStart) {
 	if !m.enter(ctx) {
 		return
 	}
 	for ctx.Err() == nil {
-		batch, current := m.take(user.UserToken)
+		batch, current := m.take(ctx, user.UserToken)
 		if len(batch) == 0 {
 			break
 		}
@@ -85,7 +142,7 @@ func (m *mailboxes) carry(ctx context.Context, user schema.JourneyStart) {
 				return
 			}
 		}
-		m.ingest.send(ctx, user, batch, current)
+		m.learn(user.UserToken, current, m.ingest.send(ctx, user, batch, current))
 	}
 	<-m.slots
 }
@@ -101,7 +158,7 @@ func (m *mailboxes) enter(ctx context.Context) bool {
 	}
 }
 
-func (m *mailboxes) take(token string) ([]queued, Playbook) {
+func (m *mailboxes) take(ctx context.Context, token string) ([]queued, Playbook) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	box := m.byToken[token]
@@ -111,6 +168,11 @@ func (m *mailboxes) take(token string) ([]queued, Playbook) {
 		if box.emptied != nil {
 			close(box.emptied)
 		}
+		return nil, Playbook{}
+	}
+	if m.mayWait(box) > 0 {
+		box.carried = false
+		m.dispatch(ctx, box, len(box.events))
 		return nil, Playbook{}
 	}
 	n := m.ingest.batchSize(box.events)
@@ -129,7 +191,7 @@ func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg, boxes *ma
 	}
 	for _, message := range page {
 		whose, event, err := i.whose(message, boxes.book)
-		q := queued{message: message, event: event}
+		q := queued{message: message, event: event, arrived: time.Now(), prompt: message.Headers().Get(schema.HeaderPrompt) != ""}
 		if whose.Link != nil {
 			q.links = append(q.links, whose.Link)
 		}
@@ -204,14 +266,14 @@ func (i *Ingest) exhausted(message jetstream.Msg) error {
 	return &schema.Rejection{Reason: schema.ReasonUndeliverable, Message: fmt.Sprintf("delivered %d times and never settled", attempts)}
 }
 
-// send hands one batch of a user's events over and acknowledges it when it is durable.
-func (i *Ingest) send(ctx context.Context, user schema.JourneyStart, events []queued, current Playbook) {
+// send hands one batch of a user's events over and acknowledges it when it is durable. It returns what the workflow says of events to come.
+func (i *Ingest) send(ctx context.Context, user schema.JourneyStart, events []queued, current Playbook) schema.Patience {
 	batch := schema.EventBatch{Playbook: current.Hash, Revision: current.Revision, Events: make([]schema.UserEvent, len(events))}
 	for k := range events {
 		batch.Events[k] = events[k].event
 	}
 	span := i.sending(ctx, &user, &batch)
-	err := i.persist(ctx, user, batch)
+	patience, err := i.persist(ctx, user, batch)
 	i.sent(ctx, span, &user, &batch, err)
 	switch {
 	case err == nil:
@@ -229,6 +291,7 @@ func (i *Ingest) send(ctx context.Context, user schema.JourneyStart, events []qu
 			i.bury(ctx, q.message, &schema.Rejection{Reason: schema.ReasonUndeliverable, Message: err.Error()})
 		}
 	}
+	return patience
 }
 
 func (i *Ingest) batchSize(events []queued) int {
@@ -243,20 +306,20 @@ func (i *Ingest) batchSize(events []queued) int {
 }
 
 // persist tries until the batch is durable, ctx ends, or the error says that it never will be.
-func (i *Ingest) persist(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) error {
+func (i *Ingest) persist(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) (schema.Patience, error) {
 	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
 		began := time.Now()
-		err := i.sender.Send(ctx, user, batch)
+		patience, err := i.sender.Send(ctx, user, batch)
 		tell(i.cfg.Meters.Signal, time.Since(began).Seconds())
 		if err == nil || schema.CodeOf(err) == schema.CodeInvalid || ctx.Err() != nil {
-			return err
+			return patience, err
 		}
 		i.stats.retries.Add(1)
-		i.logger.WarnContext(ctx, "signal not taken, trying again", slog.String("user_token", user.UserToken),
+		i.logger.WarnContext(ctx, "batch not taken, trying again", slog.String("user_token", user.UserToken),
 			slog.Uint64("sequence", batch.Events[0].Sequence), slog.Duration("delay", delay), slog.Any("error", err), tracing.Logged(batch.Events[0].Trace))
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return schema.Patience{}, ctx.Err()
 		case <-time.After(delay):
 		}
 	}

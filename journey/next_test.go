@@ -56,6 +56,7 @@ type user struct {
 	log      []schema.Outcome
 	actions  []schema.ActionRequest
 	wake     int64
+	decided  []string // outcomes, each with the moment of the caller's clock at which it was decided
 }
 
 func newUser(tb testing.TB, b books, hash string) *user {
@@ -72,6 +73,9 @@ func (u *user) next(input journey.Input, now int64) {
 	require.NoError(u.t, json.Unmarshal(raw, &u.state))
 	u.wake = decision.WakeAt
 	u.log = append(u.log, decision.Outcomes...)
+	for i := range decision.Outcomes {
+		u.decided = append(u.decided, fmt.Sprint(now-t0, " ", decision.Outcomes[i].OutcomeID, " ", decision.Outcomes[i].Kind))
+	}
 	u.actions = append(u.actions, decision.Actions...)
 }
 

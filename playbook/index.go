@@ -1,6 +1,9 @@
 package playbook
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // index says which segments must be asked again when something happens, by their place in Playbook.Segments. What one event costs
 // grows with the rules that read it, not with all rules.
@@ -10,12 +13,13 @@ type index struct {
 	bySegment  map[string][]int // when the membership changed
 	byVariant  []int            // when an experiment was met
 	place      map[string]int
+	names      []string // of all declared events, sorted
 }
 
 func newIndex(p *Playbook) index {
 	x := index{
 		byEvent: make(map[string][]int), withTraits: make(map[string][]int), bySegment: make(map[string][]int),
-		place: make(map[string]int),
+		place: make(map[string]int), names: slices.Sorted(maps.Keys(p.Plan.Events)),
 	}
 	for i := range p.Segments {
 		s := &p.Segments[i]
@@ -41,6 +45,9 @@ func newIndex(p *Playbook) index {
 	}
 	return x
 }
+
+// EventNames returns the names of all declared events, sorted; not to be changed.
+func (p *Playbook) EventNames() []string { return p.asked.names }
 
 // AskedBy returns the places of the segments whose answer an event can change; none for an event that is not declared.
 func (p *Playbook) AskedBy(event string, hasTraits bool) []int {

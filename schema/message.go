@@ -1,6 +1,9 @@
 package schema
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Signal describes a workflow signal: its wire name and, by its type argument, what it carries. Only the workflow's
 // receiver and ingest's sender use it, so the name is written once.
@@ -20,6 +23,18 @@ type AwaitInput struct {
 	Sequence uint64 `json:"sequence"`
 }
 
+// Patience says which events would change nothing about a user, so that they may wait for the next one that matters. The zero value says
+// nothing: none may wait.
+type Patience struct {
+	AsOf   int64          `json:"as_of,omitempty"`  // Unix milliseconds; it speaks of events that happened from then on
+	Until  int64          `json:"until,omitempty"`  // when time alone changes something: what waits must have come by then; 0: never
+	Events map[string]int `json:"events,omitempty"` // by event name: how many of them may wait
+}
+
+// TimeIsNear is how close the next moment may be at which time alone changes something, for a batch to need a place in the workflow's
+// history before it is acted on. It is longer than servers are away.
+const TimeIsNear = time.Hour
+
 // The messages a user's workflow understands.
 //
 //nolint:gochecknoglobals // descriptors: constants but for Go having no generic constants
@@ -30,6 +45,7 @@ var (
 		Name: "profile", Description: "Segments with reasons, variants, where each journey stands, and what happens next",
 	}
 	AwaitUpdate  = Update[AwaitInput, Profile]{Name: "await"}
+	TakeUpdate   = Update[EventBatch, Patience]{Name: "take"}
 	ExplainQuery = Query[string]{
 		Name: "explain", Description: "The same as a page to read: where the user is, why, and what happens next and when",
 	}

@@ -75,6 +75,9 @@ const (
 	HeaderRetryOf       = "Onramp-Retry-Of"       // sequence of the dead letter
 )
 
+// HeaderPrompt stands on the message of an event that somebody waits for: it travels at once, whatever it may change.
+const HeaderPrompt = "Onramp-Prompt"
+
 // headerMessageID is by what JetStream recognizes a message that is published again.
 const headerMessageID = "Nats-Msg-Id"
 

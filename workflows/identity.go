@@ -49,10 +49,13 @@ func (r *journeyRun) takeOver(ctx workflow.Context, event *schema.UserEvent, bat
 // finish ends the run of a user who has become another, with all that the other must know. Every event of the user stands before the signal
 // that asks for it.
 func (r *journeyRun) finish(ctx workflow.Context, request schema.HandOverRequest) (*schema.HandedOver, error) {
-	for r.signal.Len() > 0 {
+	for r.signal.Len() > 0 || r.posted.waits() {
 		if err := r.handle(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if err := r.answerPosted(ctx); err != nil {
+		return nil, err
 	}
 	r.need(request.Playbook)
 	state, decision := journey.HandOver(r.books, r.state, request, workflow.Now(ctx).UnixMilli())

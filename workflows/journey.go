@@ -69,6 +69,7 @@ type journeyRun struct {
 	askAgain   bool             // and will be once more, because the user's traits have changed meanwhile
 	shown      shown
 	taken      uint64 // the newest event that is taken, with what follows from it on record
+	posted     posted
 }
 
 func (r *journeyRun) setup(ctx workflow.Context) error {
@@ -92,6 +93,9 @@ func (r *journeyRun) setup(ctx workflow.Context) error {
 		return fmt.Errorf("register query %s: %w", stateQuery.Name, err)
 	}
 	if err := r.awaited(ctx); err != nil {
+		return err
+	}
+	if err := r.takes(ctx); err != nil {
 		return err
 	}
 	for _, undelivered := range r.in.Undelivered {
@@ -127,13 +131,16 @@ func (r *journeyRun) run(ctx workflow.Context) (*schema.HandedOver, error) {
 	}
 }
 
-// handle works through every waiting signal and what is due, and carries out the decisions together.
+// handle works through every waiting batch and what is due, and carries out the decisions together.
 func (r *journeyRun) handle(ctx workflow.Context) error {
 	var all journey.Decision
+	if err := r.putPostedOnRecord(ctx); err != nil {
+		return err
+	}
 	taken := r.taken
 	tells := r.state.Playbook == "" // the first sight of the user
 	for {
-		batch, ok := receive(schema.EventsReceived, r.signal)
+		batch, ok := r.nextBatch()
 		if !ok {
 			break
 		}
@@ -163,6 +170,7 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 		r.enrich(ctx)
 	}
 	r.taken = taken
+	r.posted.recorded = r.posted.taken
 	return nil
 }
 
@@ -267,10 +275,13 @@ func (r *journeyRun) continueAsNew(ctx workflow.Context) (*schema.HandedOver, er
 	if _, err := workflow.AwaitWithTimeout(patience, drainPatience, func() bool { return len(r.deliveries) == 0 }); err != nil {
 		return nil, fmt.Errorf("wait for deliveries of %s: %w", r.in.UserToken, err)
 	}
-	for r.signal.Len() > 0 || len(r.failed) > 0 {
+	for r.signal.Len() > 0 || r.posted.waits() || len(r.failed) > 0 {
 		if err := r.handle(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if err := r.answerPosted(ctx); err != nil {
+		return nil, err
 	}
 	if request, asked := receive(schema.HandOver, r.over); asked {
 		return r.finish(ctx, request)
@@ -285,7 +296,7 @@ func (r *journeyRun) continueAsNew(ctx workflow.Context) (*schema.HandedOver, er
 func (r *journeyRun) wait(ctx workflow.Context) error {
 	r.arm(ctx)
 	err := workflow.Await(ctx, func() bool {
-		return r.signal.Len() > 0 || r.over.Len() > 0 || len(r.failed) > 0 || (r.timer != nil && r.timer.IsReady())
+		return r.signal.Len() > 0 || r.posted.waits() || r.over.Len() > 0 || len(r.failed) > 0 || (r.timer != nil && r.timer.IsReady())
 	})
 	if r.timer != nil && r.timer.IsReady() {
 		r.timer, r.timerAt = nil, 0

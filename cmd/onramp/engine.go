@@ -302,7 +302,7 @@ func (e *engine) openStore(ctx context.Context) error {
 func (e *engine) assemble(context.Context) error {
 	var err error
 	if e.roles.ingest {
-		e.ingest, err = ingest.New(e.js, ingest.NewSignals(e.temporal), e.current, ingest.Config{
+		e.ingest, err = ingest.New(e.js, ingest.NewBatches(e.temporal), e.current, ingest.Config{
 			Enrich:       e.servers.Enrichment != "",
 			WorkspaceKey: []byte(e.servers.WorkspaceKey), Exclusive: e.exclusive, Meters: e.metrics.ingestMeters(),
 			Tracer: e.traces.Tracer,

@@ -29,11 +29,11 @@ import (
 type takes struct{ fail int }
 
 // Send implements ingest.Sender.
-func (s *takes) Send(context.Context, schema.JourneyStart, schema.EventBatch) error {
+func (s *takes) Send(context.Context, schema.JourneyStart, schema.EventBatch) (schema.Patience, error) {
 	if s.fail--; s.fail >= 0 {
-		return &schema.Error{Code: schema.CodeUnavailable, Message: "away"}
+		return schema.Patience{}, &schema.Error{Code: schema.CodeUnavailable, Message: "away"}
 	}
-	return nil
+	return schema.Patience{}, nil
 }
 
 // watched is an engine on a NATS of its own whose roles have all done something, with the metrics it tells.

@@ -75,6 +75,7 @@ type fold struct {
 	state    journey.State
 	wake     int64
 	outcomes []schema.Outcome
+	decided  []int64 // when each was, by the caller's clock
 }
 
 func newFold(t failer, c *truth.Case, e engine, through func() bool) *fold {
@@ -91,6 +92,9 @@ func (f *fold) next(in journey.Input, now int64) {
 	state, decision := journey.Next(f.engine.books, f.state, in, now)
 	f.state, f.wake = state, decision.WakeAt
 	f.outcomes = append(f.outcomes, lettered(decision.Outcomes, decision.Actions)...)
+	for range decision.Outcomes {
+		f.decided = append(f.decided, now)
+	}
 }
 
 // lettered puts the text that an action carries where Tell looks for it.

@@ -1,0 +1,80 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/onramphq/onramp/journey"
+	"github.com/onramphq/onramp/schema"
+)
+
+// posted is what came by update. Ingest waits for the answer, so there is one at a time; more only where it gave up waiting and said the
+// same again by signal.
+type posted struct {
+	batches               []schema.EventBatch
+	came, taken, recorded int // of all that came: how many were taken, and what follows is on record
+	answered              int
+	onRecord              int // and that they came stands in the history
+}
+
+func (p *posted) waits() bool { return len(p.batches) > 0 }
+
+// takes lets ingest hand a batch over and wait until what follows is on record. The answer says which events may wait from now on. Temporal
+// writes once for it, where a signal and its workflow task are written three times.
+func (r *journeyRun) takes(ctx workflow.Context) error {
+	err := workflow.SetUpdateHandlerWithOptions(ctx, schema.TakeUpdate.Name, func(ctx workflow.Context, batch schema.EventBatch) (schema.Patience, error) {
+		r.posted.batches = append(r.posted.batches, batch)
+		r.posted.came++
+		mine := r.posted.came
+		defer func() { r.posted.answered++ }()
+		if err := workflow.Await(ctx, func() bool { return r.posted.recorded >= mine }); err != nil {
+			return schema.Patience{}, err
+		}
+		return journey.Patience(r.books, &r.state, workflow.Now(ctx).UnixMilli()), nil
+	}, workflow.UpdateHandlerOptions{
+		Description:      "Takes a batch of this user's events, sent by ingest, and answers which of those to come may wait",
+		UnfinishedPolicy: workflow.HandlerUnfinishedPolicyAbandon, // a canceled run leaves it to ingest to say it again
+	})
+	if err != nil {
+		return fmt.Errorf("register update %s: %w", schema.TakeUpdate.Name, err)
+	}
+	return nil
+}
+
+// nextBatch returns what is to be taken next: signals first, for who posts waits for the answer before it sends anything else.
+func (r *journeyRun) nextBatch() (schema.EventBatch, bool) {
+	if batch, ok := receive(schema.EventsReceived, r.signal); ok {
+		return batch, true
+	}
+	if !r.posted.waits() {
+		return schema.EventBatch{}, false
+	}
+	batch := r.posted.batches[0]
+	r.posted.batches = r.posted.batches[1:]
+	r.posted.taken++
+	return batch, true
+}
+
+// putPostedOnRecord ends the workflow task where the next moment is near. An update stands in no history before its task is completed, and
+// what is published in a task that is not, because worker and server died, is published and not decided. Ingest sends the batch again then,
+// and it comes to the same, unless the moment has come first.
+func (r *journeyRun) putPostedOnRecord(ctx workflow.Context) error {
+	if !r.posted.waits() || r.wakeAt == 0 || r.wakeAt > workflow.Now(ctx).Add(schema.TimeIsNear).UnixMilli() {
+		return nil
+	}
+	for r.posted.onRecord < r.posted.came {
+		came := r.posted.came
+		if err := workflow.NewTimerWithOptions(ctx, time.Millisecond, workflow.TimerOptions{Summary: "put on record that events have come"}).Get(ctx, nil); err != nil {
+			return err
+		}
+		r.posted.onRecord = came
+	}
+	return nil
+}
+
+// answerPosted lets those be answered whose batches are on record, before the run ends.
+func (r *journeyRun) answerPosted(ctx workflow.Context) error {
+	return workflow.Await(ctx, func() bool { return r.posted.answered >= r.posted.recorded })
+}

@@ -1,0 +1,121 @@
+package workflows_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/onramphq/onramp/schema"
+	"github.com/onramphq/onramp/workflows"
+)
+
+// post hands an event over by update at an offset from the start; answers gets what the workflow says.
+func (r *run) post(offset time.Duration, seq uint64, name string, answers map[uint64]schema.Patience) {
+	at := r.start.Add(offset).UnixMilli()
+	batch := schema.EventBatch{Playbook: r.hash, Revision: 1, Events: []schema.UserEvent{{
+		EventID: fmt.Sprint("e", seq), EventName: name, Sequence: seq, OccurredAt: at, ReceivedAt: at, Lateness: schema.OnTime,
+	}}}
+	r.env.RegisterDelayedCallback(func() {
+		r.env.UpdateWorkflow(schema.TakeUpdate.Name, fmt.Sprint("post-", seq), &testsuite.TestUpdateCallback{
+			OnAccept: func() {},
+			OnReject: func(err error) { r.t.Errorf("post of %s refused: %v", name, err) },
+			OnComplete: func(answer any, err error) {
+				if err == nil { // else the run was canceled first
+					answers[seq] = answer.(schema.Patience)
+					require.Zero(r.t, r.world.away, "what follows is on record")
+				}
+			},
+		}, batch)
+	}, offset)
+}
+
+// TestTake: a batch by update does what the same batch by signal does, is answered when what follows is on record, and the answer says what
+// may wait.
+func TestTake(t *testing.T) {
+	t.Parallel()
+	story := []schema.OutcomeKind{schema.SegmentEntered, schema.SegmentLeft, schema.StepEntered, schema.ActionDecided, schema.GoalConverted, schema.EnrollmentEnded}
+	names := []string{"signed_up", "feature_used", "profile_completed", "feature_used", "onboarding_completed", "activated"}
+	by := func(post bool) (*world, map[uint64]schema.Patience) {
+		w := &world{away: 1}
+		r := newRun(t, w)
+		answers := make(map[uint64]schema.Patience)
+		for i, name := range names {
+			if at, seq := time.Second+time.Duration(i)*3*time.Hour, uint64(i+1); post { //nolint:gosec // a few
+				r.post(at, seq, name, answers)
+			} else {
+				r.event(at, seq, name)
+			}
+		}
+		r.stop(100 * time.Hour)
+		r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
+		return w, answers
+	}
+	signaled, _ := by(false)
+	updated, answers := by(true)
+	start := time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
+	require.NotEmpty(t, signaled.moments(start, story...))
+	require.Equal(t, signaled.moments(start, story...), updated.moments(start, story...))
+	require.Len(t, answers, len(names))
+	first := answers[1]
+	require.InDelta(t, start.Add(time.Second).UnixMilli(), first.AsOf, 500, "recording was tried twice")
+	require.Equal(t, start.Add(24*time.Hour+time.Second).UnixMilli(), first.Until, "when the reminder is due")
+	require.NotContains(t, first.Events, "profile_completed", "it is waited for")
+	require.Equal(t, 8, first.Events["feature_used"])
+	require.Equal(t, 8, answers[3].Events["profile_completed"], "it was waited for; once more changes nothing")
+	require.NotContains(t, answers[5].Events, "activated", "the goal")
+}
+
+// TestTakeTwice: a batch whose update got no answer comes again by signal, in front of what is newer, and is taken once.
+func TestTakeTwice(t *testing.T) {
+	t.Parallel()
+	w := &world{}
+	r := newRun(t, w)
+	answers := make(map[uint64]schema.Patience)
+	r.event(time.Second, 1, "signed_up")
+	r.event(2*time.Second, 2, "profile_completed")
+	r.post(2*time.Second, 1, "signed_up", answers)
+	r.event(3*time.Second, 2, "profile_completed")
+	r.stop(time.Hour)
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
+	require.Len(t, answers, 1)
+	require.Len(t, w.moments(r.start, schema.EnrollmentStarted), 1)
+	require.Len(t, w.moments(r.start, schema.ActionDecided), 1)
+}
+
+// TestTakeNearAMoment: where time is about to change something, what came by update is put on record before it is acted on; else it is
+// acted on at once.
+func TestTakeNearAMoment(t *testing.T) {
+	t.Parallel()
+	for offset, later := range map[time.Duration]time.Duration{2 * time.Hour: 0, 23*time.Hour + 30*time.Minute: time.Millisecond} {
+		w := &world{}
+		r := newRun(t, w)
+		answers := make(map[uint64]schema.Patience)
+		r.event(0, 1, "signed_up") // the reminder is due after a day
+		r.post(offset, 2, "profile_completed", answers)
+		var recorded time.Time
+		r.env.SetOnLocalActivityCompletedListener(func(*activity.Info, converter.EncodedValue, error) { recorded = r.env.Now() })
+		r.stop(offset + time.Minute)
+		r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
+		require.Len(t, answers, 1)
+		require.Equal(t, r.start.Add(offset+later), recorded.UTC(), "after %s", offset)
+	}
+}
+
+// TestTakeBeforeContinuingAsNew: nobody whose batch was taken goes without an answer when the run is full.
+func TestTakeBeforeContinuingAsNew(t *testing.T) {
+	t.Parallel()
+	w := &world{}
+	r := newRun(t, w)
+	answers := make(map[uint64]schema.Patience)
+	r.event(0, 1, "signed_up")
+	r.env.RegisterDelayedCallback(func() { r.env.SetCurrentHistoryLength(10_000) }, time.Second)
+	r.post(time.Second, 2, "profile_completed", answers)
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
+	require.ErrorContains(t, r.env.GetWorkflowError(), "continue as new")
+	require.Contains(t, answers, uint64(2))
+}
