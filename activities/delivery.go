@@ -3,19 +3,23 @@ package activities
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.temporal.io/sdk/activity"
 
+	"github.com/onramphq/onramp/internal/tracing"
 	"github.com/onramphq/onramp/schema"
 )
 
 // Delivery hands actions to those who carry them out. Its zero value only names the activity; NewDelivery makes one that
 // runs.
 type Delivery struct {
-	Meters Meters // are told how it goes
+	Meters Meters         // are told how it goes
+	Tracer tracing.Tracer // makes a span of every attempt in the trace of the event that caused the action
+	Logger *slog.Logger   // nil: none
 
 	js       jetstream.JetStream
 	webhooks map[string]*Webhook
@@ -32,7 +36,9 @@ func NewDelivery(js jetstream.JetStream, webhooks map[string]*Webhook, now func(
 // and rate_limited where a later attempt may succeed.
 func (d *Delivery) DeliverAction(ctx context.Context, in schema.DeliverInput) (schema.DeliverResult, error) {
 	began := d.now()
-	err := d.deliver(ctx, &in)
+	inside, span := d.span(ctx, &in)
+	err := d.deliver(inside, &in)
+	span.End(err)
 	if d.Meters.Deliver != nil {
 		d.Meters.Deliver(in.Webhook != "", d.now().Sub(began).Seconds())
 	}
@@ -40,6 +46,10 @@ func (d *Delivery) DeliverAction(ctx context.Context, in schema.DeliverInput) (s
 		d.Meters.Action(in.Request.Action, resultOf(err))
 	}
 	if err != nil {
+		if d.Logger != nil {
+			d.Logger.InfoContext(ctx, "action not delivered", tracing.Logged(in.Delivered.Trace), slog.String("action_id", in.Request.ActionID),
+				slog.String("user_token", in.Request.UserToken), slog.Any("error", err))
+		}
 		return schema.DeliverResult{}, err
 	}
 	d.Meters.recorded([]schema.Outcome{in.Delivered})
@@ -73,6 +83,7 @@ func (d *Delivery) publish(ctx context.Context, request schema.ActionRequest, bo
 	event := schema.ActionEvent(&request, body)
 	event.WriteHeader(message.Header.Set)
 	message.Header.Set(jetstream.MsgIDHeader, request.ActionID)
+	passTrace(ctx, message.Header.Set)
 	if _, err := d.js.PublishMsg(ctx, message); err != nil {
 		return &schema.Error{Code: schema.CodeUnavailable, Message: "publish action " + request.ActionID, Err: err}
 	}

@@ -3,17 +3,21 @@ package activities
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/onramphq/onramp/internal/tracing"
 	"github.com/onramphq/onramp/schema"
 )
 
 // Record publishes what was decided. Its zero value only names the activity; NewRecord makes one that runs.
 type Record struct {
-	Meters Meters // are told how it goes
+	Meters Meters         // are told how it goes
+	Tracer tracing.Tracer // makes a span of every decision in the traces of the events that led to it
+	Logger *slog.Logger   // nil: none
 
 	js  jetstream.JetStream
 	now func() time.Time
@@ -57,6 +61,14 @@ func NewRecord(js jetstream.JetStream, now func() time.Time) *Record {
 // CommitDecision publishes outcomes, then the profile, and returns when the streams have them. Publishing again after a
 // crash writes the same outcome ids and the same profile. Errors: unavailable, where a stream does not answer or is full.
 func (r *Record) CommitDecision(ctx context.Context, in schema.CommitInput) (schema.CommitResult, error) {
+	span := r.span(ctx, &in)
+	result, err := r.commit(ctx, in)
+	span.End(err)
+	r.tell(ctx, &in, err)
+	return result, err
+}
+
+func (r *Record) commit(ctx context.Context, in schema.CommitInput) (schema.CommitResult, error) {
 	began := r.now()
 	recordedAt := began.UnixMilli()
 	for i := range in.Outcomes {

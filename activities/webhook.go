@@ -172,6 +172,7 @@ func (w *Webhook) attempt(ctx context.Context, id, action string, data []byte, n
 	request.Header.Set("Webhook-Id", id)
 	request.Header.Set("Webhook-Timestamp", strconv.FormatInt(now.Unix(), 10))
 	request.Header.Set("Webhook-Signature", strings.Join(signatures, " "))
+	passTrace(ctx, request.Header.Set)
 	response, err := w.client.Do(request)
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -30,6 +31,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/onramphq/onramp/api/onrampv1"
+	"github.com/onramphq/onramp/internal/tracing"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -84,8 +86,9 @@ func (s *Server) ServeGRPC(ctx context.Context, listener net.Listener) error {
 
 // grpcCall is what is known of a call beside the call itself.
 type grpcCall struct {
-	id  string
-	key *apiKey
+	id    string
+	key   *apiKey
+	trace schema.Trace // in which the events of this call are, where it brought any
 }
 
 type grpcCallKey struct{}
@@ -133,6 +136,9 @@ func (g *guarded) Context() context.Context { return g.ctx }
 
 func withCall(ctx context.Context) (context.Context, *grpcCall) {
 	call := &grpcCall{id: rand.Text()}
+	if in, ok := metadata.FromIncomingContext(ctx); ok {
+		ctx = tracing.Within(ctx, schema.TraceOf(in))
+	}
 	return context.WithValue(ctx, grpcCallKey{}, call), call
 }
 
@@ -147,6 +153,9 @@ func (s *Server) told(ctx context.Context, method string, call *grpcCall, began 
 	attrs := []slog.Attr{slog.String("route", method), slog.String("code", code.String()), slog.Duration("took", took), slog.String("request_id", call.id)}
 	if call.key != nil && call.key.name != "" {
 		attrs = append(attrs, slog.String("key", call.key.name))
+	}
+	if in := cmp.Or(call.trace, tracing.Of(ctx)); in != "" {
+		attrs = append(attrs, tracing.Logged(in))
 	}
 	s.logger.LogAttrs(ctx, slog.LevelInfo, "call answered", attrs...)
 	if s.cfg.Answered != nil {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/onramphq/onramp/internal/tracing"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -29,8 +31,9 @@ type request struct {
 	id        string
 	route     string // the pattern, never the path: a path holds a raw user id
 	userToken string
-	key       string // the name of the caller's key
-	lasts     bool   // an event stream: it took as long as somebody listened
+	key       string       // the name of the caller's key
+	trace     schema.Trace // in which the events of this call are, where it brought any
+	lasts     bool         // an event stream: it took as long as somebody listened
 }
 
 type requestKey struct{}
@@ -96,7 +99,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		if !shape.MatchString(known.id) {
 			known.id = rand.Text()
 		}
-		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, known))
+		r = r.WithContext(tracing.Within(context.WithValue(r.Context(), requestKey{}, known), schema.TraceOf(r.Header)))
 		recorded := &recorder{ResponseWriter: w}
 		maps.Copy(w.Header(), safeHeaders)
 		w.Header().Set("X-Request-Id", known.id)
@@ -194,6 +197,9 @@ func (s *Server) logAccess(r *http.Request, known *request, w *recorder, took ti
 	}
 	if known.key != "" {
 		attrs = append(attrs, slog.String("key", known.key))
+	}
+	if in := cmp.Or(known.trace, tracing.Of(r.Context())); in != "" {
+		attrs = append(attrs, tracing.Logged(in))
 	}
 	if retries, err := strconv.ParseUint(r.Header.Get("X-Retry-Count"), 10, 16); err == nil && retries > 0 {
 		attrs = append(attrs, slog.Uint64("retry_count", retries))

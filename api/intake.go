@@ -81,6 +81,7 @@ func (i *intake) store(ctx context.Context, source string, events []tracked) ([]
 		if event.prompt {
 			message.Header.Set(schema.HeaderPrompt, "1")
 		}
+		passTrace(ctx, message)
 		future, err := i.js.PublishMsgAsync(message, jetstream.WithExpectStream(schema.EventsStream))
 		if err != nil {
 			return nil, why(err)

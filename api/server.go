@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/onramphq/onramp/internal/recent"
+	"github.com/onramphq/onramp/internal/tracing"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -85,6 +86,8 @@ type Config struct {
 	Streams int
 	// Heartbeat is how often an event stream says that it lives. Defaults to 15 s.
 	Heartbeat time.Duration
+	// Tracer makes a span of every call that brings events. Defaults to none: the trace that a caller names is passed on all the same.
+	Tracer tracing.Tracer
 	// Tracked is told what became of tracked events, with one of the verdicts. It must not block. Defaults to nobody.
 	Tracked func(verdict string, events int)
 	// Answered is told of every request: its route as a pattern, the status, and what it took. It is called from several goroutines

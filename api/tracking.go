@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/onramphq/onramp/internal/tracing"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -261,7 +262,9 @@ func (s *Server) keep(ctx context.Context, key *apiKey, events []tracked) (kept,
 		return kept{}, nil
 	}
 	var result kept
-	places, err := s.intake.store(ctx, key.name, events)
+	inside, span := s.publishing(ctx, key.name, events)
+	places, err := s.intake.store(inside, key.name, events)
+	published(span, places, err)
 	if err == nil {
 		result.conflicts, err = s.intake.conflicts(ctx, events, places)
 	}
@@ -289,7 +292,7 @@ func (s *Server) store(w http.ResponseWriter, r *http.Request, key *apiKey, even
 		return result, true
 	}
 	s.logger.WarnContext(r.Context(), "events not stored; the caller was told to send them again",
-		slog.String("request_id", requestOf(r).id), slog.Int("events", len(events)), slog.Any("error", err))
+		slog.String("request_id", requestOf(r).id), slog.Int("events", len(events)), slog.Any("error", err), tracing.Logged(tracing.Of(r.Context())))
 	if errors.Is(err, errBusy) {
 		s.refuseBusy(w, r, patienceBusy, "the stream takes no more at the moment; nothing was acknowledged, send it again")
 		return kept{}, false
@@ -306,7 +309,8 @@ func (s *Server) logRejected(r *http.Request, rejected []itemRejected) {
 	}
 	first := rejected[0]
 	s.logger.WarnContext(r.Context(), "events of a batch refused", slog.String("request_id", requestOf(r).id), slog.String("key", requestOf(r).key),
-		slog.Int("events", len(rejected)), slog.String("first_code", string(first.Code)), slog.String("first_field", first.Field))
+		slog.Int("events", len(rejected)), slog.String("first_code", string(first.Code)), slog.String("first_field", first.Field),
+		tracing.Logged(tracing.Of(r.Context())))
 }
 
 func (s *Server) verdict(verdict string, n int) {

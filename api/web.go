@@ -23,6 +23,7 @@ import (
 	"github.com/nats-io/nkeys"
 	"golang.org/x/time/rate"
 
+	"github.com/onramphq/onramp/internal/tracing"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -249,7 +250,7 @@ func (s *Server) webTrack(ctx context.Context, r micro.Request) {
 		s.fail(r, *problem)
 		return
 	}
-	go s.webStore(ctx, r, event)
+	go s.webStore(tracing.Within(ctx, schema.TraceOf(r.Headers())), r, event)
 }
 
 // webAllow counts the event against what one user's pages may send, wherever they are open.

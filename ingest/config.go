@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/onramphq/onramp/internal/tracing"
 )
 
 // Config sizes ingest. The zero value is right for one process on two cores.
@@ -35,6 +37,8 @@ type Config struct {
 	WorkspaceKey []byte
 	// Meters are told how it goes. Defaults to none.
 	Meters Meters
+	// Tracer makes a span of every batch in the traces of its events. Defaults to none.
+	Tracer tracing.Tracer
 }
 
 // Meters measure ingest. They are called from several goroutines and must not block; nil ones are not called.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/onramphq/onramp/identity"
 	"github.com/onramphq/onramp/internal/recent"
+	"github.com/onramphq/onramp/internal/tracing"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -271,7 +272,9 @@ func (i *Ingest) send(ctx context.Context, user schema.JourneyStart, events []qu
 	for k := range events {
 		batch.Events[k] = events[k].event
 	}
+	span := i.sending(ctx, &user, &batch)
 	patience, err := i.persist(ctx, user, batch)
+	i.sent(ctx, span, &user, &batch, err)
 	switch {
 	case err == nil:
 		i.stats.signals.Add(1)
@@ -313,7 +316,7 @@ func (i *Ingest) persist(ctx context.Context, user schema.JourneyStart, batch sc
 		}
 		i.stats.retries.Add(1)
 		i.logger.WarnContext(ctx, "batch not taken, trying again", slog.String("user_token", user.UserToken),
-			slog.Uint64("sequence", batch.Events[0].Sequence), slog.Duration("delay", delay), slog.Any("error", err))
+			slog.Uint64("sequence", batch.Events[0].Sequence), slog.Duration("delay", delay), slog.Any("error", err), tracing.Logged(batch.Events[0].Trace))
 		select {
 		case <-ctx.Done():
 			return schema.Patience{}, ctx.Err()
@@ -351,7 +354,7 @@ func (i *Ingest) bury(ctx context.Context, message jetstream.Msg, cause error) {
 	}
 	i.stats.reject(rejection.Reason)
 	i.logger.WarnContext(ctx, "event refused", slog.String("reason", string(rejection.Reason)), slog.String("field", rejection.Field),
-		slog.Uint64("sequence", sequence), slog.String("subject", schema.Clean(message.Subject())))
+		slog.Uint64("sequence", sequence), slog.String("subject", schema.Clean(message.Subject())), tracedBy(message))
 	i.ack(message)
 }
 

@@ -210,7 +210,7 @@ func (t *turn) outcome(kind schema.OutcomeKind, parts ...string) schema.Outcome 
 		OutcomeID: schema.OutcomeID(kind, parts...), Kind: kind, UserToken: t.state.Token, At: t.at, Playbook: t.state.Playbook,
 	}
 	if cause := cmp.Or(t.event, t.cause); cause != nil {
-		o.CauseEventID = cause.EventID
+		o.CauseEventID, o.Trace = cause.EventID, cause.Trace
 		if cause.Lateness != schema.Historic {
 			o.CauseReceivedAt = cause.ReceivedAt
 		}

@@ -18,6 +18,7 @@ type eventRow struct {
 	clamped                 bool
 	properties, traits      string
 	canary                  bool // it has no row
+	trace                   schema.Trace
 }
 
 // tokensKept bounds how many user tokens a decoder remembers.
@@ -68,6 +69,7 @@ func (x *eventDecoder) decode(d delivery) (eventRow, error) {
 		clamped:    event.Clamped,
 		properties: string(event.Properties),
 		traits:     string(event.Traits),
+		trace:      event.Trace,
 	}, nil
 }
 
@@ -88,6 +90,7 @@ func (s *Store) insertEvents(ctx context.Context, token string, rows []eventRow)
 		{"source", pick(rows, func(r eventRow) string { return r.source })},
 		{"properties", pick(rows, func(r eventRow) string { return r.properties })},
 		{"traits", pick(rows, func(r eventRow) string { return r.traits })},
+		{"trace_id", pick(rows, func(r eventRow) string { return r.trace.ID() })},
 	})
 	if err != nil || len(rows) == 0 {
 		return err

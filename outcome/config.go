@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/onramphq/onramp/internal/tracing"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -35,15 +36,16 @@ func (c Config) validate() error {
 
 // SinkConfig says how the sink batches. The zero value is valid but for the key.
 type SinkConfig struct {
-	WorkspaceKey []byte        // turns raw user ids into user tokens; the same as everywhere else. Required.
-	MaxRows      int           // rows of one insert, at most. Defaults to 20,000.
-	MaxWait      time.Duration // from the first message of a batch to its insert, at most. Defaults to 250 ms.
-	AckWait      time.Duration // after which an unacknowledged message is delivered again. Defaults to 30 s.
-	Grace        time.Duration // for the batch in hand once Run is told to stop. Defaults to 5 s.
-	MaxRetryWait time.Duration // between two attempts while ClickHouse is away, at most. Defaults to 5 s.
-	MaxBytes     int           // payload that one consumer holds in memory, about. Defaults to 64 MiB.
-	Logger       *slog.Logger  // Defaults to none.
-	Meters       Meters        // are told how it goes. Defaults to none.
+	WorkspaceKey []byte         // turns raw user ids into user tokens; the same as everywhere else. Required.
+	MaxRows      int            // rows of one insert, at most. Defaults to 20,000.
+	MaxWait      time.Duration  // from the first message of a batch to its insert, at most. Defaults to 250 ms.
+	AckWait      time.Duration  // after which an unacknowledged message is delivered again. Defaults to 30 s.
+	Grace        time.Duration  // for the batch in hand once Run is told to stop. Defaults to 5 s.
+	MaxRetryWait time.Duration  // between two attempts while ClickHouse is away, at most. Defaults to 5 s.
+	MaxBytes     int            // payload that one consumer holds in memory, about. Defaults to 64 MiB.
+	Logger       *slog.Logger   // Defaults to none.
+	Meters       Meters         // are told how it goes. Defaults to none.
+	Tracer       tracing.Tracer // makes a span of every insert of rows that somebody traces. Defaults to none.
 }
 
 // Meters measure the sink. They are called from several goroutines and must not block; nil ones are not called.

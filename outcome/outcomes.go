@@ -64,5 +64,6 @@ func (s *Store) insertOutcomes(ctx context.Context, token string, rows []outcome
 		{"goal", pick(rows, func(r outcomeRow) string { return r.Goal })},
 		{"reason", pick(rows, func(r outcomeRow) string { return r.Reason })},
 		{"details", pick(rows, func(r outcomeRow) string { return string(r.Details) })},
+		{"trace_id", pick(rows, func(r outcomeRow) string { return r.Trace.ID() })},
 	})
 }

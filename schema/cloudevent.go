@@ -123,19 +123,30 @@ func (e *CloudEvent) Structured() ([]byte, error) {
 
 // decodeMessage reads a message as what its headers say it is: an event of ours, or a CloudEvent in one of its two modes. Errors
 // are *Rejection, and name the field as the publisher knows it.
-func decodeMessage(raw []byte, header map[string][]string) (*Event, error) {
+func decodeMessage(raw []byte, header map[string][]string) (*Event, Trace, error) {
+	trace := TraceOf(header)
+	event, began, err := decodeBody(raw, header)
+	if trace == "" {
+		trace = began
+	}
+	return event, trace, err
+}
+
+// decodeBody is decodeMessage with the trace that the CloudEvent itself names.
+func decodeBody(raw []byte, header map[string][]string) (*Event, Trace, error) {
 	headers, kind, err := cloudHeaders(header)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, "", err
 	case strings.HasPrefix(kind, cloudBatch):
-		return nil, reject(ReasonBadCloudEvent, headerType, "is a batch; publish one message for each event")
+		return nil, "", reject(ReasonBadCloudEvent, headerType, "is a batch; publish one message for each event")
 	case !strings.HasPrefix(kind, cloudStructured) && len(headers) == 0:
-		return DecodeEvent(raw)
+		event, err := DecodeEvent(raw)
+		return event, "", err
 	case len(raw) > MaxEventBytes:
-		return nil, reject(ReasonTooLarge, "", "%d bytes; at most %d are taken", len(raw), MaxEventBytes)
+		return nil, "", reject(ReasonTooLarge, "", "%d bytes; at most %d are taken", len(raw), MaxEventBytes)
 	case !utf8.Valid(raw):
-		return nil, reject(ReasonInvalidUTF8, "", "the message is not valid UTF-8")
+		return nil, "", reject(ReasonInvalidUTF8, "", "the message is not valid UTF-8")
 	}
 	var e cloudEvent
 	if strings.HasPrefix(kind, cloudStructured) { // what headers say beside counts for nothing then
@@ -144,9 +155,10 @@ func decodeMessage(raw []byte, header map[string][]string) (*Event, error) {
 		err = e.binary(raw, headers, kind)
 	}
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return e.translate()
+	event, err := e.translate()
+	return event, e.trace, err
 }
 
 // cloudHeaders returns the attributes among the headers, as they stand, by their lower-case names without `ce-`, and the content
@@ -186,6 +198,7 @@ type cloudEvent struct {
 	event                         Event // what goes into it as it stands
 	data, data64                  json.RawMessage
 	asTraits                      bool
+	trace                         Trace
 	kept                          map[string]json.RawMessage
 }
 
@@ -266,6 +279,8 @@ func (e *cloudEvent) attribute(name, field, text string, kind jsontext.Kind, raw
 		return parseTime(&e.event.OccurredAt, field, text)
 	case ceSentAt:
 		return parseTime(&e.event.SentAt, field, text)
+	case HeaderTrace:
+		e.trace = ParseTrace(text)
 	}
 	if own := e.own(name); own != nil {
 		if kind != '"' {

@@ -58,14 +58,17 @@ func (l *DeadLetter) Fill(payload []byte, header map[string][]string) {
 	l.Headers = meaningful(header)
 }
 
-// meaningful returns the headers that Receive reads a CloudEvent by; nil where there are none, or more than it would take.
+// meaningful returns the headers that Receive reads a CloudEvent, and the trace, by; nil where there are none, or more than it would take.
 func meaningful(header map[string][]string) map[string]string {
 	var kept map[string]string
 	size := 0
 	for name, values := range header {
 		lower := strings.ToLower(name)
-		if len(values) == 0 || lower != headerType && !strings.HasPrefix(lower, cloudPrefix) {
+		if len(values) == 0 || lower != headerType && lower != HeaderTrace && !strings.HasPrefix(lower, cloudPrefix) {
 			continue
+		}
+		if lower == HeaderTrace && len(values) > 1 {
+			continue // read as none
 		}
 		if len(values) > 1 {
 			return nil // refused for that

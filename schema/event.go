@@ -69,6 +69,8 @@ type UserEvent struct {
 	// From is the token of a user who becomes one with this one by the event: that user's workflow is taken over before the event is
 	// applied. Empty in nearly all events.
 	From string `json:"from,omitempty"`
+
+	Trace Trace `json:"trace,omitempty"` // what follows from the event is told of there too; it decides nothing
 }
 
 // EventBatch is what one signal carries: events of one user in stream order, and the playbook they are to be read with.
@@ -101,6 +103,7 @@ type Received struct {
 	ID         string
 	Sequence   uint64
 	ReceivedAt time.Time
+	Trace      Trace
 }
 
 // Receive reads a message of ONRAMP_EVENTS, an event of ours or a CloudEvent in either mode; header, which NATS calls nats.Header,
@@ -108,7 +111,7 @@ type Received struct {
 // about an event. An event that is sent in again from the dead letters goes by the id, and is measured by the moment of receipt,
 // that it had the first time. Errors are *Rejection.
 func Receive(raw []byte, header map[string][]string, sequence uint64, receivedAt time.Time) (Received, error) {
-	event, err := decodeMessage(raw, header)
+	event, trace, err := decodeMessage(raw, header)
 	if err != nil {
 		return Received{}, err
 	}
@@ -123,7 +126,7 @@ func Receive(raw []byte, header map[string][]string, sequence uint64, receivedAt
 	if err != nil {
 		return Received{}, err
 	}
-	return Received{*event, timing, EventIDOf(event, messageID, sequence), sequence, receivedAt}, nil
+	return Received{*event, timing, EventIDOf(event, messageID, sequence), sequence, receivedAt, trace}, nil
 }
 
 // UserEvent is the event as its user's workflow receives it.
@@ -131,5 +134,6 @@ func (r *Received) UserEvent() UserEvent {
 	return UserEvent{
 		EventID: r.ID, EventName: r.EventName, Sequence: r.Sequence, OccurredAt: r.Timing.OccurredAt.UnixMilli(),
 		ReceivedAt: r.ReceivedAt.UnixMilli(), Lateness: r.Lateness, Properties: r.Properties, Traits: r.Traits,
+		Trace: r.Trace,
 	}
 }

@@ -56,4 +56,5 @@ type Outcome struct {
 	Goal            string          `json:"goal,omitempty"`
 	Reason          string          `json:"reason,omitempty"`
 	Details         json.RawMessage `json:"details,omitempty"` // an object; what belongs to the kind alone
+	Trace           Trace           `json:"trace,omitempty"`   // of the event that caused it
 }

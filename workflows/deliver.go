@@ -50,5 +50,5 @@ func (r *journeyRun) giveUp(ctx workflow.Context, in schema.DeliverInput, err er
 	failed.Kind, failed.OutcomeID = schema.ActionFailed, schema.OutcomeID(schema.ActionFailed, in.Request.ActionID)
 	failed.At, failed.Reason = workflow.Now(ctx).UnixMilli(), activities.Reason(err)
 	r.failed = append(r.failed, failed)
-	workflow.GetLogger(ctx).Warn("action given up", "action_id", in.Request.ActionID, "user_token", in.Request.UserToken, "error", err)
+	workflow.GetLogger(ctx).Warn("action given up", append(logged(in.Delivered.Trace), "action_id", in.Request.ActionID, "user_token", in.Request.UserToken, "error", err)...)
 }

@@ -254,7 +254,9 @@ func (r *journeyRun) execute(ctx workflow.Context, decision journey.Decision) er
 	}
 	for _, request := range decision.Actions {
 		request.UserID = r.in.UserID
-		r.deliver(ctx, r.delivery(request))
+		in := r.delivery(request)
+		in.Delivered.Trace = traceOf(outcomes, request.ActionID)
+		r.deliver(ctx, in)
 	}
 	return nil
 }

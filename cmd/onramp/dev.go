@@ -60,11 +60,16 @@ func startLocal(ctx context.Context, flags stackFlags, dir string, progress io.W
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(embeddedGC)
 	}
+	show, err := hideTraces()
+	if err != nil {
+		return nil, err
+	}
 	stack, err := devstack.Start(ctx, devstack.Config{
 		Dir: dir, NATSPort: flags.NATSPort, NATSWebSocketPort: flags.NATSWebSocketPort, NATSOrigins: flags.NATSOrigins, MQTTPort: flags.MQTTPort, TemporalPort: flags.TemporalPort, UIPort: flags.UIPort,
 		ClickHousePort: flags.ClickHousePort, ClickHouseHTTPPort: flags.ClickHouseHTTPPort,
 		SearchAttributes: attributes(), Progress: progress, Logger: logger.With(slog.String("role", "servers")),
 	})
+	show()
 	if err != nil {
 		return nil, err
 	}

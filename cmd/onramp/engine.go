@@ -131,6 +131,7 @@ type engine struct {
 
 	admin   net.Listener // of metrics and profiles; nil: none
 	metrics *metrics     // nil where there is no admin port
+	traces  traces       // the zero value: nobody wants them
 
 	exclusive bool                       // no other process ingests
 	inProcess nats.InProcessConnProvider // nil: over the network
@@ -155,7 +156,7 @@ func (e *engine) open(ctx context.Context) error {
 	if len(e.servers.WorkspaceKey) < 16 {
 		return usagef("the workspace key has %d bytes and needs 16: set ONRAMP_WORKSPACE_KEY", len(e.servers.WorkspaceKey))
 	}
-	steps := []func(context.Context) error{e.openListener, e.openAdmin, e.openNATS, e.openTemporal, e.openClickHouse, e.assemble}
+	steps := []func(context.Context) error{e.openTraces, e.openListener, e.openAdmin, e.openNATS, e.openTemporal, e.openClickHouse, e.assemble}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			e.close()
@@ -324,6 +325,7 @@ func (e *engine) assemble(context.Context) error {
 		e.ingest, err = ingest.New(e.js, ingest.NewBatches(e.temporal), e.current, ingest.Config{
 			Enrich:       e.servers.Enrichment != "",
 			WorkspaceKey: []byte(e.servers.WorkspaceKey), Exclusive: e.exclusive, Meters: e.metrics.ingestMeters(), Linger: e.servers.Linger,
+			Tracer: e.traces.Tracer,
 		}, e.logger.With(slog.String("role", "ingest")))
 		if err != nil {
 			return err
@@ -332,7 +334,7 @@ func (e *engine) assemble(context.Context) error {
 	if e.roles.sink {
 		e.sink = outcome.NewSink(e.js, e.store, outcome.SinkConfig{
 			WorkspaceKey: []byte(e.servers.WorkspaceKey), Logger: e.logger.With(slog.String("role", "sink")),
-			AckWait: sinkAckWait, Meters: e.metrics.sinkMeters(),
+			AckWait: sinkAckWait, Meters: e.metrics.sinkMeters(), Tracer: e.traces.Tracer,
 		})
 	}
 	logger := e.logger.With(slog.String("role", "api"))
@@ -342,7 +344,7 @@ func (e *engine) assemble(context.Context) error {
 	if e.listen != nil {
 		cfg := api.Config{
 			Addr: e.servers.APIAddr, WorkspaceKey: []byte(e.servers.WorkspaceKey), Links: e.links, Version: version(), Answered: e.metrics.answered(),
-			Keys: e.keys, Tracked: e.metrics.trackedEvents(),
+			Keys: e.keys, Tracked: e.metrics.trackedEvents(), Tracer: e.traces.Tracer,
 		}
 		for _, secret := range e.servers.SigningKeys {
 			cfg.SigningKeys = append(cfg.SigningKeys, []byte(secret))
@@ -443,6 +445,8 @@ func (e *engine) run(ctx context.Context) error {
 			Identity: activities.NewIdentity(e.temporal), Enrichment: activities.NewEnrichment(e.js, providers, time.Now, e.logger.With(slog.String("role", "worker"))),
 		}
 		deps.Delivery.Meters, deps.Record.Meters = e.metrics.workerMeters(), e.metrics.workerMeters()
+		deps.Delivery.Tracer, deps.Record.Tracer = e.traces.Tracer, e.traces.Tracer
+		deps.Delivery.Logger, deps.Record.Logger = e.logger.With(slog.String("role", "worker")), e.logger.With(slog.String("role", "worker"))
 		group.Go(func() error {
 			return worker.Run(ctx, e.temporal, worker.Config{}, deps, e.logger.With(slog.String("role", "worker")))
 		})
@@ -497,4 +501,5 @@ func (e *engine) close() {
 	if e.nc != nil {
 		e.nc.Close()
 	}
+	e.traces.close()
 }

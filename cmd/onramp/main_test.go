@@ -63,12 +63,18 @@ type process struct {
 // startDev starts the program on a data folder and waits until it tells where it listens.
 func startDev(t *testing.T, dir string, more ...string) *process {
 	t.Helper()
+	return startDevIn(t, dir, nil, os.Stderr, more...)
+}
+
+// startDevIn is startDev with variables beside those of the test, and with its log somewhere else.
+func startDevIn(t *testing.T, dir string, env []string, log *os.File, more ...string) *process {
+	t.Helper()
 	args := append([]string{
 		asOnramp, "dev", "--data", dir, "--json", "--nats-port", "0", "--temporal-port", "0", "--ui-port", "0",
 		"--clickhouse-port", "0", "--clickhouse-http-port", "0", "--api-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0",
 	}, more...)
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...)
-	cmd.Stderr = os.Stderr
+	cmd.Stderr, cmd.Env = log, append(os.Environ(), env...)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
