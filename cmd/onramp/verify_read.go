@@ -370,8 +370,10 @@ func (v *verifier) readRows(ctx context.Context, one *part) error {
 const (
 	asking       = 8 // at a time
 	askTimeout   = 30 * time.Second
-	askTries     = 3  // where a workflow does not answer, or goes on between its state and its profile
-	lookTries    = 40 // where a workflow has decided what is not on record yet: it is being recorded, for as long as NATS is slow
+	askTries     = 3   // where a workflow does not answer, or goes on between its state and its profile
+	lookTries    = 40  // where a workflow has decided what is not on record yet: it is being recorded, for as long as NATS is slow
+	dueTries     = 120 // where a moment has passed that it has not seen to: servers came back, and its timer or task comes with a delay
+	overdueAfter = 2 * time.Second
 	lookPause    = 500 * time.Millisecond
 	mostBehind   = 16 // so many that never got there: what they decided is lost, and that of others need not be waited for
 	silentAllOff = 16 // so many without an answer, and none with one: there is no worker
@@ -388,7 +390,7 @@ func (v *verifier) ask(ctx context.Context, one *part) error {
 }
 
 func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
-	looks := 0
+	looks, most := 0, lookTries
 	for n := 0; n < askTries && u.Silent == ""; n++ {
 		if err := v.askState(ctx, u); err != nil {
 			return err
@@ -402,11 +404,14 @@ func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
 		if err := v.askProfile(ctx, u); err != nil {
 			return err
 		}
+		if u.State != nil && overdue(u.State, time.Now()) {
+			most = dueTries
+		}
 		switch {
-		case u.State == nil, recorded(u) == u.State.Sequence:
+		case u.State == nil, recorded(u) == u.State.Sequence && !overdue(u.State, time.Now()):
 			return nil
 		case recorded(u) > u.State.Sequence: // it went on in between
-		case looks == lookTries || v.behind.Load() >= mostBehind:
+		case looks >= most || v.behind.Load() >= mostBehind:
 			v.behind.Add(1)
 			return nil // and is judged by what it decided
 		default:
@@ -420,6 +425,13 @@ func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
 		}
 	}
 	return nil
+}
+
+// overdue reports whether time has changed something and the workflow has not seen to it yet: after a server or a worker died, timers and
+// tasks come back with a delay.
+func overdue(state *journey.State, now time.Time) bool {
+	due := journey.WakeAt(state)
+	return due != 0 && due < now.Add(-overdueAfter).UnixMilli()
 }
 
 // recorded is how far the user's profile is; 0 where there is none.
