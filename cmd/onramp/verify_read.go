@@ -390,7 +390,7 @@ func (v *verifier) ask(ctx context.Context, one *part) error {
 }
 
 func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
-	looks, most := 0, lookTries
+	looks := 0
 	for n := 0; n < askTries && u.Silent == ""; n++ {
 		if err := v.askState(ctx, u); err != nil {
 			return err
@@ -404,14 +404,11 @@ func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
 		if err := v.askProfile(ctx, u); err != nil {
 			return err
 		}
-		if u.State != nil && overdue(u.State, time.Now()) {
-			most = dueTries
-		}
 		switch {
 		case u.State == nil, recorded(u) == u.State.Sequence && !overdue(u.State, time.Now()):
 			return nil
 		case recorded(u) > u.State.Sequence: // it went on in between
-		case looks >= most || v.behind.Load() >= mostBehind:
+		case looks >= worthLooking(u) || v.behind.Load() >= mostBehind:
 			v.behind.Add(1)
 			return nil // and is judged by what it decided
 		default:
@@ -432,6 +429,14 @@ func (v *verifier) askUser(ctx context.Context, u *verify.User) error {
 func overdue(state *journey.State, now time.Time) bool {
 	due := journey.WakeAt(state)
 	return due != 0 && due < now.Add(-overdueAfter).UnixMilli()
+}
+
+// worthLooking is how often a workflow is looked at that is not where it should be.
+func worthLooking(u *verify.User) int {
+	if overdue(u.State, time.Now()) {
+		return dueTries
+	}
+	return lookTries
 }
 
 // recorded is how far the user's profile is; 0 where there is none.
