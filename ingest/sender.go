@@ -75,6 +75,7 @@ func (b *Batches) remember(token string, patience schema.Patience) {
 }
 
 func (b *Batches) update(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) (schema.Patience, error) {
+	began := time.Now()
 	call, cancel := context.WithTimeout(ctx, updatePatience)
 	defer cancel()
 	options := startOptions(user)
@@ -88,7 +89,7 @@ func (b *Batches) update(ctx context.Context, user schema.JourneyStart, batch sc
 	if err == nil {
 		err = handle.Get(call, &patience)
 	}
-	if err != nil && call.Err() != nil { // no worker answers, or none that knows of updates
+	if err != nil && time.Since(began) > updatePatience/2 { // no worker answers; the server may say so a moment before call ends
 		b.resume.Store(time.Now().Add(updatePause).UnixMilli())
 	}
 	return patience, err

@@ -10,9 +10,10 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// The engine is at rest when for so many looks in a row every consumer is empty and no outcome came.
+// The engine is at rest when for so many looks in a row every consumer is empty and no outcome came: for longer than a workflow task may take
+// before another worker gets it.
 const (
-	quietRounds   = 6
+	quietRounds   = 14
 	quietInterval = 250 * time.Millisecond
 	drainTimeout  = 10 * time.Minute
 )
