@@ -14,7 +14,7 @@ type Config struct {
 	Page int
 	// InHand is the most messages taken over from the stream and not settled. While Temporal is behind, the events of a user gather
 	// there and share one signal: the more users at once, the more there must be room for. Events are small, but each may have 256 KiB.
-	// Defaults to 10,000.
+	// Defaults to 20,000.
 	InHand int
 	// Batch is the most events of one user in one signal. Defaults to 200.
 	Batch int
@@ -59,7 +59,7 @@ func (c Config) withDefaults() Config {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&c.Page, 1000}, {&c.InHand, max(10_000, c.Page)}, {&c.Batch, 200}, {&c.BatchBytes, 256 << 10}, {&c.Concurrency, 32}, {&c.MaxDeliver, 10}} {
+	}{{&c.Page, 1000}, {&c.InHand, max(20_000, c.Page)}, {&c.Batch, 200}, {&c.BatchBytes, 256 << 10}, {&c.Concurrency, 32}, {&c.MaxDeliver, 10}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}

@@ -158,16 +158,8 @@ func (i *Ingest) session(ctx context.Context) error {
 	group.Go(func() error {
 		boxes := newMailboxes(i, book)
 		defer boxes.close()
-		for {
-			page := gather(messages, i.cfg.Page)
-			if len(page) == 0 {
-				return nil
-			}
-			if ctx.Err() != nil {
-				continue // left unacknowledged: the next process gets them
-			}
-			i.settlePage(ctx, page, boxes)
-		}
+		i.settle(ctx, messages, boxes)
+		return nil
 	})
 	return group.Wait()
 }
@@ -311,25 +303,31 @@ func (h *held) all() []jetstream.Msg {
 	return slices.Collect(maps.Values(h.bySequence))
 }
 
-// gather waits for one message and takes all that are there already, up to limit.
-func gather(messages <-chan jetstream.Msg, limit int) []jetstream.Msg {
-	first, open := <-messages
-	if !open {
-		return nil
+// gather waits for one message and takes all that are there already, up to limit. It returns none where late comes first, and false when
+// there will be none any more.
+func gather(messages <-chan jetstream.Msg, limit int, late <-chan time.Time) ([]jetstream.Msg, bool) {
+	var page []jetstream.Msg
+	select {
+	case first, open := <-messages:
+		if !open {
+			return nil, false
+		}
+		page = append(page, first)
+	case <-late:
+		return nil, true
 	}
-	page := []jetstream.Msg{first}
 	for len(page) < limit {
 		select {
 		case message, open := <-messages:
 			if !open {
-				return page
+				return page, true
 			}
 			page = append(page, message)
 		default:
-			return page
+			return page, true
 		}
 	}
-	return page
+	return page, true
 }
 
 // retryDelays grow while Temporal is away.

@@ -636,3 +636,33 @@ func TestEventsWaitForThePlaybook(t *testing.T) {
 	require.Equal(t, want, s.ids("a"))
 	require.Equal(t, int64(5), in.Stats().Signaled)
 }
+
+// TestBacklogGathers: of what waited before there was an ingest, a user's events share a batch or two, however fast batches are taken, and
+// keep their order.
+func TestBacklogGathers(t *testing.T) {
+	t.Parallel()
+	js := streams(t)
+	const users, each = 20, 100
+	for k := range each {
+		for u := range users {
+			body := fmt.Appendf(nil, `{"event_id":"u%d-%d","event_name":"feature_used","user_id":"u%d"}`, u, k, u)
+			_, err := js.PublishAsync(schema.EventSubject("test"), body, jetstream.WithStallWait(patience))
+			require.NoError(t, err)
+		}
+	}
+	<-js.PublishAsyncComplete()
+	s := &sender{}
+	in, _ := run(t, js, s, ingest.Config{Page: 50})
+	eventually(t, func() bool { return s.count() == users*each }, "not all events arrive")
+	settled(t, js)
+	require.LessOrEqual(t, s.attempts(), 3*users)
+	require.Zero(t, in.Stats().Mailboxes)
+	require.Zero(t, in.Stats().Waited, "none of them may wait for another")
+	for u := range users {
+		var want []string
+		for k := range each {
+			want = append(want, fmt.Sprintf("u%d-%d", u, k))
+		}
+		require.Equal(t, want, s.ids(fmt.Sprintf("u%d", u)))
+	}
+}

@@ -35,6 +35,7 @@ type mailbox struct {
 	events  []queued
 	emptied chan struct{} // closed when the mailbox is taken away; nil: nobody waits for that
 	carried bool
+	late    int         // so many of events came while mailboxes gathered, and it was not decided yet whether they wait
 	timer   *time.Timer // sends a carrier to what has waited long enough; nil: nothing waits, or it was sent
 }
 
@@ -49,6 +50,9 @@ type mailboxes struct {
 	closed   bool
 	book     *identity.Book // who has become whom, up to the message that is being sorted
 	patience *recent.Map[string, known]
+
+	gathering time.Time  // since when mailboxes fill and no carrier is sent; zero: they do not
+	gathered  []*mailbox // to which one may have to be sent
 }
 
 func newMailboxes(i *Ingest, book *identity.Book) *mailboxes {
@@ -77,7 +81,46 @@ func (m *mailboxes) put(ctx context.Context, user schema.JourneyStart, q queued,
 		m.byToken[user.UserToken] = box
 	}
 	box.events, box.current = append(box.events, q), current
-	m.dispatch(ctx, box, 1)
+	if m.gathering.IsZero() {
+		m.dispatch(ctx, box, 1)
+		return
+	}
+	if box.late++; box.late == 1 {
+		m.gathered = append(m.gathered, box)
+	}
+}
+
+// gatherFor bounds how long mailboxes fill before carriers are sent while a backlog is being read.
+const gatherFor = 250 * time.Millisecond
+
+// gather lets mailboxes fill, from now on until release: a backlog is read faster than it is carried away, and the first carriers would go
+// with a batch of one event each.
+func (m *mailboxes) gather() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gathering.IsZero() {
+		m.gathering = time.Now()
+	}
+}
+
+// due returns how long the mailboxes may go on filling; false where they do not.
+func (m *mailboxes) due() (time.Duration, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return max(0, time.Until(m.gathering.Add(gatherFor))), !m.gathering.IsZero()
+}
+
+// release sends carriers to what has gathered.
+func (m *mailboxes) release(ctx context.Context) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gathering = time.Time{}
+	for _, box := range m.gathered {
+		late := box.late
+		box.late = 0
+		m.dispatch(ctx, box, late)
+	}
+	m.gathered = nil
 }
 
 // dispatch sends a carrier to a mailbox that has none, at once or when its events have waited long enough, so many of them from now on. m.mu is
@@ -180,6 +223,38 @@ func (m *mailboxes) take(ctx context.Context, token string) ([]queued, Playbook)
 	box.events = box.events[n:]
 	m.ingest.stats.queued.Add(int64(-n))
 	return batch, box.current
+}
+
+// settle sorts what comes until there is nothing more. A page that has a backlog behind it only fills the mailboxes.
+func (i *Ingest) settle(ctx context.Context, messages <-chan jetstream.Msg, boxes *mailboxes) {
+	for {
+		var late <-chan time.Time
+		if wait, gathering := boxes.due(); gathering {
+			late = time.After(wait)
+		}
+		page, open := gather(messages, i.cfg.Page, late)
+		switch {
+		case !open:
+			return
+		case ctx.Err() != nil:
+			continue // left unacknowledged: the next process gets them
+		case len(page) > 0 && i.backlog(page) && i.held.count() < i.cfg.InHand:
+			boxes.gather()
+			i.settlePage(ctx, page, boxes)
+			if wait, _ := boxes.due(); wait > 0 {
+				continue
+			}
+		case len(page) > 0:
+			i.settlePage(ctx, page, boxes)
+		}
+		boxes.release(ctx)
+	}
+}
+
+// backlog reports whether more than a few events waited behind a page when it was handed out.
+func (i *Ingest) backlog(page []jetstream.Msg) bool {
+	meta, err := page[len(page)-1].Metadata()
+	return err == nil && meta.NumPending > uint64(i.cfg.Page/10) //nolint:gosec // validated: positive
 }
 
 // settlePage sends every message of the page on its way: to its user's mailbox, to the dead letters, or straight to its

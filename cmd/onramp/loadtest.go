@@ -18,8 +18,9 @@ import (
 type loadtestCommand struct {
 	Users         int           `default:"500" help:"Users, each with the same number of events."`
 	EventsPerUser int           `default:"20" help:"Measured events of each user."`
-	Rate          float64       `help:"Events a second, sent whether the engine keeps up or not. Defaults to 0: a backlog, all events as fast as they can be published."`
+	Rate          float64       `help:"Events a second, sent whether the engine keeps up or not. Defaults to 0: a backlog, of which the engine is handed nothing until all of it is published."`
 	Duration      time.Duration `help:"With --rate: how long to send. It decides how many events a user has, in place of --events-per-user."`
+	LeadIn        time.Duration `help:"With --rate: how long to send at first before anything is measured. An engine that has just been filled with users learns in the first seconds whose events may wait."`
 	Duplicates    float64       `help:"Share of events that are published a second time, between 0 and 1."`
 	Disorder      float64       `help:"Share of events that happened up to five minutes before they are sent, between 0 and 1."`
 	Cold          bool          `help:"Users are new when the measurement begins, and their first measured event is --first. By default each has had it before, unmeasured."`
@@ -109,6 +110,8 @@ func (c *loadtestCommand) check() error {
 		return usagef("--rate is %g; it must lie in 0 to 1000000, and 0 means a backlog", c.Rate)
 	case c.Duration < 0 || c.Duration > 0 && c.Rate == 0:
 		return usagef("--duration is %s; it must be positive and needs --rate", c.Duration)
+	case c.LeadIn < 0 || c.LeadIn > 0 && c.Duration == 0:
+		return usagef("--lead-in is %s; it must be positive and needs --duration", c.LeadIn)
 	case each < 1 || each > maxLoad/c.Users:
 		return usagef("every user would have %d events; with %d users it must lie in 1 to %d: change --events-per-user, or --rate and --duration", each, c.Users, maxLoad/c.Users)
 	case c.Rounds < 1 || c.Rounds > 100:
@@ -129,7 +132,7 @@ func (c *loadtestCommand) each() int {
 	if c.Duration == 0 || c.Rate == 0 {
 		return c.EventsPerUser
 	}
-	return int(c.Rate*c.Duration.Seconds()) / max(1, c.Users)
+	return int(c.Rate*(c.LeadIn+c.Duration).Seconds()) / max(1, c.Users)
 }
 
 func (c *loadtestCommand) bundle() (playbook.Bundle, error) {
@@ -195,7 +198,7 @@ func (c *loadtestCommand) measure(ctx context.Context, e *engine, current worker
 
 func (c *loadtestCommand) mix() mix {
 	return mix{
-		users: c.Users, each: c.each(), rate: c.Rate, duplicates: c.Duplicates, disorder: c.Disorder, warm: !c.Cold,
+		users: c.Users, each: c.each(), rate: c.Rate, lead: c.LeadIn, duplicates: c.Duplicates, disorder: c.Disorder, warm: !c.Cold,
 		first: c.First, event: c.Event, milestones: c.Milestone,
 	}
 }

@@ -14,7 +14,8 @@ import (
 // mix says what a load is made of.
 type mix struct {
 	users, each          int
-	rate                 float64 // events a second; 0: all at once
+	rate                 float64       // events a second; 0: all at once
+	lead                 time.Duration // at that rate, sent before anything is measured
 	duplicates, disorder float64
 	warm                 bool // users have their first event before the measurement
 	first, event         string
@@ -54,6 +55,9 @@ func (l *load) due(n int) time.Duration {
 	}
 	return time.Duration(float64(n) / l.rate * float64(time.Second))
 }
+
+// leadIn is how many events are sent before anything is measured.
+func (l *load) leadIn() int { return min(int(l.rate*l.lead.Seconds()), l.events()-1) }
 
 func (l *load) user(u int) string { return l.id + "-" + strconv.Itoa(u) }
 

@@ -56,39 +56,61 @@ func (r *loadRound) run(ctx context.Context) (*measuredRound, error) {
 	if err := r.warm(ctx); err != nil {
 		return nil, err
 	}
-	var before int64
-	if r.writes != nil {
-		before = r.writes()
+	all, lead := r.load.events(), r.load.leadIn()
+	first := lead // of the events that are sent while all is measured
+	var err error
+	if r.load.rate == 0 {
+		first = all - 1
+		err = r.pileUp(ctx, first)
+	} else {
+		r.start = time.Now()
+		err = r.send(ctx, 0, lead)
+	}
+	if err != nil {
+		return nil, err
 	}
 	lag := make(chan int, 1)
 	lagCtx, stopLag := context.WithCancel(ctx)
 	defer stopLag()
 	go func() { lag <- r.followLag(lagCtx) }()
-	cpu := cpuTime()
-	r.start = time.Now()
-	if err := r.send(ctx); err != nil {
+	cpu, writes, began := cpuTime(), r.written(), time.Now()
+	if r.load.rate == 0 {
+		r.start = began
+		if err := r.resume(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.send(ctx, first, all); err != nil { // of a backlog the last event: a server whose consumer goes on looks when one comes
 		return nil, err
 	}
 	archived, err := r.arrive(ctx)
 	if err != nil {
 		return nil, err
 	}
-	cpu = cpuTime() - cpu
+	cpu, writes = cpuTime()-cpu, r.written()-writes
 	stopLag()
-	events := float64(r.load.events())
-	decided := r.watch.lastShown().Sub(r.start).Seconds()
-	took := max(decided, archived.Sub(r.start).Seconds())
+	events := float64(all - lead)
+	decided := r.watch.lastShown().Sub(began).Seconds()
+	took := max(decided, archived.Sub(began).Seconds())
 	m := &measuredRound{
-		Events: r.load.events(), Seconds: took, PerSecond: events / took, Decided: events / decided,
-		Archived: events / archived.Sub(r.start).Seconds(), LagMost: <-lag, Behind: float64(r.sender.most.Microseconds()) / 1000,
+		Events: all - lead, Seconds: took, PerSecond: events / took, Decided: events / decided,
+		Archived: events / archived.Sub(began).Seconds(), LagMost: <-lag, Behind: float64(r.sender.most.Microseconds()) / 1000,
 	}
 	if r.writes != nil {
 		m.CPU = float64(cpu.Microseconds()) / events
-		m.Writes = float64(r.writes()-before) / events
+		m.Writes = float64(writes) / events
 	}
 	m.decision, m.profile = r.watch.latencies(r.start)
 	m.checked, err = r.verify(ctx)
 	return m, err
+}
+
+// written is how often Temporal has written of workflows; 0 where that is not to be known.
+func (r *loadRound) written() int64 {
+	if r.writes == nil {
+		return 0
+	}
+	return r.writes()
 }
 
 func (r *loadRound) source() string { return r.load.id }
@@ -119,11 +141,39 @@ func (r *loadRound) warm(ctx context.Context) error {
 	return drain(ctx, r.js) // actions of the users let in are not part of what is measured
 }
 
-// send publishes every event when it is due, whether the engine keeps up or not.
-func (r *loadRound) send(ctx context.Context) error {
-	show := newLive(r.io.err, r.label+": sending", r.load.events())
+// pausedConsumers are those whose readers a backlog waits for.
+func pausedConsumers() []string { return []string{schema.IngestConsumer, schema.ArchiveConsumer} }
+
+// pileUp publishes the first n events of the load while nobody is handed any of it.
+func (r *loadRound) pileUp(ctx context.Context, n int) error {
+	for _, name := range pausedConsumers() {
+		// Should this process die, the server hands out again by itself.
+		if _, err := r.js.PauseConsumer(ctx, schema.EventsStream, name, time.Now().Add(loadPatience)); err != nil {
+			return fmt.Errorf("pause consumer %s: %w", name, err)
+		}
+	}
+	if err := r.send(ctx, 0, n); err != nil {
+		return errors.Join(err, r.resume(context.WithoutCancel(ctx)))
+	}
+	return nil
+}
+
+// resume lets the readers have what piled up.
+func (r *loadRound) resume(ctx context.Context) error {
+	var problems []error
+	for _, name := range pausedConsumers() {
+		if _, err := r.js.ResumeConsumer(ctx, schema.EventsStream, name); err != nil {
+			problems = append(problems, fmt.Errorf("resume consumer %s: %w", name, err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// send publishes the events from one number up to another when each is due, whether the engine keeps up or not.
+func (r *loadRound) send(ctx context.Context, from, to int) error {
+	show := newLive(r.io.err, r.label+": sending", to)
 	defer show.done()
-	for n := range r.load.events() {
+	for n := from; n < to; n++ {
 		if r.load.rate > 0 {
 			due := r.start.Add(r.load.due(n))
 			if err := waitUntil(ctx, due); err != nil {
