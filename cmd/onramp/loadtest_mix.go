@@ -18,6 +18,8 @@ type mix struct {
 	lead                 time.Duration // at that rate, sent before anything is measured
 	duplicates, disorder float64
 	warm                 bool // users have their first event before the measurement
+	prompt               bool // none of them may wait for another
+	had                  int  // events that each user has sent before
 	first, event         string
 	milestones           []string
 }
@@ -27,6 +29,7 @@ type load struct {
 	mix
 
 	id    string
+	named func(u int) string // nil: users have names of their own
 	twice []bool
 	late  []time.Duration // how long before it is sent an event happened
 }
@@ -59,7 +62,12 @@ func (l *load) due(n int) time.Duration {
 // leadIn is how many events are sent before anything is measured.
 func (l *load) leadIn() int { return min(int(l.rate*l.lead.Seconds()), l.events()-1) }
 
-func (l *load) user(u int) string { return l.id + "-" + strconv.Itoa(u) }
+func (l *load) user(u int) string {
+	if l.named != nil {
+		return l.named(u)
+	}
+	return l.id + "-" + strconv.Itoa(u)
+}
 
 func (l *load) eventID(n int) string { return l.id + "." + strconv.Itoa(n) }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"time"
 )
@@ -68,6 +69,14 @@ func (r *loadResult) sum() {
 	r.PerSecond, r.Writes, r.CPU, r.BaseCPU = median(perSecond), median(writes), median(cpu), median(r.baselineCPU)
 	r.Baseline, r.BaseWrites, r.Ratio = median(r.baselines), median(r.baselineWrites), median(ratios)
 	r.Decision, r.Profile = spreadOf(decision), spreadOf(profile)
+}
+
+// verdict is an error where an event was lost or counted twice.
+func (r *loadResult) verdict() error {
+	if r.Lost == 0 && r.Twice == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d events lost, %d counted twice", r.Lost, r.Twice)
 }
 
 func (r *loadResult) print(io stdio) {

@@ -208,6 +208,9 @@ func (r *loadRound) publish(ctx context.Context, e schema.Event, again string) e
 		return err
 	}
 	message.Header.Set(jetstream.MsgIDHeader, e.EventID+again)
+	if r.load.prompt {
+		message.Header.Set(schema.HeaderPrompt, "1")
+	}
 	if _, err := r.js.PublishMsgAsync(message, jetstream.WithStallWait(loadPatience)); err != nil {
 		return fmt.Errorf("publish event %s: %w", e.EventID, err)
 	}
@@ -265,7 +268,7 @@ const checkedUsers = 1000
 // verify asks workflows how many events each has counted, and the archive how many it holds.
 func (r *loadRound) verify(ctx context.Context) (checked, error) {
 	var c checked
-	want := int64(r.load.each)
+	want := int64(r.load.each + r.load.had)
 	archived := r.load.events()
 	if r.load.warm {
 		want++

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -118,6 +122,13 @@ func TestLoadtestMistakes(t *testing.T) {
 		{"--rounds", "0"},
 		{"--rate", "1", "--duration", "1s", "--users", "10"},
 		{"--nats-url", "nats://127.0.0.1:1", "--playbook", "x"},
+		{"--lead-in", "1s"},
+		{"--rate", "1", "--duration", "1s", "--lead-in", "-1s"},
+		{"--all", "--nats-url", "nats://127.0.0.1:1"},
+		{"--all", "--rate", "5"},
+		{"--all", "--population", "1000,500"},
+		{"--all", "--population", "5"},
+		{"--all", "--burst", "0"},
 	} {
 		r := onramp(t.Context(), append([]string{"loadtest"}, args...)...)
 		require.Equal(t, exitUsage, r.code, "%v: %s", args, r.err)
@@ -161,4 +172,47 @@ func TestLoadtestOfNewUsers(t *testing.T) {
 	require.Zero(t, got.Lost)
 	require.Zero(t, got.Twice)
 	require.Equal(t, 15, got.Decision.Of, "every user's event decides")
+}
+
+// TestLoadtestAll measures a little of everything: the numbers mean nothing, but each is there, and nothing is lost over a restart.
+func TestLoadtestAll(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts every server")
+	}
+	t.Parallel()
+	var out bytes.Buffer
+	c := &loadtestCommand{
+		All: true, Rounds: 1, Baseline: true, Seed: 1, Population: []int{12, 24}, Burst: []int{15}, JSON: true,
+		First: "signed_up", Event: "feature_used", Milestone: []string{"profile_completed", "onboarding_completed", "activated"},
+	}
+	require.NoError(t, c.all(t.Context(), stdio{strings.NewReader(""), &out, io.Discard}, slog.New(slog.DiscardHandler), suiteSizes{
+		archive: 3000, users: 5, each: 8, lead: time.Second, steps: 2 * time.Second, rates: [2]float64{5, 10}, probed: 6, idle: time.Second,
+		veterans: 3, history: 8, actions: 3,
+	}))
+	var got suiteResult
+	require.NoError(t, json.Unmarshal(out.Bytes(), &got))
+	require.Positive(t, got.Archive.Ratio)
+	require.Len(t, got.Loads, 6)
+	for _, l := range got.Loads {
+		require.Positive(t, l.PerSecond, l.Name)
+		require.Positive(t, l.Decision.Of, l.Name)
+		require.Zero(t, l.Lost+l.Twice, l.Name)
+	}
+	require.Len(t, got.Population, 2)
+	for _, p := range got.Population {
+		require.Equal(t, 6, p.Decision.Of)
+		require.Positive(t, p.Writes)
+	}
+	require.Equal(t, 3, got.Misses.Warm.Of)
+	require.Equal(t, 3, got.Misses.Took.Of)
+	require.Greater(t, got.Misses.History, 20)
+	require.Len(t, got.Actions, 4)
+	for _, a := range got.Actions {
+		require.Equal(t, 3, a.Took.Of, a.Way)
+	}
+	require.Len(t, got.Bursts, 2)
+	for _, b := range got.Bursts {
+		require.Equal(t, 15, b.Delivered)
+	}
+	require.NotEmpty(t, got.Speeds)
 }

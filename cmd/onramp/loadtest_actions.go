@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/onramphq/onramp/playbook"
+	"github.com/onramphq/onramp/schema"
+)
+
+// actionSpeed is how long one event takes to become an action at its receiver, one at a time.
+type actionSpeed struct {
+	Way  string `json:"way"`
+	Took spread `json:"event_to_action_ms"`
+}
+
+// burstSpeed is what happens where many users enter a journey at the same moment.
+type burstSpeed struct {
+	Users     int     `json:"users"`
+	Way       string  `json:"way"`
+	Delivered int     `json:"delivered"` // users whose action came
+	Twice     int     `json:"twice"`     // actions that came more than once, under one id
+	First     float64 `json:"first_seconds"`
+	Last      float64 `json:"last_seconds"`
+	PerSecond float64 `json:"actions_per_second"`
+}
+
+// actionBook sends every user one action, over NATS or to a webhook, the moment they ask for it.
+const actionBook = `name: loadtest-actions
+events: {card_wanted: {}, call_wanted: {}}
+actions:
+  show_card: {}
+  call_user: {deliver: "webhook:loadtest"}
+journeys:
+  card: {enter: {on: card_wanted}, steps: [{id: show, action: show_card}]}
+  call: {enter: {on: call_wanted}, steps: [{id: call, action: call_user}]}
+`
+
+// The ways of an action, each with the event that asks for it.
+const (
+	wayNATS    = "card_wanted"
+	wayWebhook = "call_wanted"
+)
+
+// actionReceiver takes actions of both ways and notes when each user's first came.
+type actionReceiver struct {
+	config string // file that names it as a webhook
+	server *http.Server
+
+	mu    sync.Mutex
+	came  map[string]time.Time // by user
+	ids   map[string]bool
+	twice int
+	hint  chan struct{}
+}
+
+// startReceiver listens on loopback, and writes the file that says so.
+func startReceiver(ctx context.Context, dir string) (*actionReceiver, error) {
+	r := &actionReceiver{config: filepath.Join(dir, "webhooks.yaml"), hint: make(chan struct{}, 1)}
+	r.reset()
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen for webhooks: %w", err)
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	entry := fmt.Sprintf("loadtest: {url: \"http://%s/\", secret: whsec_%s, allow_private: true}\n", listener.Addr(), base64.StdEncoding.EncodeToString(secret))
+	if err := os.WriteFile(r.config, []byte(entry), 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("write the receiver of webhooks: %w", err), listener.Close())
+	}
+	r.server = &http.Server{Handler: r, ReadHeaderTimeout: time.Second}
+	go r.server.Serve(listener) //nolint:errcheck // it ends with close
+	return r, nil
+}
+
+func (r *actionReceiver) close() {
+	r.server.Close() //nolint:errcheck // its connections are of this process
+}
+
+func (r *actionReceiver) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.came, r.ids, r.twice = make(map[string]time.Time), make(map[string]bool), 0
+}
+
+// ServeHTTP takes an action by webhook.
+func (r *actionReceiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	at := time.Now()
+	var body struct {
+		Data schema.ActionRequest `json:"data"`
+	}
+	if json.NewDecoder(request.Body).Decode(&body) != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	r.take(&body.Data, at)
+}
+
+// message takes an action over NATS.
+func (r *actionReceiver) message(m *nats.Msg) {
+	at := time.Now()
+	var action schema.ActionRequest
+	if json.Unmarshal(m.Data, &action) == nil { // what is missing in the end is reported
+		r.take(&action, at)
+	}
+}
+
+func (r *actionReceiver) take(action *schema.ActionRequest, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ids[action.ActionID] {
+		r.twice++
+	}
+	r.ids[action.ActionID] = true
+	if _, known := r.came[action.UserID]; !known {
+		r.came[action.UserID] = at
+	}
+	select {
+	case r.hint <- struct{}{}:
+	default:
+	}
+}
+
+// await waits until so many users have their action, with a deadline that every action moves.
+func (r *actionReceiver) await(ctx context.Context, users int) error {
+	last, deadline := 0, time.Now().Add(loadPatience)
+	for {
+		r.mu.Lock()
+		n := len(r.came)
+		r.mu.Unlock()
+		switch {
+		case n >= users:
+			return nil
+		case n > last:
+			last, deadline = n, time.Now().Add(loadPatience)
+		case time.Now().After(deadline):
+			return fmt.Errorf("%d of %d users have their action: %w", n, users, errStuck)
+		}
+		select {
+		case <-r.hint:
+		case <-time.After(pollAction):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// pollAction is the time between two looks where no hint comes.
+const pollAction = 50 * time.Millisecond
+
+// actions measures how long one event takes to its action while nothing else happens.
+func (s *suite) actions(ctx context.Context) error {
+	if _, err := s.library.Publish(ctx, playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": actionBook}}); err != nil {
+		return err
+	}
+	if _, err := s.nc.Subscribe(schema.ActionSubject("show_card"), s.hooks.message); err != nil {
+		return fmt.Errorf("wait for actions: %w", err)
+	}
+	for _, m := range []struct {
+		way, event string
+		known      bool
+	}{
+		{"over NATS, a user who is known", wayNATS, true},
+		{"over NATS, a new user", wayNATS, false},
+		{"by webhook, a user who is known", wayWebhook, true},
+		{"by webhook, a new user", wayWebhook, false},
+	} {
+		say(s.io.err, "event to action %s …\n", m.way)
+		user := func(u int) string { return fmt.Sprintf("single-%s-%s-%t-%d", s.id, m.event, m.known, u) }
+		if m.known {
+			other := map[string]string{wayNATS: wayWebhook, wayWebhook: wayNATS}[m.event]
+			if err := s.letIn(ctx, other, 0, s.sizes.actions, user); err != nil {
+				return err
+			}
+		}
+		took, err := s.oneByOne(ctx, m.event, user)
+		if err != nil {
+			return fmt.Errorf("event to action %s: %w", m.way, err)
+		}
+		s.found.Actions = append(s.found.Actions, actionSpeed{m.way, spreadOf(took)})
+	}
+	return nil
+}
+
+// oneByOne sends one event at a time and waits for its action.
+func (s *suite) oneByOne(ctx context.Context, event string, user func(int) string) ([]time.Duration, error) {
+	took := make([]time.Duration, 0, s.sizes.actions)
+	for u := range s.sizes.actions {
+		s.hooks.reset()
+		sent := time.Now()
+		if err := publishEvent(s.js, "load-"+s.id, schema.Event{EventID: user(u) + "." + event, EventName: event, UserID: user(u)}); err != nil {
+			return nil, err
+		}
+		if err := s.hooks.await(ctx, 1); err != nil {
+			return nil, err
+		}
+		s.hooks.mu.Lock()
+		took = append(took, s.hooks.came[user(u)].Sub(sent))
+		s.hooks.mu.Unlock()
+		if err := waitUntil(ctx, time.Now().Add(pollAction)); err != nil { // idle is what comes after all of the former has been recorded
+			return nil, err
+		}
+	}
+	return took, nil
+}
+
+// bursts has many new users enter at once.
+func (s *suite) bursts(ctx context.Context) error {
+	for _, m := range []struct{ way, event string }{{"over NATS", wayNATS}, {"by webhook", wayWebhook}} {
+		for _, users := range s.cmd.Burst {
+			say(s.io.err, "burst of %d %s …\n", users, m.way)
+			if err := drain(ctx, s.js); err != nil {
+				return err
+			}
+			s.hooks.reset()
+			user := func(u int) string {
+				return "burst-" + s.id + "-" + m.event + "-" + strconv.Itoa(users) + "-" + strconv.Itoa(u)
+			}
+			began := time.Now()
+			for u := range users {
+				if err := publishEvent(s.js, "load-"+s.id, schema.Event{EventID: user(u), EventName: m.event, UserID: user(u)}); err != nil {
+					return err
+				}
+			}
+			if err := s.hooks.await(ctx, users); err != nil {
+				return fmt.Errorf("burst of %d %s: %w", users, m.way, err)
+			}
+			s.found.Bursts = append(s.found.Bursts, s.hooks.burst(users, m.way, began))
+		}
+	}
+	return nil
+}
+
+// burst sums up what came since began.
+func (r *actionReceiver) burst(users int, way string, began time.Time) burstSpeed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first, last := time.Now(), began
+	for _, at := range r.came {
+		if at.Before(first) {
+			first = at
+		}
+		if at.After(last) {
+			last = at
+		}
+	}
+	return burstSpeed{
+		Users: users, Way: way, Delivered: len(r.came), Twice: r.twice, First: first.Sub(began).Seconds(), Last: last.Sub(began).Seconds(),
+		PerSecond: float64(len(r.came)) / last.Sub(began).Seconds(),
+	}
+}

@@ -1,0 +1,320 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// suite is `onramp loadtest --all`: every speed that docs/performance.md speaks of, one after the other on the same servers, each with
+// its baseline beside it.
+type suite struct {
+	cmd    *loadtestCommand
+	io     stdio
+	logger *slog.Logger
+	dir    string // of the servers' data, which outlives a restart
+	hooks  *actionReceiver
+	sizes  suiteSizes
+	id     string // tells the users of this run from those of another
+
+	*local
+	watch *loadWatch
+	found suiteResult
+}
+
+// suiteSizes are how much of everything a suite measures.
+type suiteSizes struct {
+	archive     int           // rows
+	users, each int           // of the backlog; three times as many have the other loads
+	lead, steps time.Duration // of the steady rates
+	rates       [2]float64
+	probed      int // users of a population who are asked for one event
+	idle        time.Duration
+	veterans    int // users with a long history
+	history     int // events of each
+	actions     int // one after the other, each way
+}
+
+func allSizes() suiteSizes {
+	return suiteSizes{
+		archive: 400_000, users: 100, each: 150, lead: 6 * time.Second, steps: 20 * time.Second, rates: [2]float64{50, 200},
+		probed: 300, idle: 15 * time.Second, veterans: 40, history: 100, actions: 200,
+	}
+}
+
+// suiteResult is what a suite found.
+type suiteResult struct {
+	Machine    string            `json:"machine"`
+	Archive    archiveSpeed      `json:"archive"`
+	Loads      []namedLoad       `json:"loads"`
+	Population []populationSpeed `json:"population"`
+	Misses     missSpeed         `json:"cache_misses"`
+	Actions    []actionSpeed     `json:"actions"`
+	Bursts     []burstSpeed      `json:"bursts"`
+	Speeds     []speed           `json:"speeds"`
+}
+
+// namedLoad is the result of one load of the suite.
+type namedLoad struct {
+	Name string `json:"name"`
+
+	loadResult
+}
+
+// speed is a line of the summary.
+type speed struct {
+	Name string `json:"name"`
+	Got  string `json:"got"`
+	Goal string `json:"goal"`
+	Met  bool   `json:"met"`
+}
+
+// checkAll refuses what --all decides itself.
+func (c *loadtestCommand) checkAll() error {
+	switch {
+	case c.NATSURL != "":
+		return usagef("--all restarts the engine and switches its playbook, so it runs on embedded servers alone: leave out --nats-url")
+	case c.Playbook != "" || c.Rate != 0 || c.Cold || c.Duplicates != 0 || c.Disorder != 0 || !c.Baseline:
+		return usagef("--all chooses its loads itself: of the other flags it takes --rounds, --seed, --population, --burst and --json")
+	case c.Rounds < 1 || c.Rounds > 100:
+		return usagef("--rounds is %d; it must lie in 1 to 100", c.Rounds)
+	case len(c.Population) == 0 || !slices.IsSorted(c.Population) || c.Population[0] < allSizes().probed:
+		return usagef("--population is %v; it must be ascending numbers of users, the first at least %d", c.Population, allSizes().probed)
+	case len(c.Burst) == 0 || slices.Min(c.Burst) < 1:
+		return usagef("--burst is %v; it must be positive numbers of users", c.Burst)
+	}
+	return nil
+}
+
+// all measures everything.
+func (c *loadtestCommand) all(ctx context.Context, io stdio, logger *slog.Logger, size suiteSizes) (err error) {
+	dir, err := os.MkdirTemp("", "onramp-loadtest-")
+	if err != nil {
+		return fmt.Errorf("make a folder for the servers: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	hooks, err := startReceiver(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer hooks.close()
+	s := &suite{cmd: c, sizes: size, io: io, logger: logger, dir: dir, hooks: hooks, id: strconv.FormatInt(time.Now().UnixMilli(), 36)}
+	s.found.Machine = fmt.Sprintf("%d processors, %s, %s/%s", runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	if err := s.session(ctx, s.archive, s.loads, s.population, s.fillHistories); err != nil {
+		return err
+	}
+	say(io.err, "the engine and its servers start again, with nothing in memory …\n")
+	if err := s.session(ctx, nil, s.misses, s.actions, s.bursts); err != nil {
+		return err
+	}
+	s.found.Speeds = s.speeds()
+	if c.JSON {
+		return writeJSON(io.out, &s.found)
+	}
+	s.print()
+	return nil
+}
+
+// session starts servers and engine on the suite's folder, measures, and stops them. before is done while the engine does not run yet.
+func (s *suite) session(ctx context.Context, before func(context.Context) error, measure ...func(context.Context) error) error {
+	flags := freePorts()
+	flags.Webhooks = s.hooks.config
+	l, err := startLocal(ctx, flags, s.dir, s.io.err, s.logger)
+	if err != nil {
+		return err
+	}
+	defer l.close() //nolint:contextcheck // ctx may be over; stopping has a deadline of its own
+	s.local = l
+	bundle, err := example(1)
+	if err != nil {
+		return err
+	}
+	if _, err := l.library.Publish(ctx, bundle); err != nil {
+		return err
+	}
+	if before != nil {
+		if err := before(ctx); err != nil {
+			return err
+		}
+	}
+	if s.watch, err = watchLoad(ctx, l.js); err != nil {
+		return err
+	}
+	defer s.watch.stop()
+	return l.during(ctx, func(ctx context.Context) error {
+		for _, m := range measure {
+			if err := m(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// The loads of the suite by name.
+const (
+	loadBacklog = "backlog"
+	loadTwenty  = "backlog of 20 each"
+	loadOneEach = "one event each"
+	loadCold    = "new users"
+	loadSteady  = "a steady rate"
+	loadBusy    = "a busy rate"
+)
+
+// loads measures the mixes, each as a call of loadtest would.
+func (s *suite) loads(ctx context.Context) error {
+	current, err := s.library.Current()
+	if err != nil {
+		return err
+	}
+	for _, load := range []struct {
+		name   string
+		change func(*loadtestCommand)
+	}{
+		{loadBacklog, func(c *loadtestCommand) { c.Users, c.EventsPerUser = s.sizes.users, s.sizes.each }},
+		{loadTwenty, func(c *loadtestCommand) { c.Users, c.EventsPerUser = 3*s.sizes.users, 20 }},
+		{loadOneEach, func(c *loadtestCommand) { c.Users, c.EventsPerUser = 3*s.sizes.users, 1 }},
+		{loadCold, func(c *loadtestCommand) { c.Users, c.EventsPerUser, c.Cold = 3*s.sizes.users, 1, true }},
+		{loadSteady, func(c *loadtestCommand) { s.steady(c, s.sizes.rates[0]) }},
+		{loadBusy, func(c *loadtestCommand) { s.steady(c, s.sizes.rates[1]) }},
+	} {
+		c := *s.cmd
+		load.change(&c)
+		say(s.io.err, "%s …\n", load.name)
+		result, err := c.rounds(ctx, s.engine, current, s.writes, s.watch, s.io)
+		if err != nil {
+			return fmt.Errorf("%s: %w", load.name, err)
+		}
+		s.found.Loads = append(s.found.Loads, namedLoad{load.name, *result})
+		if err := result.verdict(); err != nil {
+			return fmt.Errorf("%s: %w", load.name, err)
+		}
+	}
+	return nil
+}
+
+// steady makes a load of a rate, at which each user has an event every two seconds.
+func (s *suite) steady(c *loadtestCommand, rate float64) {
+	c.Users, c.Rate, c.LeadIn, c.Duration, c.Rounds = int(2*rate), rate, s.sizes.lead, s.sizes.steps, 1
+}
+
+// load returns the result of a load that was measured.
+func (r *suiteResult) load(name string) *loadResult {
+	at := slices.IndexFunc(r.Loads, func(l namedLoad) bool { return l.Name == name })
+	return &r.Loads[at].loadResult
+}
+
+// speeds sums up what was found, beside what is aimed at.
+func (s *suite) speeds() []speed {
+	r := &s.found
+	backlog, twenty, each, cold, steady, busy := r.load(loadBacklog), r.load(loadTwenty), r.load(loadOneEach), r.load(loadCold), r.load(loadSteady), r.load(loadBusy)
+	rate := func(l *loadResult) string {
+		return fmt.Sprintf("%.0f /s, %.2f of the baseline's %.0f", l.PerSecond, l.Ratio, l.Baseline)
+	}
+	lines := []speed{
+		{fmt.Sprintf("warm users, %d events each waiting", s.sizes.each), rate(backlog), "10 times, 8,000 /s", backlog.Ratio >= 10 && backlog.PerSecond >= 8000},
+		{"warm users, 20 events each waiting", rate(twenty), "", true},
+		{"warm users, one event each", rate(each), "0.80", each.Ratio >= 0.8},
+		{"new users, one event each", rate(cold), "0.80", cold.Ratio >= 0.8},
+		{
+			fmt.Sprintf("%g events/s of %g users", s.sizes.rates[0], 2*s.sizes.rates[0]), fmt.Sprintf("%.2f transactions an event, naive %.2f", steady.Writes, each.BaseWrites),
+			"half of the naive path's", steady.Writes <= each.BaseWrites/2,
+		},
+		{"  event to profile", steady.Profile.String(), "p99 100 ms", steady.Profile.P99 < 100},
+		{
+			fmt.Sprintf("%g events/s of %g users", s.sizes.rates[1], 2*s.sizes.rates[1]), fmt.Sprintf("%.2f transactions an event, naive %.2f", busy.Writes, each.BaseWrites),
+			"half of the naive path's", busy.Writes <= each.BaseWrites/2,
+		},
+		{"  event to profile", busy.Profile.String(), "p99 100 ms", busy.Profile.P99 < 100},
+		{
+			"archive", fmt.Sprintf("%.0f rows/s, %.2f of bare clickhouse-go's %.0f", r.Archive.PerSecond, r.Archive.Ratio, r.Archive.Bare),
+			"0.70", r.Archive.Ratio >= 0.7,
+		},
+	}
+	for _, a := range r.Actions {
+		lines = append(lines, speed{"event to action, idle: " + a.Way, a.Took.String(), "p99 100 ms", a.Took.P99 < 100})
+	}
+	for _, b := range r.Bursts {
+		most := float64(b.Users) / cold.PerSecond
+		lines = append(lines, speed{
+			fmt.Sprintf("burst of %d users, %s", b.Users, b.Way),
+			fmt.Sprintf("last action after %.1f s, %.0f actions/s, %d twice", b.Last, b.PerSecond, b.Twice),
+			fmt.Sprintf("all within %.1f s", most), b.Last <= most && b.Delivered == b.Users,
+		})
+	}
+	first := r.Population[0]
+	for _, p := range r.Population {
+		lines = append(lines,
+			speed{fmt.Sprintf("%d open journeys, at rest", p.Users), fmt.Sprintf("%.2f %% of a processor", 100*p.Idle), "close to none", p.Idle < 0.02},
+			speed{
+				fmt.Sprintf("%d open journeys, an event", p.Users),
+				fmt.Sprintf("%.1f ms of processor time, %.2f transactions, p50 %.1f ms, p99 %.1f ms; %.0f MB of heap", p.CPU/1000, p.Writes, p.Decision.P50, p.Decision.P99, p.Heap),
+				"flat", p.CPU <= 1.25*first.CPU,
+			})
+	}
+	m := r.Misses
+	return append(lines, speed{
+		fmt.Sprintf("a user who is not in memory, %d events of history", m.History),
+		fmt.Sprintf("%.1f ms of processor time, in memory %.1f; p50 %.1f ms, in memory %.1f", m.CPU/1000, m.WarmCPU/1000, m.Took.P50, m.Warm.P50),
+		"15 times at most", m.Took.P50 <= 15*m.Warm.P50,
+	})
+}
+
+func (s *suite) print() {
+	say(s.io.out, "%s\n\n", s.found.Machine)
+	for _, l := range s.found.Speeds {
+		goal := ""
+		switch {
+		case l.Goal == "":
+		case l.Met:
+			goal = "met: " + l.Goal
+		default:
+			goal = "NOT MET: " + l.Goal
+		}
+		say(s.io.out, "%-52s %s\n%-52s   %s\n", l.Name, l.Got, "", goal)
+	}
+}
+
+// probe measures one event of each of so many users who are there already, at a rate, and what it cost.
+func (s *suite) probe(ctx context.Context, label string, m mix, user func(int) string) (*measuredRound, error) {
+	r := &loadRound{engine: s.engine, writes: s.writes, io: s.io, watch: s.watch, label: label}
+	r.load = newLoad(m, fmt.Sprintf("load-%s-%s", s.id, label), s.cmd.Seed)
+	r.load.named = user
+	found, err := r.run(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", label, err)
+	}
+	if found.checked.lost+found.checked.twice > 0 {
+		return nil, fmt.Errorf("%s: %d events lost, %d counted twice", label, found.checked.lost, found.checked.twice)
+	}
+	return found, nil
+}
+
+// portion is how many users are let in before the next are.
+const portion = 5000
+
+// letIn publishes an event of each of so many users and waits until the engine is at rest.
+func (s *suite) letIn(ctx context.Context, event string, from, to int, user func(int) string) error {
+	show := newLive(s.io.err, "letting users in", to-from)
+	defer show.done()
+	for u := from; u < to; u++ {
+		if err := publishEvent(s.js, "load-"+s.id, schema.Event{EventID: user(u) + "." + event, EventName: event, UserID: user(u)}); err != nil {
+			return err
+		}
+		if done := u + 1 - from; done%portion == 0 || u == to-1 {
+			if err := drain(ctx, s.js); err != nil {
+				return err
+			}
+			show.show(done)
+		}
+	}
+	return nil
+}

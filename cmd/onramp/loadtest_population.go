@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/onramphq/onramp/schema"
+)
+
+// populationSpeed is what so many open journeys cost, at rest and an event.
+type populationSpeed struct {
+	Users     int     `json:"users"`
+	PerSecond float64 `json:"let_in_per_second"` // of those that came since the step before
+	Idle      float64 `json:"idle_processors"`   // processor time a second while nothing happens, of this process: all but ClickHouse
+	Heap      float64 `json:"heap_mb"`           // that lives after a sweep
+	CPU       float64 `json:"cpu_us_per_event"`
+	Writes    float64 `json:"temporal_transactions_per_event"`
+	Decision  spread  `json:"decision_ms"`
+}
+
+// missSpeed compares an event of a user whose workflow is in memory with one whose history must be read and replayed.
+type missSpeed struct {
+	History int     `json:"history_events"` // of a user's run, at the median
+	WarmCPU float64 `json:"warm_cpu_us_per_event"`
+	CPU     float64 `json:"cpu_us_per_event"`
+	Warm    spread  `json:"warm_decision_ms"`
+	Took    spread  `json:"decision_ms"`
+}
+
+// The rates of probes, in events a second: a fraction of what the engine can do.
+const (
+	probeRate = 30
+	longRate  = 100 // that fills histories
+	missRate  = 5
+)
+
+// resident is the name of a user of the population.
+func (s *suite) resident(u int) string { return "resident-" + s.id + "-" + strconv.Itoa(u) }
+
+// population lets users in step by step. Each stays in a journey, and each step measures rest and one event of some of them.
+func (s *suite) population(ctx context.Context) error {
+	random := rand.New(rand.NewPCG(s.cmd.Seed, 1)) //nolint:gosec // a choice of users, not a secret
+	probed := make(map[int]bool)
+	have := 0
+	for _, users := range s.cmd.Population {
+		say(s.io.err, "population of %d …\n", users)
+		began := time.Now()
+		if err := s.letIn(ctx, s.cmd.First, have, users, s.resident); err != nil {
+			return err
+		}
+		p := populationSpeed{Users: users, PerSecond: float64(users-have) / (time.Since(began) - quietRounds*quietInterval).Seconds()}
+		have = users
+		runtime.GC()
+		var memory runtime.MemStats
+		runtime.ReadMemStats(&memory)
+		p.Heap = float64(memory.HeapAlloc) / (1 << 20)
+		cpu, rested := cpuTime(), time.Now()
+		if err := waitUntil(ctx, rested.Add(s.sizes.idle)); err != nil {
+			return err
+		}
+		p.Idle = (cpuTime() - cpu).Seconds() / time.Since(rested).Seconds()
+		var chosen []int // each is asked once: the same event decides nothing the second time
+		for _, u := range random.Perm(users) {
+			if !probed[u] && len(chosen) < s.sizes.probed {
+				probed[u] = true
+				chosen = append(chosen, u)
+			}
+		}
+		if len(chosen) < s.sizes.probed {
+			return usagef("--population is %v; there must be %d users more at each step", s.cmd.Population, s.sizes.probed)
+		}
+		found, err := s.probe(ctx, fmt.Sprintf("population-%d", users),
+			mix{users: s.sizes.probed, each: 1, rate: probeRate, first: s.cmd.Milestone[0], event: s.cmd.Event, milestones: s.cmd.Milestone, had: 1},
+			func(u int) string { return s.resident(chosen[u]) })
+		if err != nil {
+			return err
+		}
+		p.CPU, p.Writes, p.Decision = found.CPU, found.Writes, spreadOf(found.decision)
+		s.found.Population = append(s.found.Population, p)
+	}
+	return nil
+}
+
+// veteran is the name of a user with a long history.
+func (s *suite) veteran(u int) string { return "veteran-" + s.id + "-" + strconv.Itoa(u) }
+
+// fillHistories gives users a history as long as a run's gets, and measures an event of each while they are in memory.
+func (s *suite) fillHistories(ctx context.Context) error {
+	say(s.io.err, "users with a long history …\n")
+	if err := s.letIn(ctx, s.cmd.First, 0, s.sizes.veterans, s.veteran); err != nil {
+		return err
+	}
+	long := mix{users: s.sizes.veterans, each: s.sizes.history, rate: longRate, prompt: true, had: 1, first: s.cmd.Event, event: s.cmd.Event, milestones: s.cmd.Milestone[:1]}
+	if _, err := s.probe(ctx, "history", long, s.veteran); err != nil {
+		return err
+	}
+	var lengths []float64
+	for u := range s.sizes.veterans {
+		id := schema.WorkflowID(schema.UserToken([]byte(s.servers.WorkspaceKey), s.veteran(u)))
+		description, err := s.temporal.DescribeWorkflowExecution(ctx, id, "")
+		if err != nil {
+			return fmt.Errorf("look at workflow %s: %w", id, err)
+		}
+		lengths = append(lengths, float64(description.GetWorkflowExecutionInfo().GetHistoryLength()))
+	}
+	s.found.Misses.History = int(median(lengths))
+	warm, err := s.veterans(ctx, "in-memory", s.cmd.Milestone[1], 1+s.sizes.history)
+	if err != nil {
+		return err
+	}
+	s.found.Misses.WarmCPU, s.found.Misses.Warm = warm.CPU, spreadOf(warm.decision)
+	return nil
+}
+
+// misses measures the same when nothing is in memory.
+func (s *suite) misses(ctx context.Context) error {
+	say(s.io.err, "cache misses …\n")
+	cold, err := s.veterans(ctx, "cache-miss", s.cmd.Milestone[2], 2+s.sizes.history)
+	if err != nil {
+		return err
+	}
+	s.found.Misses.CPU, s.found.Misses.Took = cold.CPU, spreadOf(cold.decision)
+	return nil
+}
+
+func (s *suite) veterans(ctx context.Context, label, event string, had int) (*measuredRound, error) {
+	return s.probe(ctx, label, mix{users: s.sizes.veterans, each: 1, rate: missRate, prompt: true, had: had, first: event, event: s.cmd.Event, milestones: s.cmd.Milestone}, s.veteran)
+}
