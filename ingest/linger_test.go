@@ -122,7 +122,8 @@ func TestWhatWaitsIsNotLost(t *testing.T) {
 	eventually(t, func() bool { return in.Stats().Waited == 4 }, "they do not wait")
 	stop()
 	require.Equal(t, []string{"a1"}, s.ids("a"))
-	run(t, js, s, ingest.Config{Linger: time.Minute})
+	// Where they come to it one by one, the answer to the first of them lets the others wait again.
+	run(t, js, s, ingest.Config{Linger: time.Second})
 	eventually(t, func() bool { return s.count() == 5 }, "the next does not get them")
 	require.Equal(t, []string{"a1", "a2", "a3", "a4", "a5"}, s.ids("a"))
 }

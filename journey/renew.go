@@ -77,6 +77,7 @@ func (t *turn) move(e *Enrollment, j *playbook.Journey) {
 	}
 	began := e.StepAt
 	if step.Kind != playbook.StepWait && step.Kind != playbook.StepDelay {
+		e.Owed = 0 // an event that came for a paused wait is none that another step is held back for: that one is entered
 		t.run(e, j, key, why)
 		return
 	}

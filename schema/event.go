@@ -82,6 +82,14 @@ type EventBatch struct {
 	Events   []UserEvent `json:"events"`
 }
 
+// Check reports what a batch lacks that every one of ingest's has: without a playbook to read them by, events are none.
+func (b *EventBatch) Check() error {
+	if b.Playbook == "" {
+		return &Error{Code: CodeInvalid, Message: "the batch names no playbook to read its events by"}
+	}
+	return nil
+}
+
 // EventIDOf returns the id of an event: its own, else the publisher's message id, else one made from the stream position,
 // which names the message but cannot recognize a second publication.
 func EventIDOf(e *Event, messageID string, sequence uint64) string {

@@ -18,6 +18,20 @@ type Query[T any] struct {
 // Update describes a workflow update: its wire name and, by its type arguments, what it is asked and what it answers.
 type Update[I, O any] struct{ Name string }
 
+// Whole is a message that is decoded as a whole or not at all. What cannot be decoded leaves nothing of itself in Value, where the message after
+// it is decoded into the same variable.
+type Whole[T any] struct{ Value T }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (w *Whole[T]) UnmarshalJSON(raw []byte) error {
+	var value T
+	if err := json.Unmarshal(raw, &value); err != nil {
+		return err //nolint:wrapcheck // names the field already; encoding/json wants it as it is
+	}
+	w.Value = value
+	return nil
+}
+
 // AwaitInput asks to wait for the event at a position of ONRAMP_EVENTS.
 type AwaitInput struct {
 	Sequence uint64 `json:"sequence"`
@@ -106,6 +120,19 @@ type HandOverRequest struct {
 	Playbook string    `json:"playbook"`
 	Revision uint64    `json:"revision"`
 	Event    UserEvent `json:"event"` // the linking event, without what it carries
+}
+
+// Check reports what a request to the workflow of user token lacks: one that nobody sends who takes over.
+func (h *HandOverRequest) Check(token string) error {
+	switch {
+	case h.From != token:
+		return &Error{Code: CodeInvalid, Message: "the hand-over is asked of another user"}
+	case h.Into == "":
+		return &Error{Code: CodeInvalid, Message: "the hand-over names no user who takes over"}
+	case h.Playbook == "":
+		return &Error{Code: CodeInvalid, Message: "the hand-over names no playbook"}
+	}
+	return nil
 }
 
 // HandedOver is the result of a workflow that was asked to hand over, and so what stands in the Temporal UI of who was merged. State is a

@@ -46,6 +46,11 @@ func (r *journeyRun) takeOver(ctx workflow.Context, event *schema.UserEvent, bat
 	return &taken, nil
 }
 
+// askedToHandOver returns the request of who takes over, if there is one.
+func (r *journeyRun) askedToHandOver(ctx workflow.Context) (schema.HandOverRequest, bool) {
+	return receive(ctx, schema.HandOver, r.over, func(request *schema.HandOverRequest) error { return request.Check(r.in.UserToken) })
+}
+
 // finish ends the run of a user who has become another, with all that the other must know. Every event of the user stands before the signal
 // that asks for it.
 func (r *journeyRun) finish(ctx workflow.Context, request schema.HandOverRequest) (*schema.HandedOver, error) {

@@ -110,7 +110,7 @@ func (r *journeyRun) setup(ctx workflow.Context) error {
 
 func (r *journeyRun) run(ctx workflow.Context) (*schema.HandedOver, error) {
 	for {
-		if request, asked := receive(schema.HandOver, r.over); asked {
+		if request, asked := r.askedToHandOver(ctx); asked {
 			return r.finish(ctx, request)
 		}
 		if err := r.handle(ctx); err != nil {
@@ -137,10 +137,11 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 	if err := r.putPostedOnRecord(ctx); err != nil {
 		return err
 	}
+	ignoreStrangers(ctx)
 	taken := r.taken
 	tells := r.state.Playbook == "" // the first sight of the user
 	for {
-		batch, ok := r.nextBatch()
+		batch, ok := r.nextBatch(ctx)
 		if !ok {
 			break
 		}
@@ -283,7 +284,7 @@ func (r *journeyRun) continueAsNew(ctx workflow.Context) (*schema.HandedOver, er
 	if err := r.answerPosted(ctx); err != nil {
 		return nil, err
 	}
-	if request, asked := receive(schema.HandOver, r.over); asked {
+	if request, asked := r.askedToHandOver(ctx); asked {
 		return r.finish(ctx, request)
 	}
 	next := JourneyInput{JourneyStart: r.in.JourneyStart, State: &r.state}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/onramphq/onramp/journey"
@@ -34,6 +35,12 @@ func (r *journeyRun) takes(ctx workflow.Context) error {
 		}
 		return journey.Patience(r.books, &r.state, workflow.Now(ctx).UnixMilli()), nil
 	}, workflow.UpdateHandlerOptions{
+		Validator: func(batch schema.EventBatch) error {
+			if err := batch.Check(); err != nil {
+				return temporal.NewNonRetryableApplicationError(err.Error(), string(schema.CodeInvalid), nil)
+			}
+			return nil
+		},
 		Description:      "Takes a batch of this user's events, sent by ingest, and answers which of those to come may wait",
 		UnfinishedPolicy: workflow.HandlerUnfinishedPolicyAbandon, // a canceled run leaves it to ingest to say it again
 	})
@@ -44,8 +51,8 @@ func (r *journeyRun) takes(ctx workflow.Context) error {
 }
 
 // nextBatch returns what is to be taken next: signals first, for who posts waits for the answer before it sends anything else.
-func (r *journeyRun) nextBatch() (schema.EventBatch, bool) {
-	if batch, ok := receive(schema.EventsReceived, r.signal); ok {
+func (r *journeyRun) nextBatch(ctx workflow.Context) (schema.EventBatch, bool) {
+	if batch, ok := receive(ctx, schema.EventsReceived, r.signal, (*schema.EventBatch).Check); ok {
 		return batch, true
 	}
 	if !r.posted.waits() {

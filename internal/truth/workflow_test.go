@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -152,4 +153,43 @@ func TestWorkflowDoesWhatItShould(t *testing.T) {
 		}
 		require.Equal(t, decided, delivered, "what is decided is delivered, once and in order")
 	})
+}
+
+// TestMovedToAStepOfTheSameName: a journey is paused while its users wait, what they wait for comes, and the version that ends the pause has an
+// action where the wait was, under the same name. It is another step, and so is entered: on record, and with an action of its own.
+func TestMovedToAStepOfTheSameName(t *testing.T) {
+	t.Parallel()
+	const start = 1_780_308_000_000 // a full hour, as all times of a case
+	version := func(journey truth.Journey) *truth.Book {
+		journey.Key, journey.Enter, journey.Reentry = "j", truth.Trigger{On: []string{"b"}}, "never"
+		return &truth.Book{Zone: "UTC", Actions: []truth.Action{{Key: "plain"}}, Journeys: []*truth.Journey{&journey}}
+	}
+	wait := func() []*truth.Step { return []*truth.Step{{ID: "t1", Kind: "wait", On: []string{"a"}, Hours: 5}} }
+	for name, quiet := range map[string]*truth.Quiet{"at once": nil, "held back until quiet hours end": {From: 0, To: 23}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			last := version(truth.Journey{Migrate: "move", Steps: []*truth.Step{{ID: "t1", Kind: "action", Action: "plain"}}})
+			last.Quiet = quiet
+			c := &truth.Case{
+				Token: "u_a", End: start + 24*3_600_000,
+				Books: []*truth.Book{version(truth.Journey{Steps: wait()}), version(truth.Journey{Paused: true, Steps: wait()}), last},
+			}
+			for i, name := range []string{"b", "a", "c"} {
+				at := start + int64(i)*3_600_000
+				c.Log = append(c.Log, truth.Delivery{At: at, Revision: i, Event: &truth.Event{ID: name, Name: name, Sequence: uint64(i + 1), Claimed: at, Received: at, At: at}})
+			}
+			e := compile(t, c)
+			told := truth.Tell(truth.Naive(c))
+			entered := 0
+			for _, line := range told {
+				if strings.Contains(line, "step_entered j#1/t1") {
+					entered++
+				}
+			}
+			require.Equal(t, 2, entered, told)
+			agree(t, c, "naive", "journey.Next", told, truth.Tell(newFold(t, c, e, func() bool { return true }).run(c)))
+			l := &live{t: t, engine: e, token: c.Token, end: time.UnixMilli(c.End)}
+			agree(t, c, "naive", "workflow", told, truth.Tell(l.run(signals(c, e, func() bool { return false }))))
+		})
+	}
 }
