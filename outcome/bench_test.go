@@ -75,13 +75,16 @@ const bareBatch = 20_000 // what the sink inserts at once while it is behind
 // insertBare inserts as many rows as the sink has just carried and returns how long that took.
 func insertBare(b *testing.B, store *outcome.Store, first, rows int, fill func(*testing.B, driver.Batch, int)) time.Duration {
 	b.Helper()
-	begin := time.Now()
-	for from := first; from < first+rows; from += bareBatch {
+	insert := func(from int) {
 		batch, err := store.Conn().PrepareBatch(b.Context(), "INSERT INTO bare (event_id, event_name, user_token, occurred_at, received_at, sequence, lateness, clamped, source, properties, traits, trace_id)")
 		require.NoError(b, err)
+		defer func() { require.NoError(b, batch.Close()) }()
 		fill(b, batch, from)
 		require.NoError(b, batch.Send())
-		require.NoError(b, batch.Close())
+	}
+	begin := time.Now()
+	for from := first; from < first+rows; from += bareBatch {
+		insert(from)
 	}
 	return time.Since(begin)
 }

@@ -87,7 +87,7 @@ func (c *carrier[R]) readOnce(ctx context.Context) (delivered bool, err error) {
 		jetstream.PullMaxMessagesWithBytesLimit(min(pullMessages, 4*c.cfg.MaxRows), bytes),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			select { // most of it passes, such as a pause of the server: the library goes on by itself
-			case <-wrong:
+			case <-wrong: //nolint:errcheck // only the newest is told
 			default:
 			}
 			select {
