@@ -76,37 +76,39 @@ func (x *eventDecoder) decode(d delivery) (eventRow, error) {
 // insertEvents writes the events of a batch, then their users: an event without its user can be mended by the next event
 // of the user, the reverse would name a user who did nothing. A batch of canaries alone is an insert without rows: the server
 // answers it as it would answer one with rows, and stores nothing.
-func (s *Store) insertEvents(ctx context.Context, token string, rows []eventRow) error {
-	rows = slices.DeleteFunc(slices.Clone(rows), func(r eventRow) bool { return r.canary })
+func (s *Store) insertEvents(ctx context.Context, token string, rows []*eventRow) error {
+	if slices.ContainsFunc(rows, func(r *eventRow) bool { return r.canary }) {
+		rows = slices.DeleteFunc(slices.Clone(rows), func(r *eventRow) bool { return r.canary })
+	}
 	err := s.insert(ctx, "events", token, []column{
-		{"event_id", pick(rows, func(r eventRow) string { return r.id })},
-		{"event_name", pick(rows, func(r eventRow) string { return r.name })},
-		{"user_token", pick(rows, func(r eventRow) string { return r.token })},
-		{"occurred_at", pick(rows, func(r eventRow) int64 { return r.occurred })},
-		{"received_at", pick(rows, func(r eventRow) int64 { return r.received })},
-		{"sequence", pick(rows, func(r eventRow) uint64 { return r.sequence })},
-		{"lateness", pick(rows, func(r eventRow) string { return r.lateness })},
-		{"clamped", pick(rows, func(r eventRow) bool { return r.clamped })},
-		{"source", pick(rows, func(r eventRow) string { return r.source })},
-		{"properties", pick(rows, func(r eventRow) string { return r.properties })},
-		{"traits", pick(rows, func(r eventRow) string { return r.traits })},
-		{"trace_id", pick(rows, func(r eventRow) string { return r.trace.ID() })},
+		{"event_id", pick(rows, func(r *eventRow) string { return r.id })},
+		{"event_name", pick(rows, func(r *eventRow) string { return r.name })},
+		{"user_token", pick(rows, func(r *eventRow) string { return r.token })},
+		{"occurred_at", pick(rows, func(r *eventRow) int64 { return r.occurred })},
+		{"received_at", pick(rows, func(r *eventRow) int64 { return r.received })},
+		{"sequence", pick(rows, func(r *eventRow) uint64 { return r.sequence })},
+		{"lateness", pick(rows, func(r *eventRow) string { return r.lateness })},
+		{"clamped", pick(rows, func(r *eventRow) bool { return r.clamped })},
+		{"source", pick(rows, func(r *eventRow) string { return r.source })},
+		{"properties", pick(rows, func(r *eventRow) string { return r.properties })},
+		{"traits", pick(rows, func(r *eventRow) string { return r.traits })},
+		{"trace_id", pick(rows, func(r *eventRow) string { return r.trace.ID() })},
 	})
 	if err != nil || len(rows) == 0 {
 		return err
 	}
 	users := usersOf(rows)
 	return s.insert(ctx, "users", token, []column{
-		{"user_token", pick(users, func(r eventRow) string { return r.token })},
-		{"user_id", pick(users, func(r eventRow) string { return r.userID })},
-		{"first_seen", pick(users, func(r eventRow) int64 { return r.occurred })},
+		{"user_token", pick(users, func(r *eventRow) string { return r.token })},
+		{"user_id", pick(users, func(r *eventRow) string { return r.userID })},
+		{"first_seen", pick(users, func(r *eventRow) int64 { return r.occurred })},
 	})
 }
 
 // usersOf returns the earliest row of each user, in a stable order.
-func usersOf(rows []eventRow) []eventRow {
-	place := make(map[string]int, len(rows))
-	var users []eventRow
+func usersOf(rows []*eventRow) []*eventRow {
+	place := make(map[string]int)
+	var users []*eventRow
 	for _, r := range rows {
 		i, ok := place[r.token]
 		switch {

@@ -29,8 +29,8 @@ type carrier[R any] struct {
 	log          *slog.Logger
 	stream, name string
 	decode       func(delivery) (R, error)
-	insert       func(ctx context.Context, token string, rows []R) error
-	rowless      func(R) bool // it is handed to insert and leaves no row; nil: none is
+	insert       func(ctx context.Context, token string, rows []*R) error
+	rowless      func(*R) bool // it is handed to insert and leaves no row; nil: none is
 	inbox        *inbox[R]
 
 	rows, batches, skipped, refused, retries, waiting atomic.Uint64
@@ -38,7 +38,7 @@ type carrier[R any] struct {
 
 func newCarrier[R any](
 	js jetstream.JetStream, cfg SinkConfig, stream, name string,
-	decode func(delivery) (R, error), insert func(context.Context, string, []R) error,
+	decode func(delivery) (R, error), insert func(context.Context, string, []*R) error,
 ) *carrier[R] {
 	return &carrier[R]{
 		js: js, cfg: cfg, stream: stream, name: name, decode: decode, insert: insert, inbox: newInbox[R](cfg.MaxBytes),
@@ -88,21 +88,20 @@ func (c *carrier[R]) next(ctx, work context.Context) error {
 	if err := c.carry(work, batch); err != nil {
 		return err
 	}
-	for i := range batch {
-		_ = batch[i].msg.Ack() //nolint:errcheck // a lost acknowledgement brings the message again, and its row is counted once
+	for _, e := range batch {
+		_ = e.msg.Ack() //nolint:errcheck // a lost acknowledgement brings the message again, and its row is counted once
 	}
 	c.inbox.settle(len(batch))
 	return nil
 }
 
 // carry stores the rows of a batch, or writes them off. It returns an error only when ctx ends.
-func (c *carrier[R]) carry(ctx context.Context, batch []entry[R]) error {
-	entries := make([]entry[R], 0, len(batch))
-	for i := range batch {
-		e := &batch[i]
+func (c *carrier[R]) carry(ctx context.Context, batch []*entry[R]) error {
+	entries := make([]*entry[R], 0, len(batch))
+	for _, e := range batch {
 		switch {
 		case e.refused == nil:
-			entries = append(entries, *e)
+			entries = append(entries, e)
 		case isRejection(e.refused): // ingest writes it to the dead letters, with this very reason
 			c.skipped.Add(1)
 		default:
@@ -112,18 +111,18 @@ func (c *carrier[R]) carry(ctx context.Context, batch []entry[R]) error {
 		}
 	}
 	// A redelivered message may stand twice in a batch, and late in it: order makes the token the same as the first time.
-	slices.SortStableFunc(entries, func(a, b entry[R]) int { return cmp.Compare(a.sequence, b.sequence) })
-	entries = slices.CompactFunc(entries, func(a, b entry[R]) bool { return a.sequence == b.sequence })
+	slices.SortStableFunc(entries, func(a, b *entry[R]) int { return cmp.Compare(a.sequence, b.sequence) })
+	entries = slices.CompactFunc(entries, func(a, b *entry[R]) bool { return a.sequence == b.sequence })
 	return c.store(ctx, entries)
 }
 
 // store inserts entries; where the server blames a row, it halves them until the row stands alone.
-func (c *carrier[R]) store(ctx context.Context, entries []entry[R]) error {
+func (c *carrier[R]) store(ctx context.Context, entries []*entry[R]) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	rows := pick(entries, func(e entry[R]) R { return e.row })
-	name := token(c.name, pick(entries, func(e entry[R]) delivery { return e.delivery }))
+	rows := pick(entries, func(e *entry[R]) *R { return &e.row })
+	name := token(c.name, pick(entries, func(e *entry[R]) delivery { return e.delivery }))
 	err := c.persist(ctx, "insert", func(ctx context.Context) error {
 		began := time.Now()
 		err := c.insert(ctx, name, rows)
@@ -152,7 +151,7 @@ func (c *carrier[R]) store(ctx context.Context, entries []entry[R]) error {
 }
 
 // count counts a batch that was stored.
-func (c *carrier[R]) count(rows []R) {
+func (c *carrier[R]) count(rows []*R) {
 	stored := 0
 	for _, row := range rows {
 		if c.rowless == nil || !c.rowless(row) {

@@ -47,19 +47,19 @@ func decodeDeadLetter(d delivery) (deadLetterRow, error) {
 	return row, nil
 }
 
-func (s *Store) insertDeadLetters(ctx context.Context, token string, rows []deadLetterRow) error {
+func (s *Store) insertDeadLetters(ctx context.Context, token string, rows []*deadLetterRow) error {
 	return s.insert(ctx, "dead_letters", token, []column{
-		{"stream", pick(rows, func(r deadLetterRow) string { return r.stream })},
-		{"sequence", pick(rows, func(r deadLetterRow) uint64 { return r.sequence })},
-		{"subject", pick(rows, func(r deadLetterRow) string { return r.subject })},
-		{"reason", pick(rows, func(r deadLetterRow) string { return r.reason })},
-		{"message", pick(rows, func(r deadLetterRow) string { return r.message })},
-		{"attempts", pick(rows, func(r deadLetterRow) uint32 { return r.attempts })},
-		{"received_at", pick(rows, func(r deadLetterRow) int64 { return r.received })},
-		{"recorded_at", pick(rows, func(r deadLetterRow) int64 { return r.recorded })},
-		{"payload", pick(rows, func(r deadLetterRow) string { return r.payload })},
-		{"sha256", pick(rows, func(r deadLetterRow) string { return r.payloadSHA256 })},
-		{"dead_letter_sequence", pick(rows, func(r deadLetterRow) uint64 { return r.letterSequence })},
+		{"stream", pick(rows, func(r *deadLetterRow) string { return r.stream })},
+		{"sequence", pick(rows, func(r *deadLetterRow) uint64 { return r.sequence })},
+		{"subject", pick(rows, func(r *deadLetterRow) string { return r.subject })},
+		{"reason", pick(rows, func(r *deadLetterRow) string { return r.reason })},
+		{"message", pick(rows, func(r *deadLetterRow) string { return r.message })},
+		{"attempts", pick(rows, func(r *deadLetterRow) uint32 { return r.attempts })},
+		{"received_at", pick(rows, func(r *deadLetterRow) int64 { return r.received })},
+		{"recorded_at", pick(rows, func(r *deadLetterRow) int64 { return r.recorded })},
+		{"payload", pick(rows, func(r *deadLetterRow) string { return r.payload })},
+		{"sha256", pick(rows, func(r *deadLetterRow) string { return r.payloadSHA256 })},
+		{"dead_letter_sequence", pick(rows, func(r *deadLetterRow) uint64 { return r.letterSequence })},
 	})
 }
 

@@ -18,9 +18,9 @@ func BatchToken(created time.Time, sequences ...uint64) string {
 
 // InsertOutcomes writes one batch under a token of the test's choice; the first of them has the given sequence.
 func (s *Store) InsertOutcomes(ctx context.Context, token string, sequence uint64, outcomes []schema.Outcome) error {
-	rows := make([]outcomeRow, len(outcomes))
+	rows := make([]*outcomeRow, len(outcomes))
 	for i, o := range outcomes {
-		rows[i] = outcomeRow{Outcome: o, sequence: sequence + uint64(i)}
+		rows[i] = &outcomeRow{Outcome: o, sequence: sequence + uint64(i)}
 	}
 	return s.insertOutcomes(ctx, token, rows)
 }
@@ -45,9 +45,9 @@ type ArchivedEvent struct {
 
 // InsertEvents writes one batch under a token of the test's choice.
 func (s *Store) InsertEvents(ctx context.Context, token string, events []ArchivedEvent) error {
-	rows := make([]eventRow, len(events))
+	rows := make([]*eventRow, len(events))
 	for i, e := range events {
-		rows[i] = eventRow{
+		rows[i] = &eventRow{
 			id: e.ID, name: e.Name, token: e.Token, userID: "id of " + e.Token, occurred: e.OccurredAt, received: e.OccurredAt, sequence: e.Sequence,
 			lateness: string(schema.OnTime), source: "test", properties: e.Properties, traits: e.Traits,
 		}

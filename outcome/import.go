@@ -33,9 +33,9 @@ func (s *Store) Import(ctx context.Context, token string, events []ImportEvent, 
 	const most = 20_000 // rows of one insert
 	for from := 0; from < len(events); from += most {
 		part := events[from:min(from+most, len(events))]
-		rows := make([]eventRow, len(part))
+		rows := make([]*eventRow, len(part))
 		for i, e := range part {
-			rows[i] = eventRow{
+			rows[i] = &eventRow{
 				id: e.EventID, name: e.EventName, token: e.UserToken, userID: e.UserID, occurred: e.OccurredAt, received: e.OccurredAt,
 				sequence: cmp.Or(e.Sequence, uint64(from+i+1)), lateness: string(schema.Historic), source: importSource,
 				properties: string(e.Properties), traits: string(e.Traits),
@@ -47,9 +47,9 @@ func (s *Store) Import(ctx context.Context, token string, events []ImportEvent, 
 	}
 	for from := 0; from < len(outcomes); from += most {
 		part := outcomes[from:min(from+most, len(outcomes))]
-		rows := make([]outcomeRow, len(part))
+		rows := make([]*outcomeRow, len(part))
 		for i, o := range part {
-			rows[i] = outcomeRow{Outcome: o.Outcome, sequence: cmp.Or(o.Sequence, uint64(from+i+1))}
+			rows[i] = &outcomeRow{Outcome: o.Outcome, sequence: cmp.Or(o.Sequence, uint64(from+i+1))}
 		}
 		if err := s.insertOutcomes(ctx, token+":"+strconv.Itoa(from), rows); err != nil {
 			return translate(err, s.addr, "import outcomes")

@@ -2,7 +2,6 @@ package outcome
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,15 +28,32 @@ type entry[R any] struct {
 // nothing waits in the client library, where no heartbeat could reach it: what is held is kept alive, so an outage of
 // ClickHouse causes neither redelivery nor reordering. It is bounded by the consumer's MaxAckPending, which the server
 // enforces, and by bytes, which put does. One reader, one decoder, one writer, any number of others for all and len.
+//
+// Entries stand in blocks and never move: the decoder makes a row where it will be stored from, without a lock, because nobody
+// looks at the row of an entry before it counts as decoded.
 type inbox[R any] struct {
 	mu       sync.Mutex
-	held     []entry[R]
-	decoded  int // so many of held, from the front, have their row
+	blocks   []*block[R] // all full but for the last
+	spare    []*block[R] // empty, to be used again
+	settled  int         // so many entries of the first block are gone
+	held     int         // entries that are not
+	decoded  int         // so many of them, from the front, have their row
 	bytes    int
 	maxBytes int
 	arrived  chan struct{} // one token: something was put
 	ready    chan struct{} // one token: something was decoded
 	left     chan struct{} // one token: something was settled
+}
+
+// blockSize is also how many messages are decoded at most between two looks at the lock.
+const blockSize = 256
+
+// spareBlocks is how many emptied blocks are kept: of about two batches.
+const spareBlocks = 160
+
+type block[R any] struct {
+	entries [blockSize]entry[R]
+	used    int // of the entries, from the front
 }
 
 func newInbox[R any](maxBytes int) *inbox[R] {
@@ -56,8 +72,7 @@ func (in *inbox[R]) put(ctx context.Context, d delivery) {
 	for {
 		in.mu.Lock()
 		if in.bytes < in.maxBytes || ctx.Err() != nil {
-			in.held = append(in.held, entry[R]{delivery: d})
-			in.bytes += size(d)
+			in.add(d)
 			in.mu.Unlock()
 			signal(in.arrived)
 			return
@@ -70,16 +85,39 @@ func (in *inbox[R]) put(ctx context.Context, d delivery) {
 	}
 }
 
-// decodeChunk is how many messages are decoded between two looks at the lock.
-const decodeChunk = 256
+// add puts a message into the last block. The lock is held.
+func (in *inbox[R]) add(d delivery) {
+	if n := len(in.blocks); n == 0 || in.blocks[n-1].used == blockSize {
+		fresh := new(block[R])
+		if last := len(in.spare) - 1; last >= 0 {
+			fresh, in.spare = in.spare[last], in.spare[:last]
+		}
+		in.blocks = append(in.blocks, fresh)
+	}
+	last := in.blocks[len(in.blocks)-1]
+	last.entries[last.used].delivery = d
+	last.used++
+	in.held++
+	in.bytes += size(d)
+}
+
+// run returns the entries that follow the first i of those held, as far as their block goes. The lock is held.
+func (in *inbox[R]) run(i int) []entry[R] {
+	i += in.settled
+	if i/blockSize >= len(in.blocks) {
+		return nil
+	}
+	b := in.blocks[i/blockSize]
+	return b.entries[i%blockSize : b.used]
+}
 
 // decode makes the rows of what waits, oldest first, until ctx ends: while one batch is being stored, the next is made ready.
 func (in *inbox[R]) decode(ctx context.Context, rowOf func(delivery) (R, error)) {
 	for {
 		in.mu.Lock()
-		chunk := slices.Clone(in.held[in.decoded:min(len(in.held), in.decoded+decodeChunk)])
+		waiting := in.run(in.decoded)
 		in.mu.Unlock()
-		if len(chunk) == 0 {
+		if len(waiting) == 0 {
 			select {
 			case <-in.arrived:
 				continue
@@ -87,12 +125,11 @@ func (in *inbox[R]) decode(ctx context.Context, rowOf func(delivery) (R, error))
 				return
 			}
 		}
-		for i := range chunk {
-			chunk[i].row, chunk[i].refused = rowOf(chunk[i].delivery)
+		for i := range waiting {
+			waiting[i].row, waiting[i].refused = rowOf(waiting[i].delivery)
 		}
 		in.mu.Lock()
-		copy(in.held[in.decoded:], chunk) // what was settled meanwhile came off the front of both
-		in.decoded += len(chunk)
+		in.decoded += len(waiting)
 		in.mu.Unlock()
 		signal(in.ready)
 	}
@@ -100,16 +137,15 @@ func (in *inbox[R]) decode(ctx context.Context, rowOf func(delivery) (R, error))
 
 // take waits for the next batch: up to maxRows entries, or what has come in maxWait after the first of them was seen.
 // The batch stays in the inbox until settle. Once ctx ends it returns what there is, perhaps nothing.
-func (in *inbox[R]) take(ctx context.Context, maxRows int, maxWait time.Duration) []entry[R] {
+func (in *inbox[R]) take(ctx context.Context, maxRows int, maxWait time.Duration) []*entry[R] {
 	var due <-chan time.Time
 	for {
 		in.mu.Lock()
 		n := in.decoded
-		batch := in.held[:min(n, maxRows):min(n, maxRows)]
-		full := n >= maxRows || (in.bytes >= in.maxBytes && n == len(in.held))
+		full := n >= maxRows || (in.bytes >= in.maxBytes && n == in.held)
 		in.mu.Unlock()
 		if full || ctx.Err() != nil {
-			return batch
+			return in.first(maxRows)
 		}
 		if n > 0 && due == nil {
 			timer := time.NewTimer(maxWait)
@@ -125,37 +161,70 @@ func (in *inbox[R]) take(ctx context.Context, maxRows int, maxWait time.Duration
 	}
 }
 
-func (in *inbox[R]) first(n int) []entry[R] {
+// first returns the first n entries that have a row, or as many as there are.
+func (in *inbox[R]) first(n int) []*entry[R] {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	n = min(n, in.decoded)
-	return in.held[:n:n]
+	batch := make([]*entry[R], 0, n)
+	for len(batch) < n {
+		for entries := in.run(len(batch)); len(entries) > 0 && len(batch) < n; entries = entries[1:] {
+			batch = append(batch, &entries[0])
+		}
+	}
+	return batch
 }
 
-// settle forgets the first n deliveries.
+// settle forgets the first n entries. Nobody may look at them any more: their places are used again.
 func (in *inbox[R]) settle(n int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for i := range in.held[:n] {
-		in.bytes -= size(in.held[i].delivery)
-	}
+	in.held -= n
 	in.decoded = max(0, in.decoded-n)
-	clear(in.held[:n]) // so that the payloads can be collected
-	in.held = in.held[n:]
+	for n > 0 {
+		entries := in.run(0)
+		entries = entries[:min(n, len(entries))]
+		for i := range entries {
+			in.bytes -= size(entries[i].delivery)
+		}
+		clear(entries) // so that the payloads can be collected
+		n -= len(entries)
+		in.settled += len(entries)
+		if in.settled == blockSize {
+			in.drop()
+		}
+	}
 	signal(in.left)
+}
+
+// drop takes the first block away, all of which is settled. The lock is held.
+func (in *inbox[R]) drop() {
+	first := in.blocks[0]
+	in.blocks[0] = nil
+	in.blocks, in.settled, first.used = in.blocks[1:], 0, 0
+	if len(in.spare) < spareBlocks {
+		in.spare = append(in.spare, first)
+	}
 }
 
 // all returns the messages of what is held.
 func (in *inbox[R]) all() []delivery {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return pick(in.held, func(e entry[R]) delivery { return e.delivery })
+	messages := make([]delivery, 0, in.held)
+	for len(messages) < in.held {
+		entries := in.run(len(messages))
+		for i := range entries {
+			messages = append(messages, entries[i].delivery)
+		}
+	}
+	return messages
 }
 
 func (in *inbox[R]) len() int {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return len(in.held)
+	return in.held
 }
 
 // size is what a message and its row hold in memory, about.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -66,42 +67,68 @@ func (c *carrier[R]) read(ctx context.Context) error {
 	}
 }
 
-// readOnce reads from one iterator to its end, and reports whether anything came.
+// readOnce reads until ctx ends or the server ends the delivery, and reports whether anything came. It lets the library call it rather than
+// ask for the next message: the iterator that one asks has a channel that holds what one pull may bring and not a message more. Where
+// it forgets what it has asked for, as after every reconnection, it asks for as much again, and drops what finds the channel full:
+// those come again only after AckWait.
 func (c *carrier[R]) readOnce(ctx context.Context) (delivered bool, err error) {
 	consumer, err := c.consumer(ctx)
 	if err != nil {
 		return false, err
 	}
+	var came atomic.Bool
+	wrong := make(chan error, 1) // what went wrong last
 	bytes := max(pullBytes, 2*int(c.js.Conn().MaxPayload()))
-	messages, err := consumer.Messages(
+	reading, err := consumer.Consume(
+		func(msg jetstream.Msg) {
+			came.Store(true)
+			c.receive(ctx, msg)
+		},
 		jetstream.PullMaxMessagesWithBytesLimit(min(pullMessages, 4*c.cfg.MaxRows), bytes),
-		jetstream.WithMessagesErrOnMissingHeartbeat(false), // a pause of the server ends no iterator: it goes on by itself
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			select { // most of it passes, such as a pause of the server: the library goes on by itself
+			case <-wrong: //nolint:errcheck // only the newest is told
+			default:
+			}
+			select {
+			case wrong <- err:
+			default:
+			}
+		}),
 	)
 	if err != nil {
 		return false, fmt.Errorf("consume: %w", err)
 	}
-	defer messages.Stop()
-	// Once ctx ends, what the library already holds is read too, so that it can be handed back at once.
-	draining, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	defer context.AfterFunc(ctx, func() {
-		messages.Drain()
-		if pause(draining, drainTime) {
-			cancel()
+	defer reading.Stop()
+	closed := reading.Closed()
+	select {
+	case <-closed:
+		err = jetstream.ErrMsgIteratorClosed
+		select {
+		case err = <-wrong:
+		default:
 		}
-	})()
-	for {
-		msg, err := messages.Next(jetstream.NextContext(draining))
-		if err != nil {
-			return delivered, fmt.Errorf("consume: %w", err)
-		}
-		meta, err := msg.Metadata()
-		if err != nil { // not a message of a stream: nothing could acknowledge it
-			c.log.ErrorContext(ctx, "skip stray message", slog.Any("error", err))
-			continue
-		}
-		delivered = true
-		c.waiting.Store(meta.NumPending)
-		c.inbox.put(ctx, delivery{msg: msg, sequence: meta.Sequence.Stream, received: meta.Timestamp, attempt: meta.NumDelivered})
+		return came.Load(), fmt.Errorf("consume: %w", err)
+	case <-ctx.Done():
 	}
+	// What the library already holds is read too, so that it can be handed back at once.
+	reading.Drain()
+	timer := time.NewTimer(drainTime)
+	defer timer.Stop()
+	select {
+	case <-closed:
+	case <-timer.C:
+	}
+	return came.Load(), fmt.Errorf("consume: %w", ctx.Err())
+}
+
+// receive puts a message into the inbox, and waits while that is full.
+func (c *carrier[R]) receive(ctx context.Context, msg jetstream.Msg) {
+	meta, err := msg.Metadata()
+	if err != nil { // not a message of a stream: nothing could acknowledge it
+		c.log.ErrorContext(ctx, "skip stray message", slog.Any("error", err))
+		return
+	}
+	c.waiting.Store(meta.NumPending)
+	c.inbox.put(ctx, delivery{msg: msg, sequence: meta.Sequence.Stream, received: meta.Timestamp, attempt: meta.NumDelivered})
 }

@@ -29,12 +29,12 @@ func NewSink(js jetstream.JetStream, store *Store, cfg SinkConfig) *Sink {
 	s := &Sink{
 		js: js, cfg: cfg,
 		archive: newCarrier(js, cfg, schema.EventsStream, schema.ArchiveConsumer,
-			newEventDecoder(cfg.WorkspaceKey).decode, traced(cfg.Tracer, "events", func(r eventRow) schema.Trace { return r.trace }, store.insertEvents)),
+			newEventDecoder(cfg.WorkspaceKey).decode, traced(cfg.Tracer, "events", func(r *eventRow) schema.Trace { return r.trace }, store.insertEvents)),
 		outcomes: newCarrier(js, cfg, schema.OutcomesStream, schema.OutcomesConsumer,
-			decodeOutcome, traced(cfg.Tracer, "outcomes", func(r outcomeRow) schema.Trace { return r.Trace }, store.insertOutcomes)),
+			decodeOutcome, traced(cfg.Tracer, "outcomes", func(r *outcomeRow) schema.Trace { return r.Trace }, store.insertOutcomes)),
 		deadLetters: newCarrier(js, cfg, schema.DeadLettersStream, schema.DeadLettersConsumer, decodeDeadLetter, store.insertDeadLetters),
 	}
-	s.archive.rowless = func(r eventRow) bool { return r.canary }
+	s.archive.rowless = func(r *eventRow) bool { return r.canary }
 	return s
 }
 
