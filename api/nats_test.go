@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os/exec"
 	"strconv"
@@ -128,6 +129,33 @@ func TestServiceAnswers(t *testing.T) {
 		require.Equal(t, []string{c.kind, c.field}, []string{problem.Code, problem.Field}, c.name)
 		require.NotEmpty(t, problem.Message, c.name)
 		require.NotEmpty(t, problem.RequestID, c.name)
+	}
+}
+
+// TestAnswersGoToInboxes is case 82 of the catalogue: who asks may name any subject to answer to, and must not have the engine write with its
+// own rights where they could not: acknowledge or empty a stream, or put something into one.
+func TestAnswersGoToInboxes(t *testing.T) {
+	t.Parallel()
+	b := openBus(t, testenv.NewBroker(t), nil)
+	heard, err := b.nc.SubscribeSync(">")
+	require.NoError(t, err)
+	const question = `{"user_id":"ann"}`
+	forged := []string{
+		"$JS.API.STREAM.PURGE." + schema.EventsStream, "$JS.ACK." + schema.EventsStream + "." + schema.IngestConsumer + ".1.1.1.1.1",
+		"$KV." + schema.LeasesBucket + ".ingest", schema.EventSubject("forged"), schema.ProfileSubject(tokenOf("ann")),
+	}
+	for _, reply := range forged {
+		require.NoError(t, b.nc.PublishRequest(schema.SubjectProfile, reply, []byte(question)))
+	}
+	require.Equal(t, profileOf("ann", 1), read[schema.Profile](t, ask(t, b.nc, schema.SubjectProfile, question).Data)) // asked after them, answered after them
+	require.NoError(t, b.nc.Flush())
+	for {
+		m, err := heard.NextMsg(poll)
+		if errors.Is(err, nats.ErrTimeout) {
+			break
+		}
+		require.NoError(t, err)
+		require.NotContains(t, forged, m.Subject)
 	}
 }
 

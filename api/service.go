@@ -26,6 +26,8 @@ const (
 	ServiceVersion = "1.0.0"
 	serviceQueue   = "onramp-api"
 
+	enginesSubjects = "onramp." // with $ the beginnings of all that nobody may have the engine write to for them
+
 	subjectWeb     = "onramp.web.*" // browsers; see web.go
 	describeFlags  = "As POST /ofrep/v1/evaluate/flags over HTTP"
 	describeUser   = "What a user is right now, from memory, as GET /v1/users/{id} over HTTP"
@@ -63,7 +65,7 @@ func (s *Server) ServeNATS(ctx context.Context, nc *nats.Conn) error {
 
 func (s *Server) addEndpoints(ctx context.Context, service micro.Service) error {
 	add := func(name, subject, describe, request string, handle func(micro.Request)) error {
-		err := service.AddEndpoint(name, micro.HandlerFunc(handle), micro.WithEndpointSubject(subject),
+		err := service.AddEndpoint(name, s.answerable(ctx, handle), micro.WithEndpointSubject(subject),
 			micro.WithEndpointMetadata(map[string]string{"description": describe, "request": request, "format": "application/json"}))
 		if err != nil {
 			return fmt.Errorf("endpoint %s: %w", name, err)
@@ -85,6 +87,19 @@ func (s *Server) addEndpoints(ctx context.Context, service micro.Service) error 
 			func(r micro.Request) { s.webTrack(ctx, r) }))
 	}
 	return errors.Join(problems...)
+}
+
+// answerable leaves out requests whose answer would go where only the engine may write. Who may ask may name any subject to answer to, and
+// the answer goes there with the rights of this connection: into a stream of events, or to JetStream as a command.
+func (s *Server) answerable(ctx context.Context, handle func(micro.Request)) micro.HandlerFunc {
+	return func(r micro.Request) {
+		if reply := r.Reply(); strings.HasPrefix(reply, "$") || strings.HasPrefix(reply, enginesSubjects) {
+			s.logger.WarnContext(ctx, "request over NATS left out: its answer would go to a subject of the engine's",
+				slog.String("subject", schema.Clean(r.Subject())), slog.String("reply", schema.Clean(reply)))
+			return
+		}
+		handle(r)
+	}
 }
 
 // serviceProblem is an answer that is an error: the framework's two headers, and the body that an error has over HTTP.

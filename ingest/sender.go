@@ -20,10 +20,17 @@ const workflowTaskTimeout = 3 * time.Second
 
 // Updates are tried where they pay: while few calls are in flight, since under a backlog signals share workflow tasks; and while workers
 // answer. Where one gets no answer within updatePatience, none is tried for updatePause.
+//
+// A user who comes again and again is asked by update however many calls are in flight, while there is little to hand over: what the workflow
+// answers lets most of what they send wait, and without an answer all of it would travel, which keeps the calls in flight.
 const (
 	updatesInFlight = 8
-	updatePatience  = 3 * time.Second
-	updatePause     = 10 * time.Second
+	againWithin     = 10 * time.Second // twice as long as an event waits
+	againTimes      = 2
+	littleEvents    = 8
+
+	updatePatience = 3 * time.Second
+	updatePause    = 10 * time.Second
 )
 
 // Batches hands batches to workflows. By update-with-start, which costs Temporal one write and brings back what the workflow says of events
@@ -33,20 +40,30 @@ type Batches struct {
 	inFlight atomic.Int64
 	resume   atomic.Int64 // Unix milliseconds before which no update is tried
 	near     *recent.Map[string, int64]
+	calls    *recent.Map[string, calls] // that brought no answer
+}
+
+// calls are those for one user of which each came within againWithin of the one before.
+type calls struct {
+	last time.Time
+	n    int
 }
 
 // NewBatches returns a Sender over c.
 func NewBatches(c client.Client) *Batches {
-	return &Batches{client: c, near: recent.New[string, int64](patienceKept)}
+	return &Batches{client: c, near: recent.New[string, int64](patienceKept), calls: recent.New[string, calls](patienceKept)}
 }
 
 // Send implements Sender. A batch whose update got no answer may have been taken: it is sent again by signal, and recognized.
 func (b *Batches) Send(ctx context.Context, user schema.JourneyStart, batch schema.EventBatch) (schema.Patience, error) {
 	defer b.inFlight.Add(-1)
-	if b.inFlight.Add(1) <= updatesInFlight && b.mayUpdate(user.UserToken, time.Now()) {
+	now := time.Now()
+	few := b.inFlight.Add(1) <= updatesInFlight
+	if again := b.again(user.UserToken, now) && len(batch.Events) <= littleEvents; (few || again) && b.mayUpdate(user.UserToken, now) {
 		patience, err := b.update(ctx, user, batch)
 		if err == nil {
 			b.remember(user.UserToken, patience)
+			b.calls.Delete(user.UserToken)
 			return patience, nil
 		}
 		if ctx.Err() != nil {
@@ -54,6 +71,16 @@ func (b *Batches) Send(ctx context.Context, user schema.JourneyStart, batch sche
 		}
 	}
 	return schema.Patience{}, b.signal(ctx, user, batch)
+}
+
+// again counts a call, and reports whether it is one more for a user who has had some lately.
+func (b *Batches) again(token string, now time.Time) bool {
+	c, _ := b.calls.Get(token)
+	if now.Sub(c.last) > againWithin {
+		c.n = 0
+	}
+	b.calls.Put(token, calls{now, c.n + 1})
+	return c.n >= againTimes
 }
 
 // mayUpdate reports whether an update is worth trying. Where the next moment that time changes something is near, the workflow would have to put it on

@@ -19,7 +19,7 @@ type loadtestCommand struct {
 	Users         int           `default:"500" help:"Users, each with the same number of events."`
 	EventsPerUser int           `default:"20" help:"Measured events of each user."`
 	Rate          float64       `help:"Events a second, sent whether the engine keeps up or not. Defaults to 0: a backlog, of which the engine is handed nothing until all of it is published."`
-	Duration      time.Duration `help:"With --rate: how long to send. It decides how many events a user has, in place of --events-per-user."`
+	Duration      time.Duration `help:"With --rate: how long to send and measure. It decides how many events a user has, in place of --events-per-user; one more of each ends the load unmeasured, since all of those decide something."`
 	LeadIn        time.Duration `help:"With --rate: how long to send at first before anything is measured. An engine that has just been filled with users learns in the first seconds whose events may wait."`
 	Duplicates    float64       `help:"Share of events that are published a second time, between 0 and 1."`
 	Disorder      float64       `help:"Share of events that happened up to five minutes before they are sent, between 0 and 1."`
@@ -142,7 +142,11 @@ func (c *loadtestCommand) each() int {
 	if c.Duration == 0 || c.Rate == 0 {
 		return c.EventsPerUser
 	}
-	return int(c.Rate*(c.LeadIn+c.Duration).Seconds()) / max(1, c.Users)
+	each := int(c.Rate*(c.LeadIn+c.Duration).Seconds()) / max(1, c.Users)
+	if each > 1 {
+		each++ // the last of each user is not measured
+	}
+	return each
 }
 
 func (c *loadtestCommand) bundle() (playbook.Bundle, error) {

@@ -59,8 +59,14 @@ func (l *load) due(n int) time.Duration {
 	return time.Duration(float64(n) / l.rate * float64(time.Second))
 }
 
-// leadIn is how many events are sent before anything is measured.
-func (l *load) leadIn() int { return min(int(l.rate*l.lead.Seconds()), l.events()-1) }
+// measured is which events are: of a rate not those of the lead-in, and not the last of each user, which all decide something.
+func (l *load) measured() (from, to int) {
+	if l.rate == 0 || l.each == 1 {
+		return 0, l.events()
+	}
+	to = l.events() - l.users
+	return min(int(l.rate*l.lead.Seconds()), to-1), to
+}
 
 func (l *load) user(u int) string {
 	if l.named != nil {

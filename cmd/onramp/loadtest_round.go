@@ -56,15 +56,15 @@ func (r *loadRound) run(ctx context.Context) (*measuredRound, error) {
 	if err := r.warm(ctx); err != nil {
 		return nil, err
 	}
-	all, lead := r.load.events(), r.load.leadIn()
-	first := lead // of the events that are sent while all is measured
+	from, to := r.load.measured()
+	first := from // of the events that are sent while all is measured
 	var err error
 	if r.load.rate == 0 {
-		first = all - 1
+		first = to - 1
 		err = r.pileUp(ctx, first)
 	} else {
 		r.start = time.Now()
-		err = r.send(ctx, 0, lead)
+		err = r.send(ctx, 0, from)
 	}
 	if err != nil {
 		return nil, err
@@ -80,25 +80,32 @@ func (r *loadRound) run(ctx context.Context) (*measuredRound, error) {
 			return nil, err
 		}
 	}
-	if err := r.send(ctx, first, all); err != nil { // of a backlog the last event: a server whose consumer goes on looks when one comes
+	if err := r.send(ctx, first, to); err != nil { // of a backlog the last event: a server whose consumer goes on looks when one comes
+		return nil, err
+	}
+	steadily, writesThen := cpuTime(), r.written()
+	if err := r.send(ctx, to, r.load.events()); err != nil {
 		return nil, err
 	}
 	archived, err := r.arrive(ctx)
 	if err != nil {
 		return nil, err
 	}
-	cpu, writes = cpuTime()-cpu, r.written()-writes
 	stopLag()
-	events := float64(all - lead)
+	if to == r.load.events() { // what was sent is done when all has arrived
+		steadily, writesThen = cpuTime(), r.written()
+	}
+	events := float64(to - from)
 	decided := r.watch.lastShown().Sub(began).Seconds()
 	took := max(decided, archived.Sub(began).Seconds())
+	sent := float64(r.load.events() - from)
 	m := &measuredRound{
-		Events: all - lead, Seconds: took, PerSecond: events / took, Decided: events / decided,
-		Archived: events / archived.Sub(began).Seconds(), LagMost: <-lag, Behind: float64(r.sender.most.Microseconds()) / 1000,
+		Events: to - from, Seconds: took, PerSecond: sent / took, Decided: sent / decided,
+		Archived: sent / archived.Sub(began).Seconds(), LagMost: <-lag, Behind: float64(r.sender.most.Microseconds()) / 1000,
 	}
 	if r.writes != nil {
-		m.CPU = float64(cpu.Microseconds()) / events
-		m.Writes = float64(writes) / events
+		m.CPU = float64((steadily - cpu).Microseconds()) / events
+		m.Writes = float64(writesThen-writes) / events
 	}
 	m.decision, m.profile = r.watch.latencies(r.start)
 	m.checked, err = r.verify(ctx)

@@ -157,7 +157,8 @@ func (w *loadWatch) lastShown() time.Time {
 func (w *loadWatch) latencies(start time.Time) (decision, profile []time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for n := w.load.leadIn(); n < w.load.events(); n++ {
+	from, to := w.load.measured()
+	for n := from; n < to; n++ {
 		at := w.decided[n]
 		if at.IsZero() {
 			continue
