@@ -132,7 +132,7 @@ func TestServiceAnswers(t *testing.T) {
 	}
 }
 
-// TestAnswersGoToInboxes is case 82 of the catalogue: who asks may name any subject to answer to, and must not have the engine write with its
+// TestAnswersGoToInboxes is case 82 of the catalog: who asks may name any subject to answer to, and must not have the engine write with its
 // own rights where they could not: acknowledge or empty a stream, or put something into one.
 func TestAnswersGoToInboxes(t *testing.T) {
 	t.Parallel()

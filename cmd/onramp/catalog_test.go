@@ -85,28 +85,28 @@ func TestCatalogTemporal(t *testing.T) {
 		"83 a hand-over to nobody":               {schema.HandOver.Name, map[string]any{}},
 		"83 a hand-over of somebody else's user": {schema.HandOver.Name, schema.HandOverRequest{From: "u1", Into: "u2", Playbook: "p"}},
 	} {
-		t.Run(name, func(t *testing.T) { //nolint:paralleltest // one user
+		t.Run(name, func(t *testing.T) {
 			before := p.counted(t, "temporal_corrupted_signals_total", "")
 			require.NoError(t, temporal.SignalWorkflow(t.Context(), id, "", c.signal, c.payload))
 			goesOn(t)
 			eventually(t, 10*time.Second, "it is counted", func() bool { return p.counted(t, "temporal_corrupted_signals_total", "") == before+1 })
 		})
 	}
-	t.Run("83 a signal of 2 MiB and 10 bytes", func(t *testing.T) { //nolint:paralleltest // one user
+	t.Run("83 a signal of 2 MiB and 10 bytes", func(t *testing.T) { //nolint:paralleltest // one user, and it counts
 		err := temporal.SignalWorkflow(t.Context(), id, "", schema.EventsReceived.Name, strings.Repeat("x", 2<<20+10))
 		require.ErrorAs(t, err, new(*serviceerror.InvalidArgument))
 		require.ErrorContains(t, err, "Blob data size exceeds limit")
 		goesOn(t)
 	})
 
-	t.Run("85 a query that nobody knows", func(t *testing.T) { //nolint:paralleltest // one user
+	t.Run("85 a query that nobody knows", func(t *testing.T) { //nolint:paralleltest // one user, and it counts
 		_, err := temporal.QueryWorkflow(t.Context(), id, "", "nonsense", 5)
 		require.ErrorAs(t, err, new(*serviceerror.QueryFailed))
 		require.ErrorContains(t, err, "unknown queryType nonsense")
 		goesOn(t)
 	})
 	for _, query := range []string{schema.ProfileQuery.Name, schema.ExplainQuery.Name, "state"} {
-		t.Run("85 a query with what none asks for: "+query, func(t *testing.T) { //nolint:paralleltest // one user
+		t.Run("85 a query with what none asks for: "+query, func(t *testing.T) {
 			plain, err := temporal.QueryWorkflow(t.Context(), id, "", query)
 			require.NoError(t, err)
 			garbage, err := temporal.QueryWorkflow(t.Context(), id, "", query, map[string]any{"x": []int{1}}, nil, "y")
@@ -118,7 +118,7 @@ func TestCatalogTemporal(t *testing.T) {
 			goesOn(t)
 		})
 	}
-	for name, update := range map[string]struct {
+	for name, update := range map[string]struct { //nolint:paralleltest // one user, and it counts
 		name     string
 		payload  any
 		refusing string
@@ -131,7 +131,7 @@ func TestCatalogTemporal(t *testing.T) {
 		"85 a wait for a number below zero":  {schema.AwaitUpdate.Name, map[string]any{"sequence": -1}, "unable to decode"},
 		"85 a wait for nothing that is told": {schema.AwaitUpdate.Name, []int{}, "unable to decode"},
 	} {
-		t.Run(name, func(t *testing.T) { //nolint:paralleltest // one user
+		t.Run(name, func(t *testing.T) {
 			handle, err := temporal.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
 				WorkflowID: id, UpdateName: update.name, Args: []any{update.payload}, WaitForStage: client.WorkflowUpdateStageCompleted,
 			})
@@ -143,7 +143,7 @@ func TestCatalogTemporal(t *testing.T) {
 		})
 	}
 
-	t.Run("86 a workflow that is none of ours on our task queue", func(t *testing.T) { //nolint:paralleltest // it counts
+	t.Run("86 a workflow that is none of ours on our task queue", func(t *testing.T) { //nolint:paralleltest // one user, and it counts
 		for i := range 20 {
 			run, err := temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "foreign/" + strconv.Itoa(i), TaskQueue: schema.TaskQueue}, "Foreign", "x")
 			require.NoError(t, err)
@@ -155,13 +155,13 @@ func TestCatalogTemporal(t *testing.T) {
 			return p.counted(t, "temporal_workflow_task_execution_failed_total", `workflow_type="Foreign"`) >= 20
 		})
 		goesOn(t)
-		why := ""
+		var why strings.Builder
 		events := temporal.GetWorkflowHistory(t.Context(), "foreign/0", "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 		for events.HasNext() {
 			event, err := events.Next()
 			require.NoError(t, err)
-			why += event.GetWorkflowTaskFailedEventAttributes().GetFailure().GetMessage()
+			why.WriteString(event.GetWorkflowTaskFailedEventAttributes().GetFailure().GetMessage())
 		}
-		require.Contains(t, why, "unable to find workflow type: Foreign")
+		require.Contains(t, why.String(), "unable to find workflow type: Foreign")
 	})
 }

@@ -86,7 +86,7 @@ func (s *suite) sinkAlone(ctx context.Context) (time.Duration, error) {
 			err = errStuck
 		}
 		if err == nil {
-			err = waitUntil(ctx, time.Now().Add(10*time.Millisecond))
+			err = waitUntil(ctx, time.Now().Add(50*time.Millisecond))
 		}
 		if err != nil {
 			stop()

@@ -58,6 +58,9 @@ func (s *suite) population(ctx context.Context) error {
 		var memory runtime.MemStats
 		runtime.ReadMemStats(&memory)
 		p.Heap = float64(memory.HeapAlloc) / (1 << 20)
+		if err := waitUntil(ctx, time.Now().Add(s.sizes.idle)); err != nil { // the servers and the runtime tidy up after what was
+			return err
+		}
 		cpu, rested := cpuTime(), time.Now()
 		if err := waitUntil(ctx, rested.Add(s.sizes.idle)); err != nil {
 			return err

@@ -95,21 +95,27 @@ func (r *loadRound) run(ctx context.Context) (*measuredRound, error) {
 	if to == r.load.events() { // what was sent is done when all has arrived
 		steadily, writesThen = cpuTime(), r.written()
 	}
-	events := float64(to - from)
-	decided := r.watch.lastShown().Sub(began).Seconds()
-	took := max(decided, archived.Sub(began).Seconds())
-	sent := float64(r.load.events() - from)
-	m := &measuredRound{
-		Events: to - from, Seconds: took, PerSecond: sent / took, Decided: sent / decided,
-		Archived: sent / archived.Sub(began).Seconds(), LagMost: <-lag, Behind: float64(r.sender.most.Microseconds()) / 1000,
-	}
+	m := r.rates(began, archived)
+	m.LagMost = <-lag
 	if r.writes != nil {
-		m.CPU = float64((steadily - cpu).Microseconds()) / events
-		m.Writes = float64(writesThen-writes) / events
+		m.CPU = float64((steadily - cpu).Microseconds()) / float64(to-from)
+		m.Writes = float64(writesThen-writes) / float64(to-from)
 	}
 	m.decision, m.profile = r.watch.latencies(r.start)
 	m.checked, err = r.verify(ctx)
 	return m, err
+}
+
+// rates of what was sent since began, of which the last row was archived then.
+func (r *loadRound) rates(began, archived time.Time) *measuredRound {
+	from, to := r.load.measured()
+	sent := float64(r.load.events() - from)
+	decided, stored := r.watch.lastShown().Sub(began).Seconds(), archived.Sub(began).Seconds()
+	took := max(decided, stored)
+	return &measuredRound{
+		Events: to - from, Seconds: took, PerSecond: sent / took, Decided: sent / decided, Archived: sent / stored,
+		Behind: float64(r.sender.most.Microseconds()) / 1000,
+	}
 }
 
 // written is how often Temporal has written of workflows; 0 where that is not to be known.
@@ -154,8 +160,7 @@ func pausedConsumers() []string { return []string{schema.IngestConsumer, schema.
 // pileUp publishes the first n events of the load while nobody is handed any of it.
 func (r *loadRound) pileUp(ctx context.Context, n int) error {
 	for _, name := range pausedConsumers() {
-		// Should this process die, the server hands out again by itself.
-		if _, err := r.js.PauseConsumer(ctx, schema.EventsStream, name, time.Now().Add(loadPatience)); err != nil {
+		if err := r.pause(ctx, name); err != nil {
 			return fmt.Errorf("pause consumer %s: %w", name, err)
 		}
 	}
@@ -163,6 +168,20 @@ func (r *loadRound) pileUp(ctx context.Context, n int) error {
 		return errors.Join(err, r.resume(context.WithoutCancel(ctx)))
 	}
 	return nil
+}
+
+// pause has a consumer hand out nothing for a while; should this process die, it goes on by itself then. An engine that has just been started may
+// not have made it yet.
+func (r *loadRound) pause(ctx context.Context, name string) error {
+	for deadline := time.Now().Add(loadPatience); ; {
+		_, err := r.js.PauseConsumer(ctx, schema.EventsStream, name, time.Now().Add(loadPatience))
+		if err == nil || !errors.Is(err, jetstream.ErrConsumerNotFound) || time.Now().After(deadline) {
+			return err
+		}
+		if err := waitUntil(ctx, time.Now().Add(20*time.Millisecond)); err != nil {
+			return err
+		}
+	}
 }
 
 // resume lets the readers have what piled up.
