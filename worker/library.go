@@ -245,7 +245,7 @@ func (l *Library) refresh(ctx context.Context) error {
 func (l *Library) Follow(ctx context.Context) error {
 	watcher, err := l.store.Watch(ctx, jetstream.UpdatesOnly())
 	if ctx.Err() != nil && err != nil {
-		return nil //nolint:nilerr // told to stop before it began: what ended the work is what counts
+		return nil // told to stop before it began: what ended the work is what counts
 	}
 	if err != nil {
 		return fmt.Errorf("watch playbooks: %w", err)
