@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -56,6 +57,10 @@ func atRest(ctx context.Context, js jetstream.JetStream) (idle bool, outcomes ui
 		{schema.DeadLettersStream, schema.DeadLettersConsumer},
 	} {
 		consumer, err := js.Consumer(ctx, c[0], c[1])
+		if errors.Is(err, jetstream.ErrConsumerNotFound) { // the engine has just been started and has not made it yet
+			idle = false
+			continue
+		}
 		if err != nil {
 			return false, 0, fmt.Errorf("look at consumer %s: %w", c[1], err)
 		}
