@@ -136,30 +136,21 @@ func (r *actionReceiver) take(action *schema.ActionRequest, at time.Time) {
 
 // await waits until so many users have their action, with a deadline that every action moves.
 func (r *actionReceiver) await(ctx context.Context, users int) error {
-	last, deadline := 0, time.Now().Add(loadPatience)
-	for {
+	n := 0
+	err := awaitProgress(ctx, r.hint, loadPatience, func() (int, bool) {
 		r.mu.Lock()
-		n := len(r.came)
-		r.mu.Unlock()
-		switch {
-		case n >= users:
-			return nil
-		case n > last:
-			last, deadline = n, time.Now().Add(loadPatience)
-		case time.Now().After(deadline):
-			return fmt.Errorf("%d of %d users have their action: %w", n, users, errStuck)
-		}
-		select {
-		case <-r.hint:
-		case <-time.After(pollAction):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		defer r.mu.Unlock()
+		n = len(r.came)
+		return n, n >= users
+	})
+	if errors.Is(err, errStuck) {
+		return fmt.Errorf("%d of %d users have their action: %w", n, users, err)
 	}
+	return err
 }
 
-// pollAction is the time between two looks where no hint comes.
-const pollAction = 50 * time.Millisecond
+// afterAction is left between an action and the next event.
+const afterAction = 50 * time.Millisecond
 
 // actions measures how long one event takes to its action while nothing else happens.
 func (s *suite) actions(ctx context.Context) error {
@@ -210,7 +201,7 @@ func (s *suite) oneByOne(ctx context.Context, event string, user func(int) strin
 		s.hooks.mu.Lock()
 		took = append(took, s.hooks.came[user(u)].Sub(sent))
 		s.hooks.mu.Unlock()
-		if err := waitUntil(ctx, time.Now().Add(pollAction)); err != nil { // idle is what comes after all of the former has been recorded
+		if err := waitUntil(ctx, time.Now().Add(afterAction)); err != nil { // idle is what comes after all of the former has been recorded
 			return nil, err
 		}
 	}

@@ -172,8 +172,13 @@ func (w *loadWatch) latencies(start time.Time) (decision, profile []time.Duratio
 	return decision, profile
 }
 
-// await waits until met, with a deadline that every progress moves.
+// await waits until met, which what the watch sees may change.
 func (w *loadWatch) await(ctx context.Context, patience time.Duration, met func() (progress int, done bool)) error {
+	return awaitProgress(ctx, w.changed, patience, met)
+}
+
+// awaitProgress waits until met, with a deadline that every progress moves. It looks when changed says so, and now and then.
+func awaitProgress(ctx context.Context, changed <-chan struct{}, patience time.Duration, met func() (progress int, done bool)) error {
 	last, deadline := -1, time.Now().Add(patience)
 	for {
 		progress, done := met()
@@ -187,7 +192,7 @@ func (w *loadWatch) await(ctx context.Context, patience time.Duration, met func(
 			return errStuck
 		}
 		select {
-		case <-w.changed:
+		case <-changed:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(20 * time.Millisecond): // what is waited for may be seen elsewhere
