@@ -52,7 +52,8 @@ func (set *Set) Apply(f *Facts, event *schema.UserEvent, done Done) {
 	}
 }
 
-// applyTraits takes over the traits that an event carries, and folds the changes that it makes.
+// applyTraits takes over the traits that an event carries, and folds the changes that it makes once all of them are there: a change can
+// depend on another, as its day does on the zone.
 func (set *Set) applyTraits(in *intake, event *schema.UserEvent) {
 	if len(event.Traits) == 0 {
 		return
@@ -62,6 +63,7 @@ func (set *Set) applyTraits(in *intake, event *schema.UserEvent) {
 		return // ingest let only objects through; whatever else came carries no traits
 	}
 	f := in.facts
+	befores := make(map[string]json.RawMessage, len(values))
 	for name, raw := range values {
 		if _, declared := set.plan.Traits[name]; !declared {
 			continue
@@ -80,8 +82,11 @@ func (set *Set) applyTraits(in *intake, event *schema.UserEvent) {
 		}
 		f.Traits[name] = Trait{Value: raw, At: event.OccurredAt, Seq: event.Sequence}
 		if len(set.byTrait[name]) > 0 && before != nil {
-			set.applyChange(in, name, before, raw)
+			befores[name] = before
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(befores)) {
+		set.applyChange(in, name, befores[name], values[name])
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -251,6 +252,28 @@ func TestAChangeFollowedByItsEvent(t *testing.T) {
 	events := []schema.UserEvent{event("order", epoch, "", `{"plan":"a"}`), event("login", epoch+1, "", `{"plan":"b"}`)}
 	events[0].Sequence, events[1].Sequence = 1, 2
 	require.Equal(t, segment.True, rule.Eval(scope(fold(set, events), epoch+2)).Truth)
+}
+
+// The traits of one event change at once: the day of a change is that of the zone in which the user lives with the event, whatever else it sets.
+func TestTraitsChangeAtOnce(t *testing.T) {
+	t.Parallel()
+	plan := shop()
+	for _, name := range []string{"a", "plan", "zone"} {
+		plan.Traits[name] = segment.String
+	}
+	plan.Zone.Trait = "zone"
+	set := segment.NewSet(plan, 1)
+	compile(t, set, `changes(traits.plan).days() == 1 && changes(traits.a).days() == 1`)
+	night := time.Date(2026, 11, 2, 1, 0, 0, 0, time.UTC) // still the first of November in New York
+	for range 50 {
+		facts := fold(set, []schema.UserEvent{
+			event("order", night.Add(-time.Hour).UnixMilli(), "", `{"plan":"a","a":"a","zone":"UTC"}`),
+			event("order", night.UnixMilli(), "", `{"plan":"b","a":"b","zone":"America/New_York"}`),
+		})
+		for _, slot := range set.Slots() {
+			require.Equal(t, []int64{segment.DayOf(night.Add(-24*time.Hour).UnixMilli(), time.UTC)}, facts.Series[slot.Key].Days)
+		}
+	}
 }
 
 // A rule that looks further back than what was kept so far: a sum is unknown until the window lies behind, not wrong.
