@@ -208,6 +208,7 @@ func (t *turn) forgetSends() {
 func (t *turn) outcome(kind schema.OutcomeKind, parts ...string) schema.Outcome {
 	o := schema.Outcome{
 		OutcomeID: schema.OutcomeID(kind, parts...), Kind: kind, UserToken: t.state.Token, At: t.at, Playbook: t.state.Playbook,
+		LogSequence: t.place, DecidedAt: t.now,
 	}
 	if cause := cmp.Or(t.event, t.cause); cause != nil {
 		o.CauseEventID, o.Trace = cause.EventID, cause.Trace
@@ -224,7 +225,9 @@ func (t *turn) fill(o *schema.Outcome, e *Enrollment) {
 
 func (t *turn) record(o schema.Outcome) { t.decision.Outcomes = append(t.decision.Outcomes, o) }
 
-func (t *turn) segmentOutcome(key string, in bool, reason string) {
+// segmentOutcome records that a member enters or leaves; m is the way it was so far. What else changed it at this very moment, with the same
+// cause or none, as time, a playbook and a merge can after a late event, is another outcome, told from this one by its place.
+func (t *turn) segmentOutcome(key string, m *Member, in bool, reason string) {
 	kind := schema.SegmentLeft
 	if in {
 		kind = schema.SegmentEntered
@@ -233,7 +236,11 @@ func (t *turn) segmentOutcome(key string, in bool, reason string) {
 	if event := cmp.Or(t.event, t.cause); event != nil {
 		cause = event.EventID
 	}
-	o := t.outcome(kind, t.state.Token, key, strconv.FormatInt(t.at, 10), cause)
+	parts := []string{t.state.Token, key, strconv.FormatInt(t.at, 10), cause}
+	o := t.outcome(kind, parts...)
+	if cause == "" && m.Since == t.at || slices.ContainsFunc(t.decision.Outcomes, func(other schema.Outcome) bool { return other.OutcomeID == o.OutcomeID }) {
+		o.OutcomeID = schema.OutcomeID(kind, append(parts, strconv.FormatUint(t.state.Sequence+uint64(len(t.decision.Outcomes)), 10))...)
+	}
 	o.Segment, o.Reason = key, reason
 	t.record(o)
 }

@@ -52,7 +52,7 @@ func (s *State) HasMerged(token string) bool {
 // HandOver ends a user's own log with the event that links them to another: what was due before it happens first, then the playbook comes into
 // force that the other lives by. request.Event is that event. now is the caller's clock.
 func HandOver(books Books, state State, request schema.HandOverRequest, now int64) (State, Decision) {
-	t := &turn{books: books, state: &state, now: now, book: books.Playbook(state.Playbook)}
+	t := newTurn(books, &state, nil, now)
 	if state.HandedOver != nil {
 		return state, t.decision
 	}
@@ -68,6 +68,9 @@ func HandOver(books Books, state State, request schema.HandOverRequest, now int6
 	at := max(state.Clock, moment)
 	state.Sequence += uint64(len(t.decision.Outcomes))
 	state, left := Leave(state, HandedOver{Into: request.Into, Sequence: request.Event.Sequence, At: at})
+	for i := range left.Outcomes {
+		left.Outcomes[i].LogSequence, left.Outcomes[i].DecidedAt = t.place, now
+	}
 	t.decision.Outcomes = append(t.decision.Outcomes, left.Outcomes...)
 	return state, t.decision
 }
@@ -78,7 +81,7 @@ func Leave(state State, over HandedOver) (State, Decision) {
 	t := &turn{state: &state, at: over.At}
 	state.HandedOver = &over
 	for _, key := range state.segments() {
-		t.segmentOutcome(key, false, "became "+over.Into)
+		t.segmentOutcome(key, state.Members[key], false, "became "+over.Into)
 	}
 	state.Sequence += uint64(len(t.decision.Outcomes))
 	return state, t.decision
@@ -158,8 +161,8 @@ func (t *turn) mergeMembers(other *State) {
 			ours.Since = min(ours.Since, theirs.Since)
 			continue
 		}
+		t.segmentOutcome(key, ours, true, "as "+other.Token+" was")
 		ours.In, ours.Since = true, theirs.Since
-		t.segmentOutcome(key, true, "as "+other.Token+" was")
 	}
 }
 

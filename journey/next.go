@@ -50,6 +50,7 @@ type turn struct {
 	book     *playbook.Playbook
 	state    *State
 	now      int64             // the caller's clock: only tells how stale an action is
+	place    uint64            // in the user's log: of the event, or of the newest before
 	at       int64             // the moment of record
 	event    *schema.UserEvent // what caused this moment; nil: time alone
 	cause    *schema.UserEvent // the event by which somebody becomes one with the user, at its moment; else nil
@@ -65,7 +66,7 @@ type turn struct {
 // Next answers what an input means for a user. It takes state over: the caller goes on with the one returned. now is the
 // caller's clock in Unix milliseconds, read once per call.
 func Next(books Books, state State, input Input, now int64) (State, Decision) {
-	t := &turn{books: books, state: &state, now: now, book: books.Playbook(state.Playbook)}
+	t := newTurn(books, &state, input.Event, now)
 	link, taken := input.Event, t.takes(&input)
 	newer := input.Revision > state.Revision || state.Playbook == ""
 	if newer && books.Playbook(input.Playbook) == nil || !newer && t.book == nil {
@@ -93,6 +94,14 @@ func Next(books Books, state State, input Input, now int64) (State, Decision) {
 	t.decision.WakeAt = WakeAt(&state)
 	state.Sequence += uint64(len(t.decision.Outcomes))
 	return state, t.decision
+}
+
+func newTurn(books Books, state *State, event *schema.UserEvent, now int64) *turn {
+	t := &turn{books: books, state: state, now: now, place: state.Seen.Newest(), book: books.Playbook(state.Playbook)}
+	if event != nil {
+		t.place = max(t.place, event.Sequence)
+	}
+	return t
 }
 
 // takes returns what is handed over by the input, nil where nothing is that the user does not have already. What lived under a newer
@@ -176,7 +185,7 @@ func (t *turn) catchUp(event *schema.UserEvent) {
 // Advance lets what is due by a moment happen, as Next does without an event when the caller's clock has got there; now is that
 // clock, which may be later. A fold of the log does with it what the workflow's timers did.
 func Advance(books Books, state State, until, now int64) (State, Decision) {
-	t := &turn{books: books, state: &state, now: now, book: books.Playbook(state.Playbook)}
+	t := newTurn(books, &state, nil, now)
 	if t.book == nil {
 		return state, t.decision
 	}

@@ -238,3 +238,27 @@ func TestAnEditElsewhereEndsNobody(t *testing.T) {
 	u.put(text("a hint", "priority: 3, steps: [{id: d, delay: 5d}, {id: e, action: tip}]"), t0+2*day)
 	require.Equal(t, []string{"+48.0h enrollment_ended j/d version_ended"}, u.story(schema.EnrollmentEnded))
 }
+
+// TestTwiceAtOneMoment: what enters a segment, leaves it and enters it again at one moment of record enters it twice on record, whoever
+// moved it: time, an event that came late, a playbook.
+func TestTwiceAtOneMoment(t *testing.T) {
+	t.Parallel()
+	text := func(rule string) string {
+		return "name: x\nevents: {a: {}, b: {}}\nsegments: {quiet: {when: '" + rule + "'}, kept: {when: 'did(\"b\") && false'}}\n"
+	}
+	b, hash := compile(t, text(`inactive_for("1h")`))
+	u := newUser(t, b, hash)
+	u.event("a", t0)
+	u.until(t0 + hour)
+	u.event("b", t0+hour)
+	more, hash := compile(t, text(`did("b")`))
+	u.books[hash], u.hash = more[hash], hash
+	u.revision++
+	u.next(journey.Input{}, t0+hour)
+	require.Equal(t, []string{"+1.0h segment_entered quiet", "+1.0h segment_left quiet", "+1.0h segment_entered quiet"}, u.story())
+	ids := make(map[string]bool)
+	for _, o := range u.log {
+		require.False(t, ids[o.OutcomeID], "two outcomes under one id: the second would be lost")
+		ids[o.OutcomeID] = true
+	}
+}

@@ -90,9 +90,9 @@ func (t *turn) judge(s *playbook.Segment, m *Member) bool {
 	if !m.Known || in == m.In {
 		return false
 	}
+	t.segmentOutcome(s.Key, m, in, s.Rule.Explain(scope))
 	m.In, m.Since = in, t.at
 	t.changed[s.Key] = in
-	t.segmentOutcome(s.Key, in, s.Rule.Explain(scope))
 	return true
 }
 
@@ -102,9 +102,9 @@ func (t *turn) removedSegments() bool {
 		if slices.ContainsFunc(t.book.Segments, func(s playbook.Segment) bool { return s.Key == key }) {
 			continue
 		}
-		if t.state.Members[key].In {
+		if m := t.state.Members[key]; m.In {
 			t.changed[key] = false
-			t.segmentOutcome(key, false, "the segment is no longer in the playbook")
+			t.segmentOutcome(key, m, false, "the segment is no longer in the playbook")
 			moved = true
 		}
 		delete(t.state.Members, key)

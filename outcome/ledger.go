@@ -46,11 +46,11 @@ func (s *Store) Outcomes(ctx context.Context, from, to string) iter.Seq2[Recorde
 	return stream(ctx, s, "read outcomes", func(rows driver.Rows) (r Recorded, err error) {
 		var kind string
 		err = rows.Scan(&r.UserToken, &r.OutcomeID, &kind, &r.Sequence, &r.At, &r.RecordedAt, &r.CauseEventID, &r.Playbook, &r.Journey,
-			&r.StepKey, &r.Action, &r.ActionID, &r.Segment, &r.Experiment, &r.Goal, &r.Reason)
+			&r.StepKey, &r.Action, &r.ActionID, &r.Segment, &r.Experiment, &r.Goal, &r.Reason, &r.LogSequence, &r.DecidedAt)
 		r.Kind = schema.OutcomeKind(kind)
 		return r, err
 	}, `SELECT user_token, outcome_id, kind, sequence, toUnixTimestamp64Milli(at), toUnixTimestamp64Milli(recorded_at), cause_event_id,
-		playbook, journey, step_key, action, action_id, segment, experiment, goal, reason
+		playbook, journey, step_key, action, action_id, segment, experiment, goal, reason, log_sequence, toUnixTimestamp64Milli(decided_at)
 		FROM outcomes_unique WHERE user_token >= ? AND user_token < ? ORDER BY user_token, sequence`, from, to)
 }
 

@@ -32,7 +32,7 @@ func decodeOutcome(d delivery) (outcomeRow, error) {
 	if err := schema.CheckToken(row.UserToken); err != nil {
 		return outcomeRow{}, fmt.Errorf("decode outcome: user_token: %w", err)
 	}
-	for _, at := range []int64{row.At, row.RecordedAt, row.CauseReceivedAt} {
+	for _, at := range []int64{row.At, row.RecordedAt, row.CauseReceivedAt, row.DecidedAt} {
 		if at < 0 || at > latestMilli {
 			return outcomeRow{}, fmt.Errorf("decode outcome: %d is not a time in Unix milliseconds", at)
 		}
@@ -65,5 +65,7 @@ func (s *Store) insertOutcomes(ctx context.Context, token string, rows []*outcom
 		{"reason", pick(rows, func(r *outcomeRow) string { return r.Reason })},
 		{"details", pick(rows, func(r *outcomeRow) string { return string(r.Details) })},
 		{"trace_id", pick(rows, func(r *outcomeRow) string { return r.Trace.ID() })},
+		{"log_sequence", pick(rows, func(r *outcomeRow) uint64 { return r.LogSequence })},
+		{"decided_at", pick(rows, func(r *outcomeRow) int64 { return r.DecidedAt })},
 	})
 }

@@ -34,6 +34,9 @@ func OutcomeKinds() []OutcomeKind {
 //
 // At is the moment of record: the time of the event or the due time of the timer that caused it. RecordedAt is the wall
 // clock when the outcome was published; RecordedAt − CauseReceivedAt is the latency from event to decision.
+//
+// LogSequence and DecidedAt say between which events of the user it was decided, and at what time of the workflow. Whoever folds the log
+// with them comes to what the workflow came to, however late it was. Outcomes that no workflow decided have neither.
 type Outcome struct {
 	OutcomeID       string          `json:"outcome_id"`
 	Kind            OutcomeKind     `json:"kind"`
@@ -42,6 +45,8 @@ type Outcome struct {
 	RecordedAt      int64           `json:"recorded_at"`
 	CauseEventID    string          `json:"cause_event_id,omitempty"` // empty: time alone caused it
 	CauseReceivedAt int64           `json:"cause_received_at,omitempty"`
+	LogSequence     uint64          `json:"log_sequence,omitempty"` // of the newest event that was taken by then, the cause included, in ONRAMP_EVENTS
+	DecidedAt       int64           `json:"decided_at,omitempty"`
 	Playbook        string          `json:"playbook"`
 	Journey         string          `json:"journey,omitempty"`
 	JourneyVersion  string          `json:"journey_version,omitempty"`

@@ -169,6 +169,8 @@ func unjudgedWords(reason string) string {
 	switch reason {
 	case verify.UnjudgedVersions:
 		return "the workflow no longer knows all playbooks it lived under"
+	case verify.UnjudgedPlaces:
+		return "outcomes of theirs were recorded by a release that did not note between which events"
 	case verify.UnjudgedPlaybook:
 		return "a playbook they lived under is not stored any more"
 	case verify.UnjudgedReading:

@@ -9,8 +9,6 @@
 // What a fold cannot know from the log it takes from the engine's own word, and from nothing more:
 //
 //   - which playbook was in force when: State.Lived;
-//   - that an action was decided too late: the suppression on record, for the clock of that decision alone;
-//   - that time passed before an event that had already come: the moment of the outcomes that the event caused. An event without
-//     outcomes may have been either way round, and either is right;
+//   - that time passed before an event that had already come, and by what clock something was decided: Outcome.LogSequence and DecidedAt;
 //   - whether an event reached the workflow, where stored playbooks disagree on reading it: State.Seen.
 package verify

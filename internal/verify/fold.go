@@ -2,7 +2,6 @@ package verify
 
 import (
 	"cmp"
-	"encoding/json"
 	"slices"
 
 	"github.com/onramphq/onramp/journey"
@@ -10,79 +9,55 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// folding is one run through a user's log.
+// folding is one run through a user's log. Between which events time passed, and when, the outcomes on record say.
 type folding struct {
-	in      *Inputs
-	user    *User
-	log     []schema.UserEvent
-	live    *journey.State
-	flips   map[uint64]int64 // events that are taken only after time has passed to a moment
-	careful bool             // look for the moment at which an event that caused nothing was taken
+	in   *Inputs
+	user *User
+	log  []schema.UserEvent
+	live *journey.State
 
 	state    journey.State
 	outcomes map[string]schema.Outcome
 	version  int // how many of live.Lived are in force
 	idle     int // calls at one moment to no effect
 
-	alone    []int64          // moments at which time alone had outcomes on record
-	causedAt map[string]int64 // by event id: the moment of its first outcome on record
-	lateBy   map[string]int64 // by event id: the clock by which an action of its moment was too late
-	lateAt   []late           // likewise of moments of time alone
+	alone     []*schema.Outcome // that no event caused, in the order of the log, and not come to yet
+	decidedAt map[uint64]int64  // by the place of an event: the workflow's clock when it was taken
 
-	applied    map[string]uint64 // event ids, with the place of the first
-	twice      []twice
-	trusted    int                 // events whose reading the state decided
-	uncertain  int                 // events whose reading nothing decided
-	candidates []flip              // where time may have passed first
-	silent     []*schema.UserEvent // of which no outcome is on record
+	applied   map[string]uint64 // event ids, with the place of the first
+	twice     []twice
+	trusted   int // events whose reading the state decided
+	uncertain int // events whose reading nothing decided
 }
-
-type late struct{ at, clock int64 }
 
 type twice struct {
 	id            string
 	first, second uint64
 }
 
-type flip struct {
-	sequence uint64
-	until    int64 // negative: see before
-}
-
-// momentsTried is over how many changes by time alone an event may be moved for which the record does not say when it was taken.
-const momentsTried = 8
-
 // maxIdle bounds how often time may be asked at one moment without anything coming of it.
 const maxIdle = 10_000
 
-func newFolding(in *Inputs, user *User, log []schema.UserEvent) *folding {
+// fold folds the log as the workflow did.
+func fold(in *Inputs, user *User, log []schema.UserEvent) *folding {
 	f := &folding{
 		in: in, user: user, log: log, live: user.State, state: journey.State{Token: user.Token}, outcomes: make(map[string]schema.Outcome),
-		causedAt: make(map[string]int64), lateBy: make(map[string]int64), applied: make(map[string]uint64),
+		decidedAt: make(map[uint64]int64), applied: make(map[string]uint64),
 	}
 	for i := range user.Outcomes {
-		o := &user.Outcomes[i]
-		if !decided(&o.Outcome) {
+		o := &user.Outcomes[i].Outcome
+		if !decided(o) {
 			continue
 		}
-		switch o.CauseEventID {
-		case "":
-			f.alone = append(f.alone, o.At)
-			if tooLate(&o.Outcome) {
-				f.lateAt = append(f.lateAt, late{o.At, o.RecordedAt})
-			}
-		default:
-			if at, known := f.causedAt[o.CauseEventID]; !known || o.At < at {
-				f.causedAt[o.CauseEventID] = o.At
-			}
-			if tooLate(&o.Outcome) {
-				f.lateBy[o.CauseEventID] = o.RecordedAt
-			}
+		if _, known := f.decidedAt[o.LogSequence]; !known {
+			f.decidedAt[o.LogSequence] = o.DecidedAt
+		}
+		if o.CauseEventID == "" {
+			f.alone = append(f.alone, o)
 		}
 	}
-	slices.Sort(f.alone)
-	f.alone = slices.Compact(f.alone)
-	slices.SortFunc(f.lateAt, func(a, b late) int { return cmp.Compare(a.at, b.at) })
+	slices.SortStableFunc(f.alone, func(a, b *schema.Outcome) int { return cmp.Compare(a.LogSequence, b.LogSequence) })
+	f.run()
 	return f
 }
 
@@ -91,15 +66,9 @@ func decided(o *schema.Outcome) bool {
 	return o.Kind != schema.ActionDelivered && o.Kind != schema.ActionFailed && (o.Kind != schema.ExposureRecorded || o.Reason != journey.FlagEvaluated)
 }
 
-// tooLate reports whether an action was, or may have been, decided too late: of who is held out, only that is on record.
-func tooLate(o *schema.Outcome) bool {
-	return o.Kind == schema.ActionSuppressed && (o.Reason == journey.SuppressedExpired || o.Reason == journey.SuppressedHoldout)
-}
-
 // run folds the log up to where the workflow is.
 func (f *folding) run() {
 	newest := max(f.live.Seen.Newest(), f.in.Settled.Ingest)
-	var idle []uint64 // the latest events of which nothing came
 	for i := range f.log {
 		e := &f.log[i]
 		if e.Sequence > newest || !f.reaches(e) {
@@ -108,20 +77,11 @@ func (f *folding) run() {
 		if f.awaited(e) {
 			break
 		}
-		f.renewAlone(e.Sequence)
-		if f.state.Seen.Repeats(e.Sequence, e.EventID) { // no time need have passed: nothing is done about it
-			f.next(f.input(e), 0)
-			continue
-		}
-		idle = f.before(e, idle)
-		if f.event(e, idle) {
-			idle = nil
-		} else {
-			idle = append(idle, e.Sequence)
-		}
+		f.pass(e.Sequence)
+		f.event(e)
 	}
-	f.renewAlone(^uint64(0))
-	f.catchUp(idle)
+	f.pass(^uint64(0))
+	f.catchUp()
 	if over := f.live.HandedOver; over != nil {
 		f.take(journey.Leave(f.state, *over))
 	}
@@ -144,30 +104,6 @@ func (f *folding) input(e *schema.UserEvent) journey.Input {
 		in.Taken = &taken
 	}
 	return in
-}
-
-// before lets time pass until an event came. An event of the past can have been taken before what was due when it came: its moment
-// needs no time to have passed. A flip says with a minus sign what was still due then.
-func (f *folding) before(e *schema.UserEvent, idle []uint64) []uint64 {
-	at, caused := f.causedAt[e.EventID]
-	switch {
-	case e.Lateness != schema.Historic:
-		return f.follow(e.ReceivedAt, idle)
-	case f.flips[e.Sequence] < 0:
-		return f.follow(-f.flips[e.Sequence]-1, idle)
-	case caused:
-		return f.follow(min(at, e.ReceivedAt), idle)
-	}
-	for {
-		wake, outcomes := journey.WakeAt(&f.state), len(f.outcomes)
-		if wake == 0 || wake > e.ReceivedAt || f.idle > maxIdle {
-			return idle
-		}
-		idle = f.wake(wake, idle)
-		if len(f.outcomes) > outcomes {
-			f.candidates = append(f.candidates, flip{e.Sequence, -wake})
-		}
-	}
 }
 
 // reaches reports whether an event is one that the workflow must have taken.
@@ -215,122 +151,57 @@ func (f *folding) current() *journey.Version { return &f.live.Lived[max(f.versio
 
 func (f *folding) book() *playbook.Playbook { return f.in.Books.Playbook(f.current().Playbook) }
 
-// renewAlone puts in force what came without an event before the event at a place.
-func (f *folding) renewAlone(before uint64) {
+// pass lets happen what is on record, or known by the state, to have come without an event before the event at a place. What the log
+// itself brings with an event is left to that.
+func (f *folding) pass(before uint64) {
+	for len(f.alone) > 0 && f.alone[0].LogSequence < before {
+		o := f.alone[0]
+		f.alone = f.alone[1:]
+		f.renew(before, func(v *journey.Version) bool {
+			return v.Sequence < o.LogSequence || v.At < o.At || v.Playbook == o.Playbook && f.state.Playbook != o.Playbook
+		})
+		if _, come := f.outcomes[o.OutcomeID]; !come && (o.At <= f.live.Clock || o.LogSequence < f.live.Seen.Newest()) {
+			f.take(journey.Advance(f.in.Books, f.state, o.At, o.DecidedAt))
+		}
+	}
+	f.renew(before, func(*journey.Version) bool { return true })
+}
+
+// renew puts in force what came without an event before the event at a place, as far as it is due.
+func (f *folding) renew(before uint64, due func(*journey.Version) bool) {
 	for f.version < len(f.live.Lived) {
 		v := &f.live.Lived[f.version]
-		if v.Sequence >= before {
+		if v.Sequence >= before || v.Alone && !due(v) {
 			return
 		}
 		f.version++
 		if !v.Alone {
 			continue // its event is not in the log; the next one brings it
 		}
-		f.advance(v.At)
+		f.take(journey.Advance(f.in.Books, f.state, v.At, v.At))
 		f.next(journey.Input{Playbook: v.Playbook, Revision: v.Revision}, v.At)
 	}
 }
 
-// event takes one event, and reports whether anything came of it. idle are those just before, of which nothing came: where it was taken
-// only after time had passed, each of them may have been too.
-func (f *folding) event(e *schema.UserEvent, idle []uint64) bool {
-	until := f.flips[e.Sequence]
-	at, caused := f.causedAt[e.EventID]
-	until = max(until, at) // time had passed already when it was taken
+// event takes one event.
+func (f *folding) event(e *schema.UserEvent) {
 	if v := f.bringing(e.Sequence); v != nil {
 		f.version = slices.IndexFunc(f.live.Lived, func(x journey.Version) bool { return x == *v }) + 1
-		until, caused = max(until, v.At), true
-	}
-	if !caused {
-		f.silent = append(f.silent, e)
-		if f.careful && until == 0 {
-			until = f.search(e)
-		}
-	}
-	if until > journey.Moment(&f.state, e) {
-		for _, sequence := range idle {
-			f.candidates = append(f.candidates, flip{sequence, until})
-		}
 	}
 	counted := f.state.Counts.Applied
-	outcomes := f.takeAt(e, until)
-	if f.state.Counts.Applied > counted {
-		if first, known := f.applied[e.EventID]; known {
-			f.twice = append(f.twice, twice{e.EventID, first, e.Sequence})
-		} else {
-			f.applied[e.EventID] = e.Sequence
-		}
+	f.next(f.input(e), f.decidedAt[e.Sequence])
+	if f.state.Counts.Applied == counted {
+		return
 	}
-	return len(outcomes) > 0
-}
-
-// takeAt takes an event once time has passed to a moment, which may be before its own, and returns what it caused.
-func (f *folding) takeAt(e *schema.UserEvent, until int64) []schema.Outcome {
-	f.advance(max(until, journey.Moment(&f.state, e)))
-	return f.next(f.input(e), f.lateBy[e.EventID])
-}
-
-// search finds the moment to which time had passed when an event was taken of which no outcome is on record: the first at which it
-// causes none, beginning with its own. 0 is its own.
-func (f *folding) search(e *schema.UserEvent) int64 {
-	first, _ := slices.BinarySearch(f.alone, journey.Moment(&f.state, e)+1)
-	tries := append([]int64{0}, f.alone[first:min(len(f.alone), first+momentsTried)]...)
-	for _, until := range tries {
-		other := *f
-		other.state, other.outcomes = copyOf(&f.state), make(map[string]schema.Outcome)
-		if len(other.takeAt(e, until)) == 0 {
-			return until
-		}
-	}
-	return 0
-}
-
-// copyOf goes through the form in which a state goes from one run of the workflow to the next.
-func copyOf(s *journey.State) journey.State {
-	raw, err := json.Marshal(s)
-	if err != nil {
-		return *s // never: a state is made to be written
-	}
-	var other journey.State
-	if err := json.Unmarshal(raw, &other); err != nil {
-		return *s // likewise
-	}
-	return other
-}
-
-// follow lets time pass up to a moment on the wall, waking when a decision asked for it. idle are the events just before, of which
-// nothing came: the first time that something comes of time alone, each of them may as well have come after. It returns those of
-// which that is still to be seen.
-func (f *folding) follow(until int64, idle []uint64) []uint64 {
-	for {
-		wake := journey.WakeAt(&f.state)
-		if wake == 0 || wake > until || f.idle > maxIdle {
-			return idle
-		}
-		idle = f.wake(wake, idle)
+	if first, known := f.applied[e.EventID]; known {
+		f.twice = append(f.twice, twice{e.EventID, first, e.Sequence})
+	} else {
+		f.applied[e.EventID] = e.Sequence
 	}
 }
 
-func (f *folding) wake(at int64, idle []uint64) []uint64 {
-	before := len(f.outcomes)
-	f.advance(at)
-	if journey.WakeAt(&f.state) == at {
-		f.idle++
-	}
-	if len(f.outcomes) == before {
-		return idle
-	}
-	first, _ := slices.BinarySearch(f.alone, at)
-	for _, until := range f.alone[first:min(len(f.alone), first+momentsTried)] {
-		for _, sequence := range idle {
-			f.candidates = append(f.candidates, flip{sequence, until})
-		}
-	}
-	return nil
-}
-
-// catchUp lets time pass as far as it has for the workflow: to its clock, and over every moment that it has left behind.
-func (f *folding) catchUp(idle []uint64) {
+// catchUp lets time pass as far as it has for the workflow to no effect that is on record: over every moment that it has left behind.
+func (f *folding) catchUp() {
 	own := *f.live
 	own.HandedOver = nil // for what was due in the user's own time
 	asked := journey.WakeAt(&own)
@@ -339,30 +210,15 @@ func (f *folding) catchUp(idle []uint64) {
 		if wake == 0 || wake > f.in.AsOf || wake > f.live.Clock && asked != 0 && wake >= asked {
 			return
 		}
-		idle = f.wake(wake, idle)
+		f.take(journey.Advance(f.in.Books, f.state, wake, 0))
+		if journey.WakeAt(&f.state) == wake {
+			f.idle++
+		}
 	}
 }
 
-// advance lets what is due by a moment happen; what was decided too late on record, by that record's clock.
-func (f *folding) advance(until int64) {
-	for len(f.lateAt) > 0 && f.lateAt[0].at <= until {
-		l := f.lateAt[0]
-		f.lateAt = f.lateAt[1:]
-		f.pass(l.at-1, 0)
-		f.pass(l.at, l.clock)
-	}
-	f.pass(until, 0)
-}
-
-func (f *folding) pass(until, clock int64) {
-	state, decision := journey.Advance(f.in.Books, f.state, until, clock)
-	f.take(state, decision)
-}
-
-func (f *folding) next(in journey.Input, now int64) []schema.Outcome {
-	state, decision := journey.Next(f.in.Books, f.state, in, now)
-	f.take(state, decision)
-	return decision.Outcomes
+func (f *folding) next(in journey.Input, now int64) {
+	f.take(journey.Next(f.in.Books, f.state, in, now))
 }
 
 func (f *folding) take(state journey.State, decision journey.Decision) {

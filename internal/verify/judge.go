@@ -130,6 +130,7 @@ type Difference struct {
 // Why users cannot be judged.
 const (
 	UnjudgedVersions   = "versions_forgotten" // the state no longer knows all playbooks it lived under
+	UnjudgedPlaces     = "places_unknown"     // outcomes on record are of a release that did not note between which events they were decided
 	UnjudgedPlaybook   = "playbook_missing"   // one of them is not stored any more
 	UnjudgedReading    = "reading_unknown"    // stored playbooks disagree on whether an old event was read
 	UnjudgedNoWorkflow = "no_workflow"        // likewise, of a user of whom nothing else is known
@@ -393,6 +394,9 @@ func (v *judging) knowable() string {
 	s := v.user.State
 	if s.Older > 0 || len(s.Lived) == 0 {
 		return UnjudgedVersions
+	}
+	if slices.ContainsFunc(v.user.Outcomes, func(o Outcome) bool { return decided(&o.Outcome) && o.LogSequence == 0 }) {
+		return UnjudgedPlaces
 	}
 	if v.in.FirstEvent > 1 && (len(s.Merged) > 0 || s.HandedOver != nil) {
 		return UnjudgedMerged

@@ -252,7 +252,7 @@ func TestAnyLostEventIsFound(t *testing.T) {
 		lost := rapid.SampledFrom(taken).Draw(t, "lost")
 		others := *c
 		others.Log = slices.DeleteFunc(slices.Clone(c.Log), func(d truth.Delivery) bool { return d.Event != nil && d.ID == lost.EventID })
-		_, without := live(t, &others, outage{}, outage{})
+		_, without := live(t, &others, nil, nil)
 		user.State, user.Outcomes, user.Rows, user.Profile = without.State, without.Outcomes, without.Rows, without.Profile
 		if differences := verify.Judge(in, user).Differences; len(differences) == 0 {
 			t.Fatalf("%s\nwithout %s nobody notices", c, lost.EventID)

@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"testing"
@@ -20,12 +21,16 @@ type books map[string]*playbook.Playbook
 
 func (b books) Playbook(hash string) *playbook.Playbook { return b[hash] }
 
-// outage is when a part is away: what would happen meanwhile happens at its end.
+// outages are when a part is away, the one after the other: what would happen meanwhile happens at their end.
+type outages []outage
+
 type outage struct{ from, to int64 }
 
-func (o outage) shift(at int64) int64 {
-	if at >= o.from && at < o.to {
-		return o.to
+func (o outages) shift(at int64) int64 {
+	for _, away := range o {
+		if at >= away.from && at < away.to {
+			at = away.to
+		}
 	}
 	return at
 }
@@ -34,7 +39,7 @@ func (o outage) shift(at int64) int64 {
 type life struct {
 	books          books
 	stored         []*playbook.Playbook // by revision
-	ingest, worker outage
+	ingest, worker outages
 	user           verify.User
 	state          journey.State
 	wake           int64
@@ -47,7 +52,7 @@ type signal struct {
 }
 
 // live runs a case.
-func live(t *rapid.T, c *truth.Case, ingest, worker outage) (*verify.Inputs, *verify.User) {
+func live(t *rapid.T, c *truth.Case, ingest, worker outages) (*verify.Inputs, *verify.User) {
 	l := &life{books: books{}, ingest: ingest, worker: worker, state: journey.State{Token: c.Token}, user: verify.User{Token: c.Token}}
 	for _, book := range c.Books {
 		p, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": book.YAML()}})
@@ -165,12 +170,14 @@ func (l *life) commit(before int) {
 // drawLife draws a case and the times when ingest and worker are away.
 func drawLife(t *rapid.T, cases *rapid.Generator[*truth.Case]) (*truth.Case, *verify.Inputs, *verify.User) {
 	c := cases.Draw(t, "case")
-	away := func(who string) outage {
-		if !rapid.Bool().Draw(t, who+" is away") {
-			return outage{}
+	away := func(who string) outages {
+		var all outages
+		for range rapid.IntRange(0, 4).Draw(t, who+" is away so often") {
+			from := rapid.Int64Range(c.Log[0].At, c.End).Draw(t, who+" from")
+			all = append(all, outage{from, from + rapid.Int64Range(1, 12*3600_000).Draw(t, who+" for")})
 		}
-		from := rapid.Int64Range(c.Log[0].At, c.End).Draw(t, who+" from")
-		return outage{from, from + rapid.Int64Range(1, 12*3600_000).Draw(t, who+" for")}
+		slices.SortFunc(all, func(a, b outage) int { return cmp.Compare(a.from, b.from) })
+		return all
 	}
 	in, user := live(t, c, away("ingest"), away("worker"))
 	return c, in, user
