@@ -394,7 +394,7 @@ func (r *rig) trail(token string) {
 	require.NoError(r.t, r.read(r.t.Context(), schema.EventsStream, func(m streamread.Message) error {
 		event, err := schema.Receive(m.Data(), m.Headers(), m.Sequence, m.At)
 		if err == nil && schema.UserToken([]byte(embeddedKey), event.UserID) == token {
-			lines = append(lines, fmt.Sprintf("%d event %d %s %s %s %s, occurred %d", event.ReceivedAt.UnixMilli(), m.Sequence, event.ID, event.EventName, event.Lateness, event.Properties, event.OccurredAt.UnixMilli()))
+			lines = append(lines, fmt.Sprintf("%d event %d %s %s %s %s, occurred %d", event.ReceivedAt.UnixMilli(), m.Sequence, event.ID, event.EventName, event.Lateness, event.Properties, event.Timing.OccurredAt.UnixMilli()))
 		}
 		return nil
 	}))

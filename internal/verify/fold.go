@@ -61,6 +61,14 @@ func fold(in *Inputs, user *User, log []schema.UserEvent) *folding {
 	return f
 }
 
+// placeless reports whether an outcome that follows does not say when it was decided: then time may have passed where the fold does not know.
+func (f *folding) placeless() bool {
+	return slices.ContainsFunc(f.user.Outcomes, func(o Outcome) bool {
+		_, follows := f.outcomes[o.OutcomeID]
+		return follows && o.LogSequence == 0
+	})
+}
+
 // decided reports whether an outcome comes from journey.Next; the others tell how a delivery went, or that a flag treated the user.
 func decided(o *schema.Outcome) bool {
 	return o.Kind != schema.ActionDelivered && o.Kind != schema.ActionFailed && (o.Kind != schema.ExposureRecorded || o.Reason != journey.FlagEvaluated)

@@ -353,8 +353,11 @@ func (v *judging) workflow() {
 	}
 	v.state()
 	v.record()
-	if v.fold.uncertain > 0 && len(v.Differences) > differences {
+	switch doubt := len(v.Differences) > differences; {
+	case doubt && v.fold.uncertain > 0:
 		v.Differences, v.Unjudged = v.Differences[:differences], UnjudgedReading
+	case doubt && v.fold.placeless():
+		v.Differences, v.Unjudged = v.Differences[:differences], UnjudgedPlaces
 	}
 	if due := journey.WakeAt(u.State); due != 0 && due < v.in.AsOf-overdueAfter.Milliseconds() {
 		_, what := journey.NextChange(u.State)
@@ -394,9 +397,6 @@ func (v *judging) knowable() string {
 	s := v.user.State
 	if s.Older > 0 || len(s.Lived) == 0 {
 		return UnjudgedVersions
-	}
-	if slices.ContainsFunc(v.user.Outcomes, func(o Outcome) bool { return decided(&o.Outcome) && o.LogSequence == 0 }) {
-		return UnjudgedPlaces
 	}
 	if v.in.FirstEvent > 1 && (len(s.Merged) > 0 || s.HandedOver != nil) {
 		return UnjudgedMerged

@@ -204,12 +204,20 @@ func TestPastBehindTime(t *testing.T) {
 	l.run(signals, end)
 	l.user.Rows, l.user.State, l.user.Profile = slices.Clone(l.user.Outcomes), &l.state, &l.profile
 	require.Greater(t, l.state.Refused["welcome"].At, began+hour, "the past came behind time")
-	verdict := verify.Judge(&verify.Inputs{
+	in := &verify.Inputs{
 		Books: l.books, Stored: l.stored, Letters: verify.Letters{}, AsOf: end, FirstEvent: 1, FirstOutcome: 1, Recorded: 1 << 40,
 		Settled: verify.Settled{Ingest: 30, Archive: 30, Outcomes: 1000},
-	}, &l.user)
+	}
+	verdict := verify.Judge(in, &l.user)
 	require.Empty(t, verdict.Unjudged)
 	require.Empty(t, verdict.Differences)
+
+	for i := range l.user.Outcomes { // of a release that did not note it
+		l.user.Outcomes[i].LogSequence, l.user.Outcomes[i].DecidedAt = 0, 0
+	}
+	verdict = verify.Judge(in, &l.user)
+	require.Equal(t, verify.UnjudgedPlaces, verdict.Unjudged)
+	require.Empty(t, verdict.Differences, "nobody can say")
 }
 
 // TestLostEventsAreFound: whichever event does not reach the workflow.
