@@ -21,12 +21,12 @@ const workflowTaskTimeout = 3 * time.Second
 // Updates are tried where they pay: while few calls are in flight, since under a backlog signals share workflow tasks; and while workers
 // answer. Where one gets no answer within updatePatience, none is tried for updatePause.
 //
-// A user who comes again and again is asked by update however many calls are in flight, while there is little to hand over: what the workflow
-// answers lets most of what they send wait, and without an answer all of it would travel, which keeps the calls in flight.
+// A user who comes again is asked by update however many calls are in flight, while there is little to hand over: what the workflow answers
+// lets most of what they send wait, and without an answer all of it would travel, which keeps the calls in flight. So it must not take a system
+// that keeps up to be asked, nor one call without an answer to be forgotten.
 const (
 	updatesInFlight = 8
-	againWithin     = 10 * time.Second // twice as long as an event waits
-	againTimes      = 2
+	againWithin     = time.Minute
 	littleEvents    = 8
 
 	updatePatience = 3 * time.Second
@@ -40,18 +40,12 @@ type Batches struct {
 	inFlight atomic.Int64
 	resume   atomic.Int64 // Unix milliseconds before which no update is tried
 	near     *recent.Map[string, int64]
-	calls    *recent.Map[string, calls] // that brought no answer
-}
-
-// calls are those for one user of which each came within againWithin of the one before.
-type calls struct {
-	last time.Time
-	n    int
+	calls    *recent.Map[string, time.Time] // the last for each user
 }
 
 // NewBatches returns a Sender over c.
 func NewBatches(c client.Client) *Batches {
-	return &Batches{client: c, near: recent.New[string, int64](patienceKept), calls: recent.New[string, calls](patienceKept)}
+	return &Batches{client: c, near: recent.New[string, int64](patienceKept), calls: recent.New[string, time.Time](patienceKept)}
 }
 
 // Send implements Sender. A batch whose update got no answer may have been taken: it is sent again by signal, and recognized.
@@ -63,7 +57,6 @@ func (b *Batches) Send(ctx context.Context, user schema.JourneyStart, batch sche
 		patience, err := b.update(ctx, user, batch)
 		if err == nil {
 			b.remember(user.UserToken, patience)
-			b.calls.Delete(user.UserToken)
 			return patience, nil
 		}
 		if ctx.Err() != nil {
@@ -73,14 +66,11 @@ func (b *Batches) Send(ctx context.Context, user schema.JourneyStart, batch sche
 	return schema.Patience{}, b.signal(ctx, user, batch)
 }
 
-// again counts a call, and reports whether it is one more for a user who has had some lately.
+// again notes a call, and reports whether it is one more for a user who has had one lately.
 func (b *Batches) again(token string, now time.Time) bool {
-	c, _ := b.calls.Get(token)
-	if now.Sub(c.last) > againWithin {
-		c.n = 0
-	}
-	b.calls.Put(token, calls{now, c.n + 1})
-	return c.n >= againTimes
+	last, known := b.calls.Get(token)
+	b.calls.Put(token, now)
+	return known && now.Sub(last) <= againWithin
 }
 
 // mayUpdate reports whether an update is worth trying. Where the next moment that time changes something is near, the workflow would have to put it on
