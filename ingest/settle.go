@@ -285,7 +285,9 @@ func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg, boxes *ma
 			i.stats.skipped.Add(1)
 			i.ack(message)
 		default:
-			boxes.put(ctx, schema.JourneyStart{Version: schema.JourneyVersion, UserID: whose.UserID, UserToken: whose.User, Enrich: i.cfg.Enrich}, q, current)
+			boxes.put(ctx, schema.JourneyStart{
+				Version: schema.JourneyVersion, MaxHistory: schema.RunLength, UserID: whose.UserID, UserToken: whose.User, Enrich: i.cfg.Enrich,
+			}, q, current)
 		}
 	}
 	tell(i.cfg.Meters.Page, float64(len(page)))

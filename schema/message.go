@@ -72,13 +72,17 @@ const JourneyWorkflow = "Journey"
 // now, and those that continue others, are of this one.
 const JourneyVersion = 1
 
+// RunLength is the MaxHistory of runs that begin now. It bounds what a user costs who is no longer in a worker's memory: their run's history is
+// read and replayed, at a third of a millisecond an event. A run of this length is some 60 batches, to which the next run adds about one.
+const RunLength = 300
+
 // JourneyStart is what ingest starts a user's workflow with. MaxHistory is the number of history events after which the run
 // continues as new; it travels with the workflow, so another setting never changes a history that has begun.
 type JourneyStart struct {
 	Version    int    `json:"version,omitempty"`
 	UserID     string `json:"user_id"`
 	UserToken  string `json:"user_token"`
-	MaxHistory int    `json:"max_history,omitempty"` // Defaults to 600.
+	MaxHistory int    `json:"max_history,omitempty"` // 0, in runs from before there was RunLength: 600
 	Enrich     bool   `json:"enrich,omitempty"`      // providers are asked what they know of the user
 }
 

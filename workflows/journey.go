@@ -288,7 +288,7 @@ func (r *journeyRun) continueAsNew(ctx workflow.Context) (*schema.HandedOver, er
 		return r.finish(ctx, request)
 	}
 	next := JourneyInput{JourneyStart: r.in.JourneyStart, State: &r.state}
-	next.Version = schema.JourneyVersion
+	next.Version, next.MaxHistory = schema.JourneyVersion, min(next.MaxHistory, schema.RunLength)
 	next.Undelivered, next.Enriching = r.undelivered(), r.enriching
 	return nil, workflow.NewContinueAsNewError(ctx, schema.JourneyWorkflow, next)
 }

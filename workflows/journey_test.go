@@ -205,6 +205,7 @@ func TestSecondRun(t *testing.T) {
 	var in workflows.JourneyInput
 	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(next.Input, &in))
 	require.Equal(t, int64(2), in.State.Counts.Applied)
+	require.Equal(t, schema.RunLength, in.MaxHistory, "a run from before goes on in shorter ones")
 
 	second := newRun(t, w)
 	second.start = first.start

@@ -10,9 +10,8 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// DefaultMaxHistory is the number of history events after which a run continues as new, where its start says nothing else.
-// Replaying a run of this length takes about 10 ms; at the server's own suggestion of 4,096 it would take 100. Runs that began
-// without a number of their own replay with this one: it never changes.
+// DefaultMaxHistory is the number of history events after which a run continues as new, where its start says nothing else. Runs that began
+// without a number of their own replay with this one: it never changes. Those that begin now have schema.RunLength.
 const DefaultMaxHistory = 600
 
 // drainPatience is how long a run waits for deliveries in flight before it continues as new and hands them over.

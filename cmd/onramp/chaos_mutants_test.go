@@ -73,7 +73,7 @@ type mutant struct {
 const mutantPatience = 90 * time.Second
 
 // shortHistories makes runs continue as new after a few events instead of a hundred.
-var shortHistories = change{"workflows/options.go", "const DefaultMaxHistory = 600", "const DefaultMaxHistory = 60"}
+var shortHistories = change{"schema/message.go", "const RunLength = 300", "const RunLength = 60"}
 
 func mutants() []mutant {
 	return []mutant{

@@ -45,8 +45,8 @@ type suiteSizes struct {
 
 func allSizes() suiteSizes {
 	return suiteSizes{
-		archive: 400_000, users: 100, each: 150, lead: 6 * time.Second, steps: 20 * time.Second, rates: [2]float64{50, 200},
-		probed: 300, idle: 15 * time.Second, veterans: 40, history: 100, actions: 200,
+		archive: 400_000, users: 100, each: 150, lead: 10 * time.Second, steps: 20 * time.Second, rates: [2]float64{50, 200},
+		probed: 300, idle: 15 * time.Second, veterans: 40, history: 54, actions: 200,
 	}
 }
 
@@ -55,6 +55,7 @@ type suiteResult struct {
 	Machine    string            `json:"machine"`
 	Archive    archiveSpeed      `json:"archive"`
 	Loads      []namedLoad       `json:"loads"`
+	Rest       float64           `json:"rest_processors"` // before there is a population
 	Population []populationSpeed `json:"population"`
 	Misses     missSpeed         `json:"cache_misses"`
 	Actions    []actionSpeed     `json:"actions"`
@@ -88,10 +89,22 @@ func (c *loadtestCommand) checkAll() error {
 		return usagef("--rounds is %d; it must lie in 1 to 100", c.Rounds)
 	case len(c.Population) == 0 || !slices.IsSorted(c.Population) || c.Population[0] < allSizes().probed:
 		return usagef("--population is %v; it must be ascending numbers of users, the first at least %d", c.Population, allSizes().probed)
+	case c.crowded():
+		return usagef("--population is %v; there must be %d users more at each step", c.Population, allSizes().probed)
 	case len(c.Burst) == 0 || slices.Min(c.Burst) < 1:
 		return usagef("--burst is %v; it must be positive numbers of users", c.Burst)
 	}
 	return nil
+}
+
+// crowded reports whether a step of the population has too few users for each to be asked once.
+func (c *loadtestCommand) crowded() bool {
+	for i, users := range c.Population {
+		if users < (i+1)*allSizes().probed {
+			return true
+		}
+	}
+	return false
 }
 
 // all measures everything.
@@ -253,7 +266,7 @@ func (s *suite) speeds() []speed {
 	first := r.Population[0]
 	for _, p := range r.Population {
 		lines = append(lines,
-			speed{fmt.Sprintf("%d open journeys, at rest", p.Users), fmt.Sprintf("%.2f %% of a processor", 100*p.Idle), "close to none", p.Idle < 0.02},
+			speed{fmt.Sprintf("%d open journeys, at rest", p.Users), fmt.Sprintf("%.2f %% of a processor, without them %.2f %%", 100*p.Idle, 100*r.Rest), "less than 1 % for them", p.Idle < r.Rest+0.01},
 			speed{
 				fmt.Sprintf("%d open journeys, an event", p.Users),
 				fmt.Sprintf("%.1f ms of processor time, %.2f transactions, p50 %.1f ms, p99 %.1f ms; %.0f MB of heap", p.CPU/1000, p.Writes, p.Decision.P50, p.Decision.P99, p.Heap),

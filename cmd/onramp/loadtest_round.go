@@ -161,7 +161,7 @@ func pausedConsumers() []string { return []string{schema.IngestConsumer, schema.
 func (r *loadRound) pileUp(ctx context.Context, n int) error {
 	for _, name := range pausedConsumers() {
 		if err := r.pause(ctx, name); err != nil {
-			return fmt.Errorf("pause consumer %s: %w", name, err)
+			return errors.Join(fmt.Errorf("pause consumer %s: %w", name, err), r.resume(context.WithoutCancel(ctx)))
 		}
 	}
 	if err := r.send(ctx, 0, n); err != nil {

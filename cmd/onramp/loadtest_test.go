@@ -128,6 +128,7 @@ func TestLoadtestMistakes(t *testing.T) {
 		{"--all", "--rate", "5"},
 		{"--all", "--population", "1000,500"},
 		{"--all", "--population", "5"},
+		{"--all", "--population", "400,500"},
 		{"--all", "--burst", "0"},
 	} {
 		r := onramp(t.Context(), append([]string{"loadtest"}, args...)...)
