@@ -57,7 +57,7 @@ func (s *Sink) Run(ctx context.Context) error {
 	})
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil // told to stop before it began
+			return nil //nolint:nilerr // told to stop before it began
 		}
 		return err
 	}
