@@ -60,6 +60,7 @@ func (c *carrier[R]) stats() ConsumerStats {
 // run carries until ctx ends; what it has begun by then it finishes, for as long as work lasts. It returns an error only where the connection is
 // closed for good.
 func (c *carrier[R]) run(ctx, work context.Context) error {
+	defer c.waiting.Store(0) // from now on it is another's
 	for attempt := 0; ; attempt++ {
 		delivered, err := c.session(ctx, work)
 		if ctx.Err() != nil {

@@ -73,17 +73,20 @@ func (l *Lease) Work(ctx context.Context, work func(context.Context) error) erro
 	}
 }
 
-// hold works until ctx ends, the lease is lost, or something is wrong.
+// hold works until ctx ends, the lease is lost, or something is wrong. It renews the lease until work has returned, which may take its time
+// after ctx has ended.
 func (l *Lease) hold(ctx context.Context, work func(context.Context) error) error {
-	session, stop := context.WithCancelCause(ctx)
+	session, end := context.WithCancelCause(ctx)
+	keeping, enough := context.WithCancel(context.WithoutCancel(ctx))
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
-		l.keep(session, func() { stop(ErrLost) })
+		l.keep(keeping, func() { end(ErrLost) })
 	}()
 	err := work(session)
 	lost := errors.Is(context.Cause(session), ErrLost)
-	stop(nil)
+	end(nil)
+	enough()
 	<-kept
 	if !lost {
 		l.release(context.WithoutCancel(ctx))
