@@ -64,7 +64,7 @@ func (c *carrier[R]) run(ctx, work context.Context) error {
 	for attempt := 0; ; attempt++ {
 		delivered, err := c.session(ctx, work)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to stop
+			return nil // told to stop
 		}
 		if errors.Is(err, jetstream.ErrConnectionClosed) || c.js.Conn().IsClosed() {
 			return &schema.Error{Code: schema.CodeUnavailable, Message: "read stream " + c.stream, Err: err}
