@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/onramphq/onramp/internal/lease"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -107,7 +108,17 @@ func (i *Ingest) Run(ctx context.Context) error {
 	if i.cfg.Exclusive {
 		return i.work(ctx)
 	}
-	return i.lead(ctx)
+	l, err := lease.Open(ctx, i.js, schema.IngestConsumer, schema.EventsStream, i.logger)
+	if err != nil {
+		return err
+	}
+	// Two that shared the consumer would overtake each other: the one gets a user's first event and the other the second. Whoever takes over
+	// begins at the consumer's floor, so that every process sends a user's events from a place at or before the first that nobody has sent,
+	// one after the other: whatever a predecessor that is not dead still sends, it sends after, and the workflow knows it already.
+	if err := l.Work(ctx, i.work); err != nil {
+		return fmt.Errorf("ingest: %w", err)
+	}
+	return nil
 }
 
 // work is Run of the one process that may.

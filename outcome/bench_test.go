@@ -1,10 +1,14 @@
 package outcome_test
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
+	"os"
 	"runtime"
+	"runtime/pprof"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,7 +21,10 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-var archiveRows = flag.Int("archive-rows", 300_000, "events of one round of BenchmarkArchive; a multiple of 20,000, the rows of one insert")
+var (
+	archiveRows    = flag.Int("archive-rows", 300_000, "events of one round of BenchmarkArchive; a multiple of 20,000, the rows of one insert")
+	archiveProfile = flag.String("archive-profile", "", "file for a processor profile of the sink alone, of the last round of BenchmarkArchive")
+)
 
 // BenchmarkArchive carries events that wait in the stream to ClickHouse: read, decoded, tokenized, stored, acknowledged, from the start
 // of the sink to the last acknowledgment. Publishing them is not measured. Beside it, in turn, the same columns of as many rows in batches
@@ -26,38 +33,75 @@ var archiveRows = flag.Int("archive-rows", 300_000, "events of one round of Benc
 func BenchmarkArchive(b *testing.B) {
 	store, js := openStore(b), jetStream(b)
 	require.NoError(b, store.Conn().Exec(b.Context(), "CREATE TABLE bare AS events"))
-	var carried, bare, columns time.Duration
+	var carried, bare, columns cost
 	total := 0
 	for b.Loop() {
 		fillStream(b, js, total, *archiveRows)
 		total += *archiveRows
 		runtime.GC() // nobody pays for what another has left
-		carried += carryAll(b, js, store)
+		carried.add(b, func() { carryAll(b, js, store) })
 		runtime.GC()
-		bare += insertBare(b, store, total-*archiveRows, *archiveRows, appendRows)
+		bare.add(b, func() { insertBare(b, store, total-*archiveRows, *archiveRows, appendRows) })
 		runtime.GC()
-		columns += insertBare(b, store, total+1_000_000_000, *archiveRows, appendColumns) // other ids: the table collapses the same
+		columns.add(b, func() { insertBare(b, store, total+1_000_000_000, *archiveRows, appendColumns) }) // other ids: the table collapses the same
 	}
 	require.Equal(b, uint64(total), value[uint64](b, store, "SELECT count() FROM events"))
 	require.Equal(b, uint64(2*total), value[uint64](b, store, "SELECT count() FROM bare"))
-	b.ReportMetric(float64(total)/carried.Seconds(), "rows/s")
-	b.ReportMetric(float64(total)/bare.Seconds(), "bare-rows/s")
-	b.ReportMetric(float64(total)/columns.Seconds(), "column-rows/s")
-	b.ReportMetric(float64(bare)/float64(carried), "x-bare")
-	b.ReportMetric(float64(columns)/float64(carried), "x-columns")
+	b.ReportMetric(float64(total)/carried.wall.Seconds(), "rows/s")
+	b.ReportMetric(float64(total)/bare.wall.Seconds(), "bare-rows/s")
+	b.ReportMetric(float64(total)/columns.wall.Seconds(), "column-rows/s")
+	b.ReportMetric(float64(bare.wall)/float64(carried.wall), "x-bare")
+	b.ReportMetric(float64(columns.wall)/float64(carried.wall), "x-columns")
+	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(total) }
+	b.ReportMetric(each(carried.ours), "our-µs/row")
+	b.ReportMetric(each(carried.clickHouse), "ch-µs/row")
+	b.ReportMetric(each(bare.ours), "bare-our-µs/row")
+	b.ReportMetric(each(bare.clickHouse), "bare-ch-µs/row")
 }
 
-// carryAll runs a sink until nothing waits, and returns how long that took.
-func carryAll(b *testing.B, js jetstream.JetStream, store *outcome.Store) time.Duration {
+// cost is what something took: by the clock, of processor time in this process, in which NATS runs too, and in ClickHouse.
+type cost struct{ wall, ours, clickHouse time.Duration }
+
+func (c *cost) add(b *testing.B, do func()) {
 	b.Helper()
+	ours, theirs, begin := processorTime(b, "self"), processorTime(b, strconv.Itoa(clickHouse(b).ChildPID())), time.Now()
+	do()
+	c.wall += time.Since(begin)
+	c.ours += processorTime(b, "self") - ours
+	c.clickHouse += processorTime(b, strconv.Itoa(clickHouse(b).ChildPID())) - theirs
+}
+
+// processorTime is what a process has used so far, to the hundredth of a second.
+func processorTime(b *testing.B, process string) time.Duration {
+	b.Helper()
+	stat, err := os.ReadFile("/proc/" + process + "/stat")
+	require.NoError(b, err)
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // the name before may hold anything
+	user, err := strconv.ParseInt(fields[11], 10, 64)
+	require.NoError(b, err)
+	system, err := strconv.ParseInt(fields[12], 10, 64)
+	require.NoError(b, err)
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// carryAll runs a sink until nothing waits.
+func carryAll(b *testing.B, js jetstream.JetStream, store *outcome.Store) {
+	b.Helper()
+	if *archiveProfile != "" {
+		file, err := os.Create(*archiveProfile)
+		require.NoError(b, err)
+		require.NoError(b, pprof.StartCPUProfile(file))
+		defer func() {
+			pprof.StopCPUProfile()
+			require.NoError(b, file.Close())
+		}()
+	}
 	var stored atomic.Int64
-	begin := time.Now()
 	sink, stop := runSink(b, js, store, outcome.SinkConfig{Meters: outcome.Meters{Batch: func(_ string, rows int) { stored.Add(int64(rows)) }}})
-	defer stop()
 	require.Eventually(b, func() bool {
 		return stored.Load() == int64(*archiveRows) && sink.Stats().Archive.Lag == 0
 	}, 5*time.Minute, 2*time.Millisecond)
-	return time.Since(begin)
+	stop()
 }
 
 func fillStream(b *testing.B, js jetstream.JetStream, first, rows int) {
@@ -72,8 +116,8 @@ func fillStream(b *testing.B, js jetstream.JetStream, first, rows int) {
 
 const bareBatch = 20_000 // what the sink inserts at once while it is behind
 
-// insertBare inserts as many rows as the sink has just carried and returns how long that took.
-func insertBare(b *testing.B, store *outcome.Store, first, rows int, fill func(*testing.B, driver.Batch, int)) time.Duration {
+// insertBare inserts as many rows as the sink has just carried.
+func insertBare(b *testing.B, store *outcome.Store, first, rows int, fill func(*testing.B, driver.Batch, int)) {
 	b.Helper()
 	insert := func(from int) {
 		batch, err := store.Conn().PrepareBatch(b.Context(), "INSERT INTO bare (event_id, event_name, user_token, occurred_at, received_at, sequence, lateness, clamped, source, properties, traits, trace_id)")
@@ -82,11 +126,9 @@ func insertBare(b *testing.B, store *outcome.Store, first, rows int, fill func(*
 		fill(b, batch, from)
 		require.NoError(b, batch.Send())
 	}
-	begin := time.Now()
 	for from := first; from < first+rows; from += bareBatch {
 		insert(from)
 	}
-	return time.Since(begin)
 }
 
 func appendRows(b *testing.B, batch driver.Batch, from int) {

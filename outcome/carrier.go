@@ -1,18 +1,17 @@
 package outcome
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/onramphq/onramp/internal/lease"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -23,6 +22,11 @@ import (
 //	  heartbeats   decode          │ a row is at fault: halve the batch until it stands alone, write it off
 //
 // Rows are made while the batch before them is being stored. R is the row it makes of a message.
+//
+// The inbox holds what follows on the consumer's floor without a gap, and one acknowledgment covers everything before it. So it says something
+// of the stream and not of the consumer: all up to here is stored. That is true whoever says it, also a process that slept and lost the
+// lease; the server then believes it of the consumer that its successor made anew, and delivers the successor's again after AckWait, which finds
+// its place wrong and goes back to the floor.
 type carrier[R any] struct {
 	js           jetstream.JetStream
 	cfg          SinkConfig
@@ -53,30 +57,47 @@ func (c *carrier[R]) stats() ConsumerStats {
 	}
 }
 
-// run carries until ctx ends; what it has begun by then it finishes, for as long as work lasts. What it cannot finish it
-// hands back, so that the next process need not wait for AckWait.
+// run carries until ctx ends; what it has begun by then it finishes, for as long as work lasts. It returns an error only where the connection is
+// closed for good.
 func (c *carrier[R]) run(ctx, work context.Context) error {
-	var failed error
+	defer c.waiting.Store(0) // from now on it is another's
+	for attempt := 0; ; attempt++ {
+		delivered, err := c.session(ctx, work)
+		if ctx.Err() != nil {
+			return nil // told to stop
+		}
+		if errors.Is(err, jetstream.ErrConnectionClosed) || c.js.Conn().IsClosed() {
+			return &schema.Error{Code: schema.CodeUnavailable, Message: "read stream " + c.stream, Err: err}
+		}
+		if delivered {
+			attempt = 0
+		}
+		wait := growing(attempt, c.cfg.MaxRetryWait)
+		c.log.WarnContext(ctx, "delivery interrupted", slog.Duration("retry_in", wait), slog.Any("error", err))
+		pause(ctx, wait)
+	}
+}
+
+// session carries what one reading brings, and reports whether that was anything. What it cannot finish it forgets: the next one begins at
+// the first message that is not acknowledged.
+func (c *carrier[R]) session(ctx, work context.Context) (delivered bool, err error) {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	var helpers sync.WaitGroup
 	helpers.Go(func() { // stops the loop below when there is nothing more to come
 		defer stop()
-		failed = c.read(reading)
+		delivered, err = c.read(reading)
 	})
 	helpers.Go(func() { c.heartbeat(reading) })
 	helpers.Go(func() { c.inbox.decode(reading, c.decode) })
 	for reading.Err() == nil {
-		if err := c.next(reading, work); err != nil {
+		if c.next(reading, work) != nil {
 			stop()
 		}
 	}
 	helpers.Wait()
-	for _, d := range c.inbox.all() {
-		_ = d.msg.Nak() //nolint:errcheck // redelivery after AckWait does the same, later
-	}
 	c.inbox.settle(c.inbox.len())
-	return failed
+	return delivered, err
 }
 
 // next carries one batch.
@@ -88,9 +109,10 @@ func (c *carrier[R]) next(ctx, work context.Context) error {
 	if err := c.carry(work, batch); err != nil {
 		return err
 	}
-	for _, e := range batch {
-		_ = e.msg.Ack() //nolint:errcheck // a lost acknowledgement brings the message again, and its row is counted once
+	if errors.Is(context.Cause(ctx), lease.ErrLost) {
+		return lease.ErrLost // true all the same, but the successor has made the consumer anew
 	}
+	_ = batch[len(batch)-1].msg.Ack() //nolint:errcheck // a lost acknowledgment brings the messages again, and a row is counted once
 	c.inbox.settle(len(batch))
 	return nil
 }
@@ -110,9 +132,6 @@ func (c *carrier[R]) carry(ctx context.Context, batch []*entry[R]) error {
 			}
 		}
 	}
-	// A redelivered message may stand twice in a batch, and late in it: order makes the token the same as the first time.
-	slices.SortStableFunc(entries, func(a, b *entry[R]) int { return cmp.Compare(a.sequence, b.sequence) })
-	entries = slices.CompactFunc(entries, func(a, b *entry[R]) bool { return a.sequence == b.sequence })
 	return c.store(ctx, entries)
 }
 

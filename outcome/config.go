@@ -43,6 +43,7 @@ type SinkConfig struct {
 	Grace        time.Duration  // for the batch in hand once Run is told to stop. Defaults to 5 s.
 	MaxRetryWait time.Duration  // between two attempts while ClickHouse is away, at most. Defaults to 5 s.
 	MaxBytes     int            // payload that one consumer holds in memory, about. Defaults to 64 MiB.
+	Exclusive    bool           // says that no other process runs a sink, so that none has to be asked for its turn. Defaults to false.
 	Logger       *slog.Logger   // Defaults to none.
 	Meters       Meters         // are told how it goes. Defaults to none.
 	Tracer       tracing.Tracer // makes a span of every insert of rows that somebody traces. Defaults to none.

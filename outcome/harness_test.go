@@ -116,6 +116,16 @@ func publishRaw(tb testing.TB, js jetstream.JetStream, subject string, body []by
 	return ack.Sequence
 }
 
+// fill publishes n events that are alike but for their ids, first and on.
+func fill(tb testing.TB, js jetstream.JetStream, first, n int) {
+	tb.Helper()
+	for i := first; i < first+n; i++ {
+		_, err := js.PublishAsync(schema.EventSubject("load"), fmt.Appendf(nil, `{"event_id":"e%d","event_name":"clicked","user_id":"ada"}`, i), jetstream.WithStallWait(time.Minute))
+		require.NoError(tb, err)
+	}
+	<-js.PublishAsyncComplete()
+}
+
 func publishOutcome(tb testing.TB, js jetstream.JetStream, o schema.Outcome) {
 	tb.Helper()
 	raw, err := json.Marshal(o)

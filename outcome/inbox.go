@@ -67,11 +67,11 @@ func signal(c chan struct{}) {
 	}
 }
 
-// put adds a message. It waits while the inbox is full, and no longer than ctx.
+// put adds a message, and waits while the inbox is full. Once ctx has ended it adds nothing.
 func (in *inbox[R]) put(ctx context.Context, d delivery) {
-	for {
+	for ctx.Err() == nil {
 		in.mu.Lock()
-		if in.bytes < in.maxBytes || ctx.Err() != nil {
+		if in.bytes < in.maxBytes && ctx.Err() == nil { // asked under the lock: what is emptied after ctx has ended stays empty
 			in.add(d)
 			in.mu.Unlock()
 			signal(in.arrived)

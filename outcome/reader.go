@@ -16,73 +16,87 @@ import (
 const (
 	pullMessages = 2_000           // of one pull: the inbox is the buffer, this only hides the round trip
 	pullBytes    = 16 << 20        // of one pull; a consumer stalls on a message that is larger
-	drainTime    = 1 * time.Second // for what is already in the client library when reading stops
+	stopTime     = 1 * time.Second // for the client library to let go of a consumer
 )
 
-// consumer creates the durable consumer or brings it up to date, and asserts it.
-func (c *carrier[R]) consumer(ctx context.Context) (jetstream.Consumer, error) {
+// consumer creates the durable consumer or brings it up to date, and asserts it. Whoever is about to read it alone says so: then one that has
+// messages in hand, of a process that died or of our own that went astray, is made anew from its floor. The server would deliver those
+// only after AckWait and behind newer ones, which no acknowledgment may cover before.
+func (c *carrier[R]) consumer(ctx context.Context, toRead bool) (jetstream.Consumer, error) {
 	want := jetstream.ConsumerConfig{
 		Durable:       c.name,
 		Description:   "Onramp: " + c.stream + " to ClickHouse",
 		DeliverPolicy: jetstream.DeliverAllPolicy,
-		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckPolicy:     jetstream.AckAllPolicy, // one message for a batch: one each costs as much as the rest of reading
 		AckWait:       c.cfg.AckWait,
 		MaxDeliver:    -1, // a row is never given up for ClickHouse being away
 		ReplayPolicy:  jetstream.ReplayInstantPolicy,
 		MaxAckPending: 4 * c.cfg.MaxRows,
+	}
+	fail := func(code schema.Code, doing string, err error) (jetstream.Consumer, error) {
+		return nil, &schema.Error{Code: code, Message: doing + " consumer " + c.name + " of stream " + c.stream, Err: err}
+	}
+	old, err := c.js.Consumer(ctx, c.stream, c.name)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound):
+	case err != nil:
+		return fail(schema.CodeUnavailable, "look up", err)
+	default:
+		info := old.CachedInfo()
+		want.DeliverPolicy, want.OptStartSeq = info.Config.DeliverPolicy, info.Config.OptStartSeq
+		formerKind := info.Config.AckPolicy == jetstream.AckExplicitPolicy // the server changes no policy of a consumer
+		if formerKind || toRead && info.NumAckPending > 0 {
+			c.log.InfoContext(ctx, "consumer goes back to its floor", slog.Int("in_hand", info.NumAckPending), slog.Uint64("floor", info.AckFloor.Stream))
+			if err := c.js.DeleteConsumer(ctx, c.stream, c.name); err != nil {
+				return fail(schema.CodeUnavailable, "delete", err)
+			}
+			want.DeliverPolicy, want.OptStartSeq = jetstream.DeliverByStartSequencePolicy, info.AckFloor.Stream+1
+		}
 	}
 	consumer, err := c.js.CreateOrUpdateConsumer(ctx, c.stream, want)
 	if err != nil {
 		code := schema.CodeUnavailable
 		if api, ok := errors.AsType[*jetstream.APIError](err); ok &&
 			(api.ErrorCode == jetstream.JSErrCodeConsumerCreate || api.ErrorCode == jetstream.JSErrCodeConsumerExists) {
-			code = schema.CodeConflict // one of another kind is there: the server changes no policy of a consumer
+			code = schema.CodeConflict // one of another kind is there
 		}
-		return nil, &schema.Error{Code: code, Message: "create consumer " + c.name + " of stream " + c.stream, Err: err}
+		return fail(code, "create", err)
 	}
 	got := consumer.CachedInfo().Config
 	if got.AckPolicy != want.AckPolicy || got.AckWait != want.AckWait || got.MaxDeliver != want.MaxDeliver ||
 		got.MaxAckPending != want.MaxAckPending || got.DeliverPolicy != want.DeliverPolicy || got.FilterSubject != "" || len(got.BackOff) > 0 {
-		return nil, &schema.Error{Code: schema.CodeConflict, Message: fmt.Sprintf("assert consumer %s of stream %s: the server has it otherwise", c.name, c.stream)}
+		return fail(schema.CodeConflict, "assert", errors.New("the server has it otherwise"))
 	}
 	return consumer, nil
 }
 
-// read fills the inbox until ctx ends. It returns an error only where the connection is closed for good.
-func (c *carrier[R]) read(ctx context.Context) error {
-	for attempt := 0; ; attempt++ {
-		delivered, err := c.readOnce(ctx)
-		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to stop
-		}
-		if errors.Is(err, jetstream.ErrConnectionClosed) || c.js.Conn().IsClosed() {
-			return &schema.Error{Code: schema.CodeUnavailable, Message: "read stream " + c.stream, Err: err}
-		}
-		if delivered {
-			attempt = 0
-		}
-		wait := growing(attempt, c.cfg.MaxRetryWait)
-		c.log.WarnContext(ctx, "delivery interrupted", slog.Duration("retry_in", wait), slog.Any("error", err))
-		pause(ctx, wait)
-	}
-}
+// errGap says that what came is not what follows on what is in hand: a message was lost on its way, because a connection broke, or was handed
+// to somebody else, or the server delivers again what it believes to be forgotten.
+var errGap = errors.New("the messages do not follow on each other")
 
-// readOnce reads until ctx ends or the server ends the delivery, and reports whether anything came. It lets the library call it rather than
-// ask for the next message: the iterator that one asks has a channel that holds what one pull may bring and not a message more. Where
-// it forgets what it has asked for, as after every reconnection, it asks for as much again, and drops what finds the channel full:
-// those come again only after AckWait.
-func (c *carrier[R]) readOnce(ctx context.Context) (delivered bool, err error) {
-	consumer, err := c.consumer(ctx)
+// read fills the inbox until ctx ends or the server ends the delivery, which is an error as much as errGap, and reports whether anything
+// came. It lets the library call it rather than ask for the next message: the iterator that one asks has a channel that holds what one pull
+// may bring and not a message more. Where it forgets what it has asked for, as after every reconnection, it asks for as much again, and
+// drops what finds the channel full.
+func (c *carrier[R]) read(ctx context.Context) (delivered bool, err error) {
+	consumer, err := c.consumer(ctx, true)
 	if err != nil {
 		return false, err
 	}
 	var came atomic.Bool
 	wrong := make(chan error, 1) // what went wrong last
 	bytes := max(pullBytes, 2*int(c.js.Conn().MaxPayload()))
+	place := place{delivery: consumer.CachedInfo().Delivered.Consumer}
+	gap := make(chan error, 1)
 	reading, err := consumer.Consume(
 		func(msg jetstream.Msg) {
 			came.Store(true)
-			c.receive(ctx, msg)
+			if err := c.receive(ctx, msg, &place); err != nil {
+				select {
+				case gap <- err:
+				default: // what follows on a gap does not count
+				}
+			}
 		},
 		jetstream.PullMaxMessagesWithBytesLimit(min(pullMessages, 4*c.cfg.MaxRows), bytes),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
@@ -99,36 +113,46 @@ func (c *carrier[R]) readOnce(ctx context.Context) (delivered bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("consume: %w", err)
 	}
-	defer reading.Stop()
 	closed := reading.Closed()
+	defer func() {
+		reading.Stop()
+		timer := time.NewTimer(stopTime)
+		defer timer.Stop()
+		select {
+		case <-closed:
+		case <-timer.C:
+		}
+	}()
 	select {
+	case err = <-gap:
 	case <-closed:
 		err = jetstream.ErrMsgIteratorClosed
 		select {
 		case err = <-wrong:
 		default:
 		}
-		return came.Load(), fmt.Errorf("consume: %w", err)
 	case <-ctx.Done():
+		err = ctx.Err()
 	}
-	// What the library already holds is read too, so that it can be handed back at once.
-	reading.Drain()
-	timer := time.NewTimer(drainTime)
-	defer timer.Stop()
-	select {
-	case <-closed:
-	case <-timer.C:
-	}
-	return came.Load(), fmt.Errorf("consume: %w", ctx.Err())
+	return came.Load(), fmt.Errorf("consume: %w", err)
 }
 
-// receive puts a message into the inbox, and waits while that is full.
-func (c *carrier[R]) receive(ctx context.Context, msg jetstream.Msg) {
+// place is how far a reader has come: it counts deliveries and positions in the stream.
+type place struct{ delivery, sequence uint64 }
+
+// receive puts a message into the inbox, and waits while that is full. Only what follows without a gap goes in, so that who has stored a message and
+// everything before it in the inbox may acknowledge all there is up to it.
+func (c *carrier[R]) receive(ctx context.Context, msg jetstream.Msg, last *place) error {
 	meta, err := msg.Metadata()
 	if err != nil { // not a message of a stream: nothing could acknowledge it
 		c.log.ErrorContext(ctx, "skip stray message", slog.Any("error", err))
-		return
+		return nil
 	}
+	if at := meta.Sequence; at.Consumer != last.delivery+1 || at.Stream <= last.sequence {
+		return fmt.Errorf("delivery %d of %d after delivery %d of %d: %w", at.Consumer, at.Stream, last.delivery, last.sequence, errGap)
+	}
+	*last = place{meta.Sequence.Consumer, meta.Sequence.Stream}
 	c.waiting.Store(meta.NumPending)
 	c.inbox.put(ctx, delivery{msg: msg, sequence: meta.Sequence.Stream, received: meta.Timestamp, attempt: meta.NumDelivered})
+	return nil
 }

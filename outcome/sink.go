@@ -11,10 +11,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/onramphq/onramp/internal/lease"
 	"github.com/onramphq/onramp/schema"
 )
 
-// Sink carries three streams into ClickHouse. Any number of processes may run one: they share the consumers.
+// Sink carries three streams into ClickHouse. Any number of processes may run one: one works, and the others wait for its lease. That lets it
+// acknowledge a batch with one message, which says that everything before is stored too.
 type Sink struct {
 	js          jetstream.JetStream
 	cfg         SinkConfig
@@ -38,16 +40,35 @@ func NewSink(js jetstream.JetStream, store *Store, cfg SinkConfig) *Sink {
 	return s
 }
 
-// Run carries until ctx ends, then finishes the batches in hand within the grace and returns nil. It creates its consumers
-// and needs the streams to be there. ClickHouse or NATS being away is not an error: it waits, logs, and goes on. An error
-// means that waiting cannot help: a wrong configuration, a missing stream, or a connection that was closed for good.
+// Run carries until ctx ends, then finishes the batches in hand within the grace and returns nil; while another process does it, it waits. It
+// creates its consumers and needs the streams to be there. ClickHouse or NATS being away is not an error: it waits, logs, and goes on. An
+// error means that waiting cannot help: a wrong configuration, a missing stream, or a connection that was closed for good.
 func (s *Sink) Run(ctx context.Context) error {
 	if err := s.cfg.validate(); err != nil {
 		return &schema.Error{Code: schema.CodeInvalid, Message: "read sink configuration", Err: err}
 	}
-	if err := s.awaitConsumers(ctx); err != nil {
+	if s.cfg.Exclusive {
+		return s.work(ctx)
+	}
+	var turn *lease.Lease
+	err := s.await(ctx, func(ctx context.Context) (err error) {
+		turn, err = lease.Open(ctx, s.js, schema.SinkLease, schema.EventsStream, s.cfg.Logger)
+		return err
+	})
+	if err != nil {
 		if ctx.Err() != nil {
-			return nil // told to stop before it began
+			return nil //nolint:nilerr // told to stop before it began
+		}
+		return err
+	}
+	return turn.Work(ctx, s.work)
+}
+
+// work carries until ctx ends. Where it ends because another process has the lease, there is no grace: that one begins where this one had come to.
+func (s *Sink) work(ctx context.Context) error {
+	if err := s.await(ctx, s.EnsureConsumers); err != nil {
+		if ctx.Err() != nil {
+			return nil
 		}
 		return err
 	}
@@ -55,6 +76,10 @@ func (s *Sink) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(running, func() {
+		if errors.Is(context.Cause(running), lease.ErrLost) {
+			stop()
+			return
+		}
 		timer := time.NewTimer(s.cfg.Grace)
 		defer timer.Stop()
 		select {
@@ -76,20 +101,20 @@ func (s *Sink) Run(ctx context.Context) error {
 // EnsureConsumers creates the three durable consumers, or brings them up to date, and asserts that the server has them as
 // asked. A missing stream is CodeUnavailable; a consumer of another kind under the same name is CodeConflict.
 func (s *Sink) EnsureConsumers(ctx context.Context) error {
-	_, errArchive := s.archive.consumer(ctx)
-	_, errOutcomes := s.outcomes.consumer(ctx)
-	_, errDeadLetters := s.deadLetters.consumer(ctx)
+	_, errArchive := s.archive.consumer(ctx, false)
+	_, errOutcomes := s.outcomes.consumer(ctx, false)
+	_, errDeadLetters := s.deadLetters.consumer(ctx, false)
 	return errors.Join(errArchive, errOutcomes, errDeadLetters)
 }
 
-// ensureTimeout bounds one attempt to create the consumers: with NATS away a request waits for its answer as long as it may.
-const ensureTimeout = 2 * time.Second
+// openTimeout bounds one attempt to reach NATS: while it is away a request waits for its answer as long as it may.
+const openTimeout = 2 * time.Second
 
-// awaitConsumers is EnsureConsumers for a server that may not be there yet. It returns an error where waiting cannot help.
-func (s *Sink) awaitConsumers(ctx context.Context) error {
+// await calls open until it succeeds: the server may not be there yet. It returns an error where waiting cannot help.
+func (s *Sink) await(ctx context.Context, open func(context.Context) error) error {
 	for attempt := 0; ; attempt++ {
-		bound, cancel := context.WithTimeout(ctx, ensureTimeout)
-		err := s.EnsureConsumers(bound)
+		bound, cancel := context.WithTimeout(ctx, openTimeout)
+		err := open(bound)
 		cancel()
 		if err == nil || s.hopeless(err) {
 			return err
@@ -102,7 +127,7 @@ func (s *Sink) awaitConsumers(ctx context.Context) error {
 	}
 }
 
-// hopeless reports whether err of EnsureConsumers stays however long one waits: a server that answered has said so, or none ever will.
+// hopeless reports whether err of what opens the sink stays however long one waits: a server that answered has said so, or none ever will.
 func (s *Sink) hopeless(err error) bool {
 	if s.js.Conn().IsClosed() {
 		return true

@@ -257,24 +257,113 @@ func TestFullInboxDropsNothing(t *testing.T) {
 	require.Equal(t, uint64(total), value[uint64](t, store, "SELECT count() FROM events_unique"))
 }
 
-// Two processes share the consumers; each message goes to one of them, and a stopped one loses nothing.
-func TestTwoSinksShareTheWork(t *testing.T) {
+// Of two processes one works; when it stops, the other goes on where it had come to, at once and without a row twice.
+func TestTwoSinksTakeTurns(t *testing.T) {
 	t.Parallel()
 	store, js := openStore(t), jetStream(t)
-	one, stopOne := runSink(t, js, store, outcome.SinkConfig{MaxRows: 100})
-	two, stopTwo := runSink(t, js, store, outcome.SinkConfig{MaxRows: 100})
-	for i := range 3000 {
-		_, err := js.PublishAsync(schema.EventSubject("load"), fmt.Appendf(nil, `{"event_id":"e%d","event_name":"clicked","user_id":"ada"}`, i), jetstream.WithStallWait(time.Minute))
+	sinks, stops := [2]*outcome.Sink{}, [2]func(){}
+	for i := range sinks {
+		sinks[i], stops[i] = runSink(t, js, store, outcome.SinkConfig{MaxRows: 100, AckWait: time.Hour})
+	}
+	rows := func() (one, two uint64) { return sinks[0].Stats().Archive.Rows, sinks[1].Stats().Archive.Rows }
+	fill(t, js, 0, 1500)
+	settled(t, js)
+	one, two := rows()
+	require.EqualValues(t, 1500, one+two)
+	require.Zero(t, min(one, two), "one had nothing to do")
+	worked, waited := 0, 1
+	if two > 0 {
+		worked, waited = 1, 0
+	}
+	stops[worked]()
+	fill(t, js, 1500, 1500)
+	settled(t, js)
+	stops[waited]()
+	one, two = rows()
+	require.Equal(t, []uint64{1500, 1500}, []uint64{one, two})
+	require.Equal(t, uint64(3000), value[uint64](t, store, "SELECT count() FROM events_unique"))
+}
+
+// Two sinks that both believe to be alone take messages from each other all the time: each goes back to the floor again and again, and what one
+// acknowledges is never what only the other has. So an acknowledgment by a process that slept and lost the lease costs no row.
+func TestTwoSinksWithoutALeaseLoseNothing(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	for range 2 {
+		runSink(t, js, store, outcome.SinkConfig{MaxRows: 100, MaxWait: time.Millisecond, AckWait: 3 * time.Second, MaxRetryWait: 10 * time.Millisecond, Exclusive: true})
+	}
+	const total = 20_000
+	fill(t, js, 0, total)
+	eventually(t, store, uint64(total), "SELECT count() FROM events_unique")
+	settled(t, js)
+}
+
+// Somebody takes messages of the sink's consumer and never acknowledges them. They are stored all the same, and long before the server would
+// deliver them again.
+func TestStolenMessagesAreReadAgain(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	sink := outcome.NewSink(js, store, outcome.SinkConfig{WorkspaceKey: workspaceKey, AckWait: time.Hour})
+	require.NoError(t, sink.EnsureConsumers(t.Context()))
+	fill(t, js, 0, 30)
+	steal := func() {
+		t.Helper()
+		consumer, err := js.Consumer(t.Context(), schema.EventsStream, schema.ArchiveConsumer)
 		require.NoError(t, err)
-		if i == 1500 {
-			stopOne()
+		batch, err := consumer.Fetch(10)
+		require.NoError(t, err)
+		stolen := 0
+		for range batch.Messages() {
+			stolen++
+		}
+		require.Equal(t, 10, stolen)
+	}
+	steal() // before it reads
+	_, stop := runSink(t, js, store, outcome.SinkConfig{AckWait: time.Hour})
+	settled(t, js)
+	require.Equal(t, uint64(30), value[uint64](t, store, "SELECT count() FROM events_unique"))
+	stop()
+
+	_, stop = runSink(t, js, store, outcome.SinkConfig{AckWait: time.Hour, MaxRows: 10}) // asks for a few at a time
+	defer stop()
+	for n := 30; n < 900; n += 10 { // while it reads: some of these requests come before one of its own
+		fill(t, js, n, 10)
+		consumer, err := js.Consumer(t.Context(), schema.EventsStream, schema.ArchiveConsumer)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			continue // it is being made anew
+		}
+		require.NoError(t, err)
+		batch, err := consumer.FetchNoWait(3)
+		require.NoError(t, err)
+		for range batch.Messages() { // taken, and never acknowledged
 		}
 	}
-	<-js.PublishAsyncComplete()
 	settled(t, js)
-	stopTwo()
-	require.Equal(t, uint64(3000), value[uint64](t, store, "SELECT count() FROM events_unique"))
-	require.GreaterOrEqual(t, one.Stats().Archive.Rows+two.Stats().Archive.Rows, uint64(3000))
+	require.Equal(t, uint64(900), value[uint64](t, store, "SELECT count() FROM events_unique"))
+}
+
+// A consumer of the kind that sinks had before, which acknowledged each message: its successor begins at the first that was not, and reads what others
+// hold of it again.
+func TestConsumerOfTheFormerKind(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	former, err := js.CreateConsumer(t.Context(), schema.EventsStream, jetstream.ConsumerConfig{
+		Durable: schema.ArchiveConsumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Hour,
+	})
+	require.NoError(t, err)
+	fill(t, js, 0, 30)
+	batch, err := former.Fetch(20)
+	require.NoError(t, err)
+	for msg := range batch.Messages() {
+		if meta, err := msg.Metadata(); err == nil && meta.Sequence.Stream != 8 && meta.Sequence.Stream != 15 {
+			require.NoError(t, msg.DoubleAck(t.Context()))
+		}
+	}
+	_, stop := runSink(t, js, store, outcome.SinkConfig{})
+	settled(t, js)
+	stop()
+	require.Equal(t, uint64(23), value[uint64](t, store, "SELECT count() FROM events_unique"))
+	require.Equal(t, uint64(8), value[uint64](t, store, "SELECT min(sequence) FROM events_unique"), "where it had come to, not the beginning")
 }
 
 func TestSinkStopsAndHandsBack(t *testing.T) {

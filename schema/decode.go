@@ -24,14 +24,17 @@ func DecodeEvent(raw []byte) (*Event, error) {
 	if !utf8.Valid(raw) {
 		return nil, reject(ReasonInvalidUTF8, "", "the message is not valid UTF-8")
 	}
-	var event Event
-	if err := readMembers(raw, event.set); err != nil {
-		return nil, err
+	event := readPlain(raw)
+	if event == nil {
+		event = new(Event)
+		if err := readMembers(raw, event.set); err != nil {
+			return nil, err
+		}
 	}
 	if err := event.check(); err != nil {
 		return nil, err
 	}
-	return &event, nil
+	return event, nil
 }
 
 func (e *Event) set(field string, value jsontext.Value) error {
@@ -129,7 +132,12 @@ func checkID(id, field string) error {
 }
 
 func hasControl(s string) bool {
-	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+	for i := range len(s) { // a control character is one byte of its own
+		if s[i] < ' ' || s[i] == 0x7f {
+			return true
+		}
+	}
+	return false
 }
 
 func readString(dst *string, field string, value jsontext.Value) error {

@@ -49,6 +49,10 @@ const (
 	DeadLettersConsumer = "sink-deadletters"
 )
 
+// SinkLease is the lease of the process that reads ArchiveConsumer, OutcomesConsumer and DeadLettersConsumer; that of ingest goes by the name of its
+// consumer.
+const SinkLease = "sink"
+
 // TaskQueue is the Temporal task queue of journeys and activities.
 const TaskQueue = "onramp"
 

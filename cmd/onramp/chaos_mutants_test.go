@@ -90,6 +90,7 @@ func mutants() []mutant {
 				store, sink := r.part("clickhouse"), r.part("sink")
 				// Twice: a batch that the store wrote just before it died, and could not tell, is no loss.
 				for range 2 {
+					r.awaitReady() // the sink is at work: killed, it waits for its lease first
 					l.until(l.count() + 200)
 					store.hold()
 					store.signal(syscall.SIGKILL) // now the sink has rows in hand that it cannot write

@@ -83,7 +83,7 @@ func ordeals() []ordeal {
 		}},
 		{name: "NATS is away", short: true, do: func(s *stage) { s.away("nats", lasting(8*time.Second, 2*time.Minute)) }},
 		{name: "zombies come back", short: true, do: func(s *stage) {
-			// Longer than the lease of ingest, than AckWait, and than a workflow task: others take over what the sleepers hold.
+			// Longer than the leases of ingest and sink, than AckWait, and than a workflow task: others take over what the sleepers hold.
 			some := []*proc{s.part("ingest-0"), s.part("worker-0"), s.part("sink-0")}
 			for _, p := range some {
 				p.signal(syscall.SIGSTOP)

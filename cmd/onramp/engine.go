@@ -133,7 +133,7 @@ type engine struct {
 	metrics *metrics     // nil where there is no admin port
 	traces  traces       // the zero value: nobody wants them
 
-	exclusive bool                       // no other process ingests
+	exclusive bool                       // no other process ingests or runs a sink
 	inProcess nats.InProcessConnProvider // nil: over the network
 }
 
@@ -147,7 +147,7 @@ func attributes() map[string]enumspb.IndexedValueType {
 	}
 }
 
-// sinkAckWait is how long rows that a dying sink had in hand wait for the next one. A living one renews them long before.
+// sinkAckWait is after how long a sink that believes something stored, and the server does not, finds out. It renews what it holds long before.
 const sinkAckWait = 10 * time.Second
 
 // open connects to what the roles need and makes sure that streams, tables and search attributes are there. It opens all or
@@ -334,7 +334,7 @@ func (e *engine) assemble(context.Context) error {
 	if e.roles.sink {
 		e.sink = outcome.NewSink(e.js, e.store, outcome.SinkConfig{
 			WorkspaceKey: []byte(e.servers.WorkspaceKey), Logger: e.logger.With(slog.String("role", "sink")),
-			AckWait: sinkAckWait, Meters: e.metrics.sinkMeters(), Tracer: e.traces.Tracer,
+			AckWait: sinkAckWait, Exclusive: e.exclusive, Meters: e.metrics.sinkMeters(), Tracer: e.traces.Tracer,
 		})
 	}
 	logger := e.logger.With(slog.String("role", "api"))

@@ -68,7 +68,7 @@ func (s *suite) sinkAlone(ctx context.Context) (time.Duration, error) {
 		return 0, fmt.Errorf("look at stream %s: %w", schema.EventsStream, err)
 	}
 	last := stream.CachedInfo().State.LastSeq
-	sink := outcome.NewSink(s.js, s.store, outcome.SinkConfig{WorkspaceKey: []byte(s.servers.WorkspaceKey), Logger: s.logger})
+	sink := outcome.NewSink(s.js, s.store, outcome.SinkConfig{WorkspaceKey: []byte(s.servers.WorkspaceKey), Exclusive: true, Logger: s.logger})
 	if err := sink.EnsureConsumers(ctx); err != nil {
 		return 0, err
 	}
