@@ -121,12 +121,17 @@ func (c *loadtestCommand) all(ctx context.Context, io stdio, logger *slog.Logger
 	defer hooks.close()
 	s := &suite{cmd: c, sizes: size, io: io, logger: logger, dir: dir, hooks: hooks, id: strconv.FormatInt(time.Now().UnixMilli(), 36)}
 	s.found.Machine = fmt.Sprintf("%d processors, %s, %s/%s", runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	if err := s.session(ctx, s.archive, s.loads, s.population, s.fillHistories); err != nil {
-		return err
-	}
-	say(io.err, "the engine and its servers start again, with nothing in memory …\n")
-	if err := s.session(ctx, nil, s.misses, s.actions, s.bursts); err != nil {
-		return err
+	before := s.archive
+	for _, measure := range [][]func(context.Context) error{
+		{s.loads, s.actions, s.bursts}, // a burst is held against the rate of new users: both on servers that hold little yet
+		{s.population, s.fillHistories},
+		{s.misses},
+	} {
+		if err := s.session(ctx, before, measure...); err != nil {
+			return err
+		}
+		before = nil
+		say(io.err, "the engine and its servers stop …\n")
 	}
 	s.found.Speeds = s.speeds()
 	if c.JSON {
