@@ -55,7 +55,7 @@ type suiteResult struct {
 	Machine    string            `json:"machine"`
 	Archive    archiveSpeed      `json:"archive"`
 	Loads      []namedLoad       `json:"loads"`
-	Rest       float64           `json:"rest_processors"` // before there is a population
+	Rest       float64           `json:"rest_processors"` // of an engine without a user
 	Population []populationSpeed `json:"population"`
 	Misses     missSpeed         `json:"cache_misses"`
 	Actions    []actionSpeed     `json:"actions"`
@@ -123,7 +123,7 @@ func (c *loadtestCommand) all(ctx context.Context, io stdio, logger *slog.Logger
 	s.found.Machine = fmt.Sprintf("%d processors, %s, %s/%s", runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	before := s.archive
 	for _, measure := range [][]func(context.Context) error{
-		{s.loads, s.actions, s.bursts}, // a burst is held against the rate of new users: both on servers that hold little yet
+		{s.empty, s.loads, s.actions, s.bursts}, // a burst is held against the rate of new users: both on servers that hold little yet
 		{s.population, s.fillHistories},
 		{s.misses},
 	} {

@@ -46,11 +46,6 @@ func (s *suite) resident(u int) string { return "resident-" + s.id + "-" + strco
 func (s *suite) population(ctx context.Context) error {
 	random := rand.New(rand.NewPCG(s.cmd.Seed, 1)) //nolint:gosec // a choice of users, not a secret
 	probed := make(map[int]bool)
-	var err error
-	say(s.io.err, "at rest before the population …\n")
-	if s.found.Rest, err = s.rest(ctx); err != nil {
-		return err
-	}
 	have := 0
 	for _, users := range s.cmd.Population {
 		say(s.io.err, "population of %d …\n", users)
@@ -60,6 +55,7 @@ func (s *suite) population(ctx context.Context) error {
 		}
 		p := populationSpeed{Users: users, PerSecond: float64(users-have) / (time.Since(began) - quietRounds*quietInterval).Seconds()}
 		have = users
+		var err error
 		if p.Idle, err = s.rest(ctx); err != nil {
 			return err
 		}
@@ -83,6 +79,13 @@ func (s *suite) population(ctx context.Context) error {
 		s.found.Population = append(s.found.Population, p)
 	}
 	return nil
+}
+
+// empty measures rest where there is nobody.
+func (s *suite) empty(ctx context.Context) (err error) {
+	say(s.io.err, "at rest, without a user …\n")
+	s.found.Rest, err = s.rest(ctx)
+	return err
 }
 
 // rest measures what nothing costs, in processors, once the servers and the runtime have tidied up after what was. The runtime would take
