@@ -138,7 +138,7 @@ func TestEventReachesTheWorkflow(t *testing.T) {
 	eventually(t, func() bool { return s.count() == 1 }, "the event does not arrive")
 	token := schema.UserToken(workspaceKey, "Ada@example.org")
 	got := s.taken[0]
-	assert.Equal(t, schema.JourneyStart{Version: schema.JourneyVersion, UserID: "Ada@example.org", UserToken: token}, got.user)
+	assert.Equal(t, schema.JourneyStart{Version: schema.JourneyVersion, MaxHistory: schema.RunLength, UserID: "Ada@example.org", UserToken: token}, got.user)
 	assert.Equal(t, "abc", got.batch.Playbook)
 	assert.Equal(t, uint64(7), got.batch.Revision)
 	event := got.batch.Events[0]
