@@ -208,7 +208,7 @@ func (t *turn) forgetSends() {
 func (t *turn) outcome(kind schema.OutcomeKind, parts ...string) schema.Outcome {
 	o := schema.Outcome{
 		OutcomeID: schema.OutcomeID(kind, parts...), Kind: kind, UserToken: t.state.Token, At: t.at, Playbook: t.state.Playbook,
-		LogSequence: t.place, DecidedAt: t.now,
+		LogSequence: t.place(), DecidedAt: t.now,
 	}
 	if cause := cmp.Or(t.event, t.cause); cause != nil {
 		o.CauseEventID, o.Trace = cause.EventID, cause.Trace

@@ -69,7 +69,7 @@ func HandOver(books Books, state State, request schema.HandOverRequest, now int6
 	state.Sequence += uint64(len(t.decision.Outcomes))
 	state, left := Leave(state, HandedOver{Into: request.Into, Sequence: request.Event.Sequence, At: at})
 	for i := range left.Outcomes {
-		left.Outcomes[i].LogSequence, left.Outcomes[i].DecidedAt = t.place, now
+		left.Outcomes[i].LogSequence, left.Outcomes[i].DecidedAt = t.place(), now
 	}
 	t.decision.Outcomes = append(t.decision.Outcomes, left.Outcomes...)
 	return state, t.decision

@@ -50,7 +50,7 @@ type turn struct {
 	book     *playbook.Playbook
 	state    *State
 	now      int64             // the caller's clock: only tells how stale an action is
-	place    uint64            // in the user's log: of the event, or of the newest before
+	sequence uint64            // of the event that came; 0: none did
 	at       int64             // the moment of record
 	event    *schema.UserEvent // what caused this moment; nil: time alone
 	cause    *schema.UserEvent // the event by which somebody becomes one with the user, at its moment; else nil
@@ -97,12 +97,15 @@ func Next(books Books, state State, input Input, now int64) (State, Decision) {
 }
 
 func newTurn(books Books, state *State, event *schema.UserEvent, now int64) *turn {
-	t := &turn{books: books, state: state, now: now, place: state.Seen.Newest(), book: books.Playbook(state.Playbook)}
+	t := &turn{books: books, state: state, now: now, book: books.Playbook(state.Playbook)}
 	if event != nil {
-		t.place = max(t.place, event.Sequence)
+		t.sequence = event.Sequence
 	}
 	return t
 }
+
+// place is where in the user's log the turn stands. It looks through all that was seen, so only what goes on record asks for it.
+func (t *turn) place() uint64 { return max(t.state.Seen.Newest(), t.sequence) }
 
 // takes returns what is handed over by the input, nil where nothing is that the user does not have already. What lived under a newer
 // playbook brings it.
