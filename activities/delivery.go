@@ -24,6 +24,7 @@ type Delivery struct {
 	js       jetstream.JetStream
 	webhooks map[string]*Webhook
 	now      func() time.Time
+	tries    tries
 }
 
 // NewDelivery returns a Delivery over js and the receivers by name. now is the wall clock.
@@ -32,12 +33,27 @@ func NewDelivery(js jetstream.JetStream, webhooks map[string]*Webhook, now func(
 }
 
 // DeliverAction delivers one action and records that it was delivered. Every attempt carries the same action id and the same
-// body. Errors: not_found for a receiver that is not configured, invalid where the receiver refuses for good, unavailable
-// and rate_limited where a later attempt may succeed.
+// body. Where TryAction has an attempt under way, or one that ended and nobody has asked for yet, that is this one. Errors: not_found for a
+// receiver that is not configured, invalid where the receiver refuses for good, unavailable and rate_limited where a later attempt may succeed.
 func (d *Delivery) DeliverAction(ctx context.Context, in schema.DeliverInput) (schema.DeliverResult, error) {
+	joined, err := d.join(ctx, in.Request.ActionID)
+	if !joined {
+		err = d.attempt(ctx, in, (*Webhook).Post)
+	}
+	if err != nil {
+		return schema.DeliverResult{}, err
+	}
+	return schema.DeliverResult{Attempts: activity.GetInfo(ctx).Attempt}, nil
+}
+
+// poster is a way of a Webhook to make an attempt.
+type poster func(w *Webhook, ctx context.Context, id, action string, data []byte, now time.Time) (time.Duration, error)
+
+// attempt makes one, with all that is told of it. Its errors are translated.
+func (d *Delivery) attempt(ctx context.Context, in schema.DeliverInput, post poster) error {
 	began := d.now()
 	inside, span := d.span(ctx, &in)
-	err := d.deliver(inside, &in)
+	err := d.deliver(inside, &in, post)
 	span.End(err)
 	if d.Meters.Deliver != nil {
 		d.Meters.Deliver(in.Webhook != "", d.now().Sub(began).Seconds())
@@ -50,14 +66,14 @@ func (d *Delivery) DeliverAction(ctx context.Context, in schema.DeliverInput) (s
 			d.Logger.InfoContext(ctx, "action not delivered", tracing.Logged(in.Delivered.Trace), slog.String("action_id", in.Request.ActionID),
 				slog.String("user_token", in.Request.UserToken), slog.Any("error", err))
 		}
-		return schema.DeliverResult{}, err
+		return err
 	}
 	d.Meters.recorded([]schema.Outcome{in.Delivered})
-	return schema.DeliverResult{Attempts: activity.GetInfo(ctx).Attempt}, nil
+	return nil
 }
 
 // deliver delivers and records. Its errors are translated.
-func (d *Delivery) deliver(ctx context.Context, in *schema.DeliverInput) error {
+func (d *Delivery) deliver(ctx context.Context, in *schema.DeliverInput, post poster) error {
 	body, err := json.Marshal(in.Request)
 	if err != nil {
 		return translate(&schema.Error{Code: schema.CodeInvalid, Message: "encode action " + in.Request.ActionID, Err: err}, 0)
@@ -66,7 +82,7 @@ func (d *Delivery) deliver(ctx context.Context, in *schema.DeliverInput) error {
 		err = d.publish(ctx, in.Request, body)
 	} else {
 		var retryAfter time.Duration
-		if retryAfter, err = d.post(ctx, *in, body); err != nil {
+		if retryAfter, err = d.post(ctx, in, body, post); err != nil {
 			return translate(err, retryAfter)
 		}
 	}
@@ -90,10 +106,10 @@ func (d *Delivery) publish(ctx context.Context, request schema.ActionRequest, bo
 	return nil
 }
 
-func (d *Delivery) post(ctx context.Context, in schema.DeliverInput, body []byte) (time.Duration, error) {
+func (d *Delivery) post(ctx context.Context, in *schema.DeliverInput, body []byte, post poster) (time.Duration, error) {
 	webhook := d.webhooks[in.Webhook]
 	if webhook == nil {
 		return 0, &schema.Error{Code: schema.CodeNotFound, Message: "deliver action " + in.Request.ActionID + ": no webhook named " + in.Webhook + " is configured"}
 	}
-	return webhook.Post(ctx, in.Request.ActionID, in.Request.Action, body, d.now())
+	return post(webhook, ctx, in.Request.ActionID, in.Request.Action, body, d.now())
 }

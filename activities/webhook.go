@@ -40,6 +40,12 @@ const (
 	slotPatience       = 5 * time.Second // what an attempt waits for others to end before Temporal keeps it
 )
 
+// Which receiver is known to be quick: one that took so many actions in a row, each within this time.
+const (
+	quickInARow = 3
+	quickAnswer = 250 * time.Millisecond
+)
+
 // WebhookConfig is a receiver of actions.
 type WebhookConfig struct {
 	URL    string
@@ -68,6 +74,7 @@ type Webhook struct {
 	breaker  *gobreaker.CircuitBreaker[time.Duration]
 	cooldown time.Duration
 	gone     atomic.Pointer[time.Time] // when it answered 410; nil: it never did
+	inARow   atomic.Int64              // how many attempts in a row it has taken quickly
 }
 
 // NewWebhook checks the configuration and returns the receiver. Errors: invalid, naming what is wrong.
@@ -128,21 +135,80 @@ func signersOf(cfg WebhookConfig) ([]*standardwebhooks.Webhook, error) {
 // good (410): that disables it until the process starts anew, as it does where the receivers are configured otherwise. id is the same on every
 // attempt, now is the time of this one. It returns how long the receiver asked to be left alone, or is; 0 where nobody says.
 func (w *Webhook) Post(ctx context.Context, id, action string, data []byte, now time.Time) (time.Duration, error) {
-	patience := time.NewTimer(slotPatience)
+	held, err := w.hold(ctx, slotPatience)
+	if err != nil {
+		return 0, &schema.Error{Code: schema.CodeUnavailable, Message: "post webhook " + id, Err: err}
+	}
+	if !held {
+		return 0, &schema.Error{Code: schema.CodeRateLimited, Message: fmt.Sprintf("webhook %s: %d others are on their way to the receiver", id, cap(w.slots))}
+	}
+	defer w.release()
+	return w.postHeld(ctx, id, action, data, now)
+}
+
+// hold takes one of the places for actions on their way, for which it waits so long. held reports whether it has one, which is to be released
+// then. Errors: that of ctx, where it ended first.
+func (w *Webhook) hold(ctx context.Context, wait time.Duration) (held bool, err error) {
+	patience := time.NewTimer(wait)
 	defer patience.Stop()
 	select {
 	case w.slots <- struct{}{}:
-		defer func() { <-w.slots }()
+		return true, nil
 	case <-patience.C:
-		return 0, &schema.Error{Code: schema.CodeRateLimited, Message: fmt.Sprintf("webhook %s: %d others are on their way to the receiver", id, cap(w.slots))}
+		return false, nil
 	case <-ctx.Done():
-		return 0, &schema.Error{Code: schema.CodeUnavailable, Message: "post webhook " + id, Err: ctx.Err()}
+		return false, ctx.Err() //nolint:wrapcheck // the caller says of which action
 	}
+}
+
+func (w *Webhook) release() { <-w.slots }
+
+// holdQuick takes a place for an attempt that somebody waits for, and reports whether one is to be made: not where the receiver is not known to
+// be quick, has no place free soon, is left alone or gone.
+func (w *Webhook) holdQuick(ctx context.Context) bool {
+	if !w.quick() {
+		return false
+	}
+	if held, err := w.hold(ctx, trySlotPatience); err != nil || !held {
+		return false
+	}
+	// Asked after the wait: those who were on their way may have found it out.
+	if w.quick() && w.gone.Load() == nil && w.breaker.State() == gobreaker.StateClosed {
+		return true
+	}
+	w.release()
+	return false
+}
+
+// quick reports whether the receiver is known to be quick.
+func (w *Webhook) quick() bool { return w.inARow.Load() >= quickInARow }
+
+// slow lets the receiver be known to be quick no more, until it has shown it again.
+func (w *Webhook) slow() { w.inARow.Store(0) }
+
+// answered counts an attempt that took so long.
+func (w *Webhook) answered(took time.Duration, err error) {
+	switch {
+	case err == nil && took <= quickAnswer:
+		w.inARow.Add(1)
+	case errors.Is(err, context.Canceled): // the worker stops, which says nothing of the receiver
+	default:
+		w.slow()
+	}
+}
+
+// postHeld is Post by a caller who holds a place.
+func (w *Webhook) postHeld(ctx context.Context, id, action string, data []byte, now time.Time) (time.Duration, error) {
 	if gone := w.gone.Load(); gone != nil { // asked after the wait: one that was on its way may have found it out
 		return 0, &schema.Error{Code: schema.CodeInvalid, Message: fmt.Sprintf(
 			"webhook %s: the receiver is disabled, because it answered 410 at %s; start the worker anew once it is back", id, gone.UTC().Format(time.RFC3339))}
 	}
-	after, err := w.breaker.Execute(func() (time.Duration, error) { return w.attempt(ctx, id, action, data, now) })
+	after, err := w.breaker.Execute(func() (time.Duration, error) {
+		began := time.Now()
+		after, err := w.attempt(ctx, id, action, data, now)
+		w.answered(time.Since(began), err)
+		return after, err
+	})
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		return w.cooldown, &schema.Error{Code: schema.CodeUnavailable, Message: fmt.Sprintf("webhook %s: the receiver has not answered %d times in a row and is left alone for %s", id, failuresInARow, w.cooldown)}
 	}

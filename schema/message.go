@@ -70,7 +70,7 @@ const JourneyWorkflow = "Journey"
 
 // JourneyVersion is the newest version of the workflow's code. A run does what its own version does, to its end; those that begin
 // now, and those that continue others, are of this one.
-const JourneyVersion = 1
+const JourneyVersion = 2
 
 // RunLength is the MaxHistory of runs that begin now. It bounds what a user costs who is no longer in a worker's memory: their run's history is
 // read and replayed, at a third of a millisecond an event. A run of this length is some 60 batches, to which the next run adds about one.
@@ -113,6 +113,25 @@ type DeliverInput struct {
 // DeliverResult says how a delivery went.
 type DeliverResult struct {
 	Attempts int32 `json:"attempts"`
+}
+
+// Try is what became of the attempt to deliver an action within the workflow task that decided it.
+type Try string
+
+// The words of Try.
+const (
+	TriedDelivered Try = "delivered" // and that it was is on record
+	TriedLater     Try = "later"     // none was made, or it goes on: the action goes its regular way
+	TriedFailed    Try = "failed"    // likewise, after a pause
+	TriedRefused   Try = "refused"   // for good: the action is given up
+)
+
+// TryResult says how such an attempt went. A workflow goes on by it alone, so it stands in the history.
+type TryResult struct {
+	Became  Try    `json:"became"`
+	PauseMS int64  `json:"pause_ms,omitempty"` // failed: how long the receiver is to be left alone
+	Reason  Code   `json:"reason,omitempty"`   // refused: the code of the error
+	Message string `json:"message,omitempty"`  // failed and refused: the error, for a person who reads the history
 }
 
 // HandOverRequest asks a user's workflow to end and to answer, as its result, with all that the workflow of user Into must know to go on

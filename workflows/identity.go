@@ -40,8 +40,8 @@ func (r *journeyRun) takeOver(ctx workflow.Context, event *schema.UserEvent, bat
 	} else {
 		r.need(taken.Versions()...)
 	}
-	for _, undelivered := range over.Undelivered {
-		r.deliver(ctx, undelivered)
+	for _, undelivered := range over.Undelivered { // webhooks: their first attempt is over
+		r.deliverBeside(ctx, undelivered)
 	}
 	return &taken, nil
 }

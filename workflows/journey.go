@@ -98,8 +98,8 @@ func (r *journeyRun) setup(ctx workflow.Context) error {
 	if err := r.takes(ctx); err != nil {
 		return err
 	}
-	for _, undelivered := range r.in.Undelivered {
-		r.deliver(ctx, undelivered)
+	for _, undelivered := range r.in.Undelivered { // webhooks: their first attempt is over
+		r.deliverBeside(ctx, undelivered)
 	}
 	r.wakeAt = journey.WakeAt(&r.state)
 	if r.in.Enriching {

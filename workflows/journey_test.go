@@ -52,6 +52,9 @@ type world struct {
 	actions  []schema.ActionRequest
 	refuse   error
 	away     int // so many commits find nobody there
+
+	try   func(schema.DeliverInput) (schema.TryResult, error) // what becomes of attempts within the task; nil: none is made
+	tried []string                                            // the ids of actions that were to be tried
 }
 
 func (w *world) CommitDecision(_ context.Context, in schema.CommitInput) (schema.CommitResult, error) {
@@ -75,6 +78,21 @@ func (w *world) DeliverAction(_ context.Context, in schema.DeliverInput) (schema
 	w.actions = append(w.actions, in.Request)
 	w.outcomes = append(w.outcomes, in.Delivered)
 	return schema.DeliverResult{Attempts: 1}, nil
+}
+
+func (w *world) TryAction(_ context.Context, in schema.DeliverInput) (schema.TryResult, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tried = append(w.tried, in.Request.ActionID)
+	if w.try == nil {
+		return schema.TryResult{Became: schema.TriedLater}, nil
+	}
+	result, err := w.try(in)
+	if err == nil && result.Became == schema.TriedDelivered {
+		w.actions = append(w.actions, in.Request)
+		w.outcomes = append(w.outcomes, in.Delivered)
+	}
+	return result, err
 }
 
 type run struct {

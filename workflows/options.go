@@ -37,6 +37,15 @@ func publishOptions(request *schema.ActionRequest) workflow.LocalActivityOptions
 	return options
 }
 
+// tryOptions are for the first attempt at a webhook within the task: one, which answers after little more than a second whatever the receiver does.
+func tryOptions(request *schema.ActionRequest) workflow.LocalActivityOptions {
+	return workflow.LocalActivityOptions{
+		Summary:             "try " + request.Action + " for " + request.Journey + "/" + request.StepKey,
+		StartToCloseTimeout: 5 * time.Second,
+		RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
+	}
+}
+
 // takeOverOptions are for taking over the workflow of somebody who becomes one with the user: tried until that workflow has answered, because
 // the user's next events are to be told by both logs. The events wait meanwhile.
 func takeOverOptions(from string) workflow.ActivityOptions {

@@ -110,7 +110,8 @@ func mutants() []mutant {
 		{
 			name: "M3 makes an idempotency key of the attempt",
 			changes: []change{
-				{"activities/delivery.go", "webhook.Post(ctx, in.Request.ActionID,", "webhook.Post(ctx, fmt.Sprint(in.Request.ActionID, activity.GetInfo(ctx).Attempt),"},
+				// The time tells attempts apart, also one within the task and the activity's first.
+				{"activities/delivery.go", "post(webhook, ctx, in.Request.ActionID,", "post(webhook, ctx, fmt.Sprint(in.Request.ActionID, d.now().UnixNano()),"},
 				{"activities/delivery.go", "	\"encoding/json\"\n", "	\"encoding/json\"\n	\"fmt\"\n"},
 			},
 			caught: []string{"W3"},
@@ -142,12 +143,12 @@ func mutants() []mutant {
 		},
 		{
 			name: "M6 continues as new without looking for signals",
-			changes: []change{shortHistories, {"workflows/journey.go", `	for r.signal.Len() > 0 || len(r.failed) > 0 {
+			changes: []change{shortHistories, {"workflows/journey.go", `	for r.signal.Len() > 0 || r.posted.waits() || len(r.failed) > 0 {
 		if err := r.handle(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	next :=`, "	next :="}},
+`, ""}},
 			load:   loadConfig{users: 12, rate: 120},
 			slow:   1500 * time.Millisecond,
 			during: func(_ *rig, l *traffic) { l.until(1500) },

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,8 @@ import (
 type world struct {
 	outcomes  []schema.Outcome
 	delivered []schema.ActionRequest
+	draws     []int // what becomes of attempts within the task, one after the other; none: there are no webhooks
+	tried     int
 }
 
 func (w *world) CommitDecision(_ context.Context, in schema.CommitInput) (schema.CommitResult, error) {
@@ -39,6 +42,25 @@ func (w *world) DeliverAction(_ context.Context, in schema.DeliverInput) (schema
 	return schema.DeliverResult{Attempts: 1}, nil
 }
 
+// TryAction answers all that it can: it delivers, makes no attempt, fails, refuses for good, or is at fault itself.
+func (w *world) TryAction(_ context.Context, in schema.DeliverInput) (schema.TryResult, error) {
+	draw := w.draws[w.tried%len(w.draws)]
+	w.tried++
+	switch draw {
+	case 0:
+		w.delivered = append(w.delivered, in.Request)
+		return schema.TryResult{Became: schema.TriedDelivered}, nil
+	case 1:
+		return schema.TryResult{Became: schema.TriedLater}, nil
+	case 2:
+		return schema.TryResult{Became: schema.TriedFailed, PauseMS: 90_000}, nil
+	case 3:
+		return schema.TryResult{Became: schema.TriedRefused, Reason: schema.CodeInvalid}, nil
+	default:
+		return schema.TryResult{}, errors.New("at fault")
+	}
+}
+
 // live runs a case through the workflow: signals when messages are received, timers by the test environment's clock. After a signal
 // that cut names, the history counts as full, and the next run goes on with what the last one handed over.
 type live struct {
@@ -47,6 +69,7 @@ type live struct {
 	world  world
 	token  string
 	end    time.Time
+	newest bool // runs are of the newest version, which puts moments on record first
 }
 
 // signal is everything that ingest sends at one moment.
@@ -86,6 +109,9 @@ func signals(c *truth.Case, e engine, cut func() bool) []signal {
 func (l *live) run(signals []signal) []schema.Outcome {
 	// Version 0: from 1 on, a moment is put on record first, which takes a millisecond that the other telling knows nothing of.
 	in, start := workflows.JourneyInput{JourneyStart: schema.JourneyStart{UserID: "somebody", UserToken: l.token}}, signals[0].at
+	if l.newest {
+		in.Version = schema.JourneyVersion
+	}
 	for {
 		rest := signals
 		if i := slices.IndexFunc(signals, func(s signal) bool { return s.cut }); i >= 0 {
@@ -101,7 +127,9 @@ func (l *live) run(signals []signal) []schema.Outcome {
 		signals, start, in = slices.Clone(signals[len(rest)-1:]), env.Now(), workflows.JourneyInput{}
 		signals[0].cut = false
 		require.NoError(l.t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &in))
-		in.Version = 0 // likewise
+		if !l.newest {
+			in.Version = 0 // likewise
+		}
 	}
 }
 
@@ -152,6 +180,41 @@ func TestWorkflowDoesWhatItShould(t *testing.T) {
 			delivered = append(delivered, a.ActionID)
 		}
 		require.Equal(t, decided, delivered, "what is decided is delivered, once and in order")
+	})
+}
+
+// TestEveryActionHasOneEnd: whatever the first attempts at a webhook come to, and however often the workflow continues as new meanwhile, an
+// action that was decided is delivered or given up, and not both.
+func TestEveryActionHasOneEnd(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c := truth.Versions().Draw(t, "case")
+		continued := rapid.SliceOfN(rapid.Bool(), 3, 3).Draw(t, "continues as new")
+		draws := rapid.SliceOfN(rapid.IntRange(0, 4), 1, 8).Draw(t, "attempts")
+		e, turns := compile(t, c), 0
+		for _, book := range e.books {
+			for _, action := range book.Actions {
+				action.Webhook = "receiver"
+			}
+		}
+		l := &live{t: t, engine: e, token: c.Token, end: time.UnixMilli(c.End).Add(time.Hour), newest: true, world: world{draws: draws}}
+		l.run(signals(c, e, func() bool { turns++; return continued[turns%len(continued)] }))
+		decided, failed, delivered := make(map[string]bool), make(map[string]bool), make(map[string]bool)
+		for _, o := range l.world.outcomes {
+			switch o.Kind { //nolint:exhaustive // the others are no ends of actions
+			case schema.ActionDecided:
+				decided[o.ActionID] = true
+			case schema.ActionFailed:
+				require.False(t, failed[o.ActionID], "given up twice")
+				failed[o.ActionID] = true
+			}
+		}
+		for _, a := range l.world.delivered { // twice where its activity began as the run ended
+			require.False(t, failed[a.ActionID], "delivered and given up")
+			delivered[a.ActionID] = true
+		}
+		maps.Copy(delivered, failed)
+		require.Equal(t, decided, delivered)
 	})
 }
 
