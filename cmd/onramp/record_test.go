@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -215,6 +216,23 @@ func TestRecordEveryKind(t *testing.T) { //nolint:paralleltest // as above
 	r.keep("kinds", "kinds-vip", "checkout", "moving")
 }
 
+// TestRecordTries records runs that make the first attempt at a webhook within the task: at a receiver that shows that it is quick and takes
+// actions then, at one that is away for a moment, and at one that refuses: go test ./cmd/onramp -run TestRecordTries -record
+func TestRecordTries(t *testing.T) { //nolint:paralleltest // as above
+	receiver, config := startQuickReceiver(t)
+	r := startRecorderWith(t, ringBundle(), config)
+	untilQuick(t, r.local, "tried")
+	untilQuick(t, r.local, "tried")
+	for user, code := range map[string]int{"tried-failed": http.StatusServiceUnavailable, "tried-refused": http.StatusBadRequest} {
+		untilQuick(t, r.local, "tried-before")
+		receiver.answer(code)
+		ring(t, r.local, user)
+		ring(t, r.local, user)
+	}
+	r.wait(time.Second)
+	r.keep("tried", "tried-failed", "tried-refused")
+}
+
 // recorder is the engine on servers of its own, and the folder that histories go to.
 type recorder struct {
 	*local
@@ -225,10 +243,18 @@ type recorder struct {
 
 func startRecorder(t *testing.T, bundle playbook.Bundle) *recorder {
 	t.Helper()
+	return startRecorderWith(t, bundle, "")
+}
+
+// startRecorderWith starts one with receivers of webhooks.
+func startRecorderWith(t *testing.T, bundle playbook.Bundle, webhooks string) *recorder {
+	t.Helper()
 	if !*record {
 		t.Skip("run with -record to write histories")
 	}
-	l, err := startLocal(t.Context(), freePorts(), "", os.Stderr, newLogger(os.Stderr, "error", "text"))
+	flags := freePorts()
+	flags.Webhooks = webhooks
+	l, err := startLocal(t.Context(), flags, "", os.Stderr, newLogger(os.Stderr, "error", "text"))
 	require.NoError(t, err)
 	t.Cleanup(l.close)
 	_, err = l.library.Publish(t.Context(), bundle)
