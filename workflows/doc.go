@@ -6,8 +6,8 @@
 //	               │
 //	   ┌──────▶ drain ──▶ journey.Next, event by event ──▶ commit (local activity: outcomes, profile)
 //	   │           ▲                                          │
-//	waiting        │ timer: the earliest moment time          └─▶ deliver (an activity per action: local to NATS,
-//	   │           │ alone changes something
+//	waiting        │ timer: the earliest moment time          └─▶ deliver (local to NATS and to quick receivers,
+//	   │           │ alone changes something                      else an activity beside the loop, retried for days)
 //	   └───────────┴──▶ history long enough: drain, continue as new with the state
 //
 // A run never ends by itself: an idle user is a row in Temporal's database and costs nothing else. Events are at-least-once
