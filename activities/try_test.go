@@ -1,6 +1,7 @@
 package activities_test
 
 import (
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -53,9 +54,7 @@ func (tr *trial) counted() map[string]int {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	all := make(map[string]int)
-	for result, n := range tr.attempts {
-		all[result] = n
-	}
+	maps.Copy(all, tr.attempts)
 	return all
 }
 
@@ -72,8 +71,8 @@ func (tr *trial) env() *testsuite.TestActivityEnvironment { return environment(t
 func (tr *trial) try(id string) schema.TryResult {
 	value, err := tr.env().ExecuteLocalActivity(tr.delivery.TryAction, of(id))
 	var result schema.TryResult
-	if assert.NoError(tr.t, err) { //nolint:testifylint // called from goroutines too
-		assert.NoError(tr.t, value.Get(&result)) //nolint:testifylint // likewise
+	if assert.NoError(tr.t, err) {
+		assert.NoError(tr.t, value.Get(&result))
 	}
 	return result
 }
