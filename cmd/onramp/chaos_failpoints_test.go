@@ -64,8 +64,8 @@ type failpoint struct {
 
 func failpoints() []failpoint {
 	return []failpoint{
-		{name: "ingest.fetched", role: "ingest", file: "ingest/settle.go", text: "		userID, event, err := decode(message)\n"},
-		{name: "ingest.before_send", role: "ingest", file: "ingest/settle.go", text: "	err := i.persist(ctx, user, batch)\n"},
+		{name: "ingest.fetched", role: "ingest", file: "ingest/settle.go", text: "		whose, event, err := i.whose(message, boxes.book)\n"},
+		{name: "ingest.before_send", role: "ingest", file: "ingest/settle.go", text: "	patience, err := i.persist(ctx, user, batch)\n"},
 		{name: "ingest.signaled", role: "ingest", file: "ingest/settle.go", text: "		i.stats.signals.Add(1)\n"},
 		{
 			name: "ingest.acked", role: "ingest", file: "ingest/settle.go", text: "			i.ack(q.message)\n		}\n",
@@ -86,9 +86,28 @@ func failpoints() []failpoint {
 		{name: "deliver.before", role: "worker", file: "activities/delivery.go", text: "	body, err := json.Marshal(in.Request)\n"},
 		{name: "deliver.after", role: "worker", file: "activities/delivery.go", text: "	in.Delivered.RecordedAt = d.now().UnixMilli()\n"},
 		{name: "deliver.recorded", role: "worker", file: "activities/delivery.go", text: "	d.Meters.recorded([]schema.Outcome{in.Delivered})\n"},
+		{name: "deliver.tried", role: "worker", file: "activities/try.go", text: "	return tried(err), nil\n"}, // the answer is not in the history
 		{name: "workflow.time_has_come", role: "worker", file: "workflows/journey.go", text: "	return workflow.NewTimerWithOptions(ctx, time.Millisecond,"},
-		{name: "workflow.before_continue_as_new", role: "worker", file: "workflows/journey.go", text: "	return workflow.NewContinueAsNewError(ctx,"},
+		{name: "workflow.before_continue_as_new", role: "worker", file: "workflows/journey.go", text: "	return nil, workflow.NewContinueAsNewError(ctx,"},
 	}
+}
+
+// failpointChanges puts the failpoints into the engine's code.
+func failpointChanges() []change {
+	changes := []change{shortHistories}
+	imported := make(map[string]bool)
+	for _, p := range failpoints() {
+		if !imported[p.file] {
+			imported[p.file] = true
+			changes = append(changes, change{p.file, "import (\n", "import (\n	\"github.com/onramphq/onramp/internal/failpoint\"\n"})
+		}
+		code := p.code
+		if code == "" {
+			code = fmt.Sprintf("	failpoint.At(%q)\n%s", p.name, p.text)
+		}
+		changes = append(changes, change{p.file, p.text, code})
+	}
+	return changes
 }
 
 // TestChaosFailpoints lets a part die again and again at each of the places where two steps meet, and judges the engine at the end.
@@ -98,18 +117,7 @@ func TestChaosFailpoints(t *testing.T) {
 	}
 	seed := chaosSeed(t)
 	rng := rand.New(rand.NewPCG(seed, 2))
-	changes := []change{shortHistories}
-	for _, file := range []string{"ingest/settle.go", "outcome/carrier.go", "outcome/archive.go", "activities/record.go", "activities/delivery.go", "workflows/journey.go"} {
-		changes = append(changes, change{file, "import (\n", "import (\n	\"github.com/onramphq/onramp/internal/failpoint\"\n"})
-	}
-	for _, p := range failpoints() {
-		code := p.code
-		if code == "" {
-			code = fmt.Sprintf("	failpoint.At(%q)\n%s", p.name, p.text)
-		}
-		changes = append(changes, change{p.file, p.text, code})
-	}
-	binary := buildWith(t, changes, map[string]string{"internal/failpoint/failpoint.go": failpointSource})
+	binary := buildWith(t, failpointChanges(), map[string]string{"internal/failpoint/failpoint.go": failpointSource})
 	armed := filepath.Join(t.TempDir(), "failpoint")
 	t.Setenv("CHAOS_FAILPOINT", armed)
 	r := newRig(t, rigConfig{seed: seed, binary: binary, ingests: 1, workers: 1})

@@ -34,15 +34,8 @@ func buildWith(t *testing.T, changes []change, added map[string]string) string {
 		}
 		require.NoError(t, os.WriteFile(replace[path], []byte(text), 0o600))
 	}
-	for _, c := range changes {
-		path := filepath.Join(root, c.file)
-		if replace[path] != "" {
-			path = replace[path]
-		}
-		text, err := os.ReadFile(path)
-		require.NoError(t, err)
-		require.Equal(t, 1, strings.Count(string(text), c.old), "%s has changed: this no longer fits:\n%s", c.file, c.old)
-		write(c.file, strings.Replace(string(text), c.old, c.new, 1))
+	for file, text := range changed(t, changes) {
+		write(file, text)
 	}
 	for file, text := range added {
 		write(file, text)
@@ -56,6 +49,33 @@ func buildWith(t *testing.T, changes []change, added map[string]string) string {
 	require.NoError(t, err, string(out))
 	t.Logf("built in %s", time.Since(began).Round(time.Second/10))
 	return binary
+}
+
+// changed returns the source files with their changes, by name.
+func changed(t *testing.T, changes []change) map[string]string {
+	t.Helper()
+	texts := make(map[string]string)
+	for _, c := range changes {
+		text, seen := texts[c.file]
+		if !seen {
+			raw, err := os.ReadFile(filepath.Join("../..", c.file))
+			require.NoError(t, err)
+			text = string(raw)
+		}
+		require.Equal(t, 1, strings.Count(text, c.old), "%s has changed: this no longer fits:\n%s", c.file, c.old)
+		texts[c.file] = strings.Replace(text, c.old, c.new, 1)
+	}
+	return texts
+}
+
+// TestChangesFit: the defects and the places to die still fit the code, so that whoever changes it hears of it at once, and not from the
+// chaos tests, which seldom run whole.
+func TestChangesFit(t *testing.T) {
+	t.Parallel()
+	for _, m := range mutants() {
+		require.NotEmpty(t, changed(t, m.changes), m.name)
+	}
+	require.NotEmpty(t, changed(t, failpointChanges()))
 }
 
 // mutant is an engine with a defect that a good judge must see.
@@ -119,7 +139,7 @@ func mutants() []mutant {
 		{
 			name: "M4 loses one event in thousands",
 			changes: []change{
-				{"ingest/settle.go", "		case !current.Reads(event.EventName, len(event.Traits) > 0):\n", "		case event.EventName == \"used\" && event.Sequence >= 300 && !lostOne.Swap(true):\n			i.ack(message)\n		case !current.Reads(event.EventName, len(event.Traits) > 0):\n"},
+				{"ingest/settle.go", "		case whose.Link == nil && !current.Reads(event.EventName, len(event.Traits) > 0):\n", "		case event.EventName == \"used\" && event.Sequence >= 300 && !lostOne.Swap(true):\n			i.ack(message)\n		case whose.Link == nil && !current.Reads(event.EventName, len(event.Traits) > 0):\n"},
 				{"ingest/settle.go", "// mailbox is what waits", "var lostOne atomic.Bool\n\n// mailbox is what waits"},
 				{"ingest/settle.go", "	\"sync\"\n", "	\"sync\"\n	\"sync/atomic\"\n"},
 			},
@@ -127,10 +147,10 @@ func mutants() []mutant {
 		},
 		{
 			name: "M5 swaps two events of a user",
-			changes: []change{{"ingest/settle.go", "	err := i.persist(ctx, user, batch)\n", `	if len(batch.Events) > 1 {
+			changes: []change{{"ingest/settle.go", "	patience, err := i.persist(ctx, user, batch)\n", `	if len(batch.Events) > 1 {
 		batch.Events[0], batch.Events[1] = batch.Events[1], batch.Events[0]
 	}
-	err := i.persist(ctx, user, batch)
+	patience, err := i.persist(ctx, user, batch)
 `}},
 			during: func(r *rig, l *traffic) { // what waits for Temporal gathers in batches
 				l.until(100)
