@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"context"
 	"time"
 
 	"github.com/onramphq/onramp/schema"
@@ -9,9 +10,16 @@ import (
 // patienceKept is of how many users it is remembered what their workflows said last. Of whom it is forgotten, events travel at once.
 const patienceKept = 20_000
 
-// lingerMargin is how long before time changes something the events must be there that wait: longer than a call takes, and than the clocks
-// of two machines differ.
-const lingerMargin = 2 * time.Second
+// Events that have waited long enough give way to those that never may: few of their calls are in flight at once, and what finds no place waits
+// for one, but no longer than givesWay. Users whose events began to wait together would otherwise all be called together.
+const (
+	givesWay      = 2 * time.Second
+	givingWayEach = 8 // of so many calls in flight at most one is theirs
+)
+
+// lingerMargin is how long before time changes something the events must be there that wait: longer than they give way and a call takes, and than
+// the clocks of two machines differ.
+const lingerMargin = givesWay + 2*time.Second
 
 // known is what a user's workflow said of events to come when it took the last batch: nothing else has reached it since, but for time.
 type known struct {
@@ -28,30 +36,51 @@ func (m *mailboxes) learn(token string, current Playbook, patience schema.Patien
 	m.patience.Put(token, known{patience, current.Revision})
 }
 
-// mayWait returns how long a mailbox may be left alone; 0 where something in it may matter now. While more than half of what may be in
-// hand is, nothing waits.
+// mayWait returns how long a mailbox may be left alone; 0 or less where it may not.
 func (m *mailboxes) mayWait(box *mailbox) time.Duration {
+	until, ok := m.waitsUntil(box)
+	if !ok {
+		return 0
+	}
+	return time.Until(until)
+}
+
+// waitsUntil returns until when a mailbox may be left alone; false where something in it may matter now. While more than half of what may be in
+// hand is, nothing waits.
+func (m *mailboxes) waitsUntil(box *mailbox) (time.Time, bool) {
 	cfg := &m.ingest.cfg
 	if cfg.Linger <= 0 || box.emptied != nil || len(box.events) == 0 {
-		return 0
+		return time.Time{}, false
 	}
 	k, ok := m.patience.Get(box.user.UserToken)
 	if !ok || k.revision != box.current.Revision || len(box.events) > k.patience.Events[box.events[0].event.EventName] {
-		return 0
+		return time.Time{}, false
 	}
 	for i := range box.events {
 		if !box.events[i].mayWait(k.patience.AsOf, box.events[0].event.EventName) {
-			return 0
+			return time.Time{}, false
 		}
 	}
 	until := box.events[0].arrived.Add(cfg.Linger)
 	if k.patience.Until != 0 && until.Add(lingerMargin).UnixMilli() > k.patience.Until {
-		return 0
+		return time.Time{}, false
 	}
-	if m.ingest.held.count() > cfg.InHand/2 {
-		return 0
+	return until, m.ingest.held.count() <= cfg.InHand/2
+}
+
+// giveWay waits for a place among the few calls of mailboxes whose events have waited, until something comes to this one that may not
+// (hurry is closed), or for long enough. What it returns is called when the call is over.
+func (m *mailboxes) giveWay(ctx context.Context, hurry <-chan struct{}) (leave func()) {
+	timer := time.NewTimer(givesWay)
+	defer timer.Stop()
+	select {
+	case m.patient <- struct{}{}:
+		return func() { <-m.patient }
+	case <-hurry:
+	case <-timer.C:
+	case <-ctx.Done():
 	}
-	return time.Until(until)
+	return func() {}
 }
 
 // mayWait reports whether the event is one that a workflow speaks of in its Patience: one like the others that wait.

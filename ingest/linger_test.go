@@ -1,7 +1,9 @@
 package ingest_test
 
 import (
+	"context"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -143,4 +145,51 @@ func TestLinksDoNotWait(t *testing.T) {
 	eventually(t, func() bool { return len(s.ids("known")) == 1 }, "the link waits")
 	require.Equal(t, []string{"v1", "v2", "v3", "v4"}, s.ids("visitor"))
 	require.Equal(t, []string{"k1"}, s.ids("known"))
+}
+
+// TestWhatWaitedGivesWay: of users whose events waited together few are called at once, so that others are not held up; something that
+// may not wait ends that, and so do two seconds.
+func TestWhatWaitedGivesWay(t *testing.T) {
+	t.Parallel()
+	js := streams(t)
+	gate := make(chan struct{})
+	s := &sender{patience: bears(0, map[string]int{"feature_used": 8})}
+	var began sync.Map // by user: their second batch is on its way
+	s.behave = func(ctx context.Context, _ int, user schema.JourneyStart, batch schema.EventBatch) error {
+		if batch.Events[0].EventName == "signed_up" {
+			return nil
+		}
+		began.Store(user.UserID, true)
+		select {
+		case <-gate:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	in, _ := run(t, js, s, ingest.Config{Linger: 50 * time.Millisecond, Concurrency: 8})
+	users := []string{"a", "b", "c", "d"}
+	for _, user := range users {
+		letIn(t, js, s, user, user+"1")
+	}
+	for _, user := range users {
+		publish(t, js, user, user+"2", "feature_used")
+	}
+	called := func() (n int) {
+		began.Range(func(any, any) bool { n++; return true })
+		return n
+	}
+	eventually(t, func() bool { return in.Stats().Waited == 4 && called() == 1 }, "nobody is called whose event waited")
+	waits := users[0] // one of those who give way
+	if _, calledFirst := began.Load(waits); calledFirst {
+		waits = users[1]
+	}
+	publish(t, js, waits, waits+"3", "account_closed")
+	eventually(t, func() bool { _, ok := began.Load(waits); return ok }, "what may not wait gives way")
+	require.Equal(t, 2, called(), "somebody did not give way")
+	eventually(t, func() bool { return called() == 4 }, "they give way for ever")
+	close(gate)
+	eventually(t, func() bool { return s.count() == 9 }, "they do not travel")
+	settled(t, js)
+	require.Equal(t, [][]string{{waits + "1"}, {waits + "2", waits + "3"}}, s.of(waits))
 }

@@ -35,8 +35,9 @@ type mailbox struct {
 	events  []queued
 	emptied chan struct{} // closed when the mailbox is taken away; nil: nobody waits for that
 	carried bool
-	late    int         // so many of events came while mailboxes gathered, and it was not decided yet whether they wait
-	timer   *time.Timer // sends a carrier to what has waited long enough; nil: nothing waits, or it was sent
+	late    int           // so many of events came while mailboxes gathered, and it was not decided yet whether they wait
+	timer   *time.Timer   // sends a carrier to what has waited long enough; nil: nothing waits, or it was sent
+	hurry   chan struct{} // closed where something comes that may not wait while that carrier gives way; nil: it does not
 }
 
 // mailboxes let every user's events travel in order, one call at a time, while users do not wait for each other: a call that
@@ -44,6 +45,7 @@ type mailbox struct {
 type mailboxes struct {
 	ingest   *Ingest
 	slots    chan struct{} // one for each call in flight
+	patient  chan struct{} // one for each of them whose events could wait
 	carriers sync.WaitGroup
 	mu       sync.Mutex
 	byToken  map[string]*mailbox
@@ -57,7 +59,7 @@ type mailboxes struct {
 
 func newMailboxes(i *Ingest, book *identity.Book) *mailboxes {
 	return &mailboxes{
-		ingest: i, slots: make(chan struct{}, i.cfg.Concurrency), byToken: make(map[string]*mailbox), book: book,
+		ingest: i, slots: make(chan struct{}, i.cfg.Concurrency), patient: make(chan struct{}, max(1, i.cfg.Concurrency/givingWayEach)), byToken: make(map[string]*mailbox), book: book,
 		patience: recent.New[string, known](patienceKept),
 	}
 }
@@ -126,6 +128,12 @@ func (m *mailboxes) release(ctx context.Context) {
 // dispatch sends a carrier to a mailbox that has none, at once or when its events have waited long enough, so many of them from now on. m.mu is
 // held.
 func (m *mailboxes) dispatch(ctx context.Context, box *mailbox, more int) {
+	if box.hurry != nil {
+		if _, ok := m.waitsUntil(box); !ok {
+			close(box.hurry)
+			box.hurry = nil
+		}
+	}
 	if box.carried || m.closed {
 		return
 	}
@@ -135,16 +143,16 @@ func (m *mailboxes) dispatch(ctx context.Context, box *mailbox, more int) {
 			box.timer = time.AfterFunc(wait, func() {
 				m.mu.Lock()
 				defer m.mu.Unlock()
-				m.send(ctx, box)
+				m.send(ctx, box, make(chan struct{}))
 			})
 		}
 		return
 	}
-	m.send(ctx, box)
+	m.send(ctx, box, nil)
 }
 
-// send sends a carrier to a mailbox that has none. m.mu is held.
-func (m *mailboxes) send(ctx context.Context, box *mailbox) {
+// send sends a carrier to a mailbox that has none, which gives way until hurry is closed; nil: it does not. m.mu is held.
+func (m *mailboxes) send(ctx context.Context, box *mailbox, hurry chan struct{}) {
 	if box.timer != nil {
 		box.timer.Stop()
 		box.timer = nil
@@ -152,8 +160,13 @@ func (m *mailboxes) send(ctx context.Context, box *mailbox) {
 	if box.carried || m.closed || len(box.events) == 0 {
 		return
 	}
-	box.carried = true
-	m.carriers.Go(func() { m.carry(ctx, box.user) })
+	box.carried, box.hurry = true, hurry
+	m.carriers.Go(func() {
+		if hurry != nil {
+			defer m.giveWay(ctx, hurry)()
+		}
+		m.carry(ctx, box.user)
+	})
 }
 
 // close sends no carrier any more and waits for those that are under way. What waits stays unacknowledged: the next process gets it.
@@ -205,6 +218,7 @@ func (m *mailboxes) take(ctx context.Context, token string) ([]queued, Playbook)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	box := m.byToken[token]
+	box.hurry = nil // it gives way no more
 	if len(box.events) == 0 {
 		m.ingest.stats.mailboxes.Add(-1)
 		delete(m.byToken, token)

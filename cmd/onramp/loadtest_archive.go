@@ -9,17 +9,20 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/onramphq/onramp/outcome"
 	"github.com/onramphq/onramp/schema"
 )
 
-// archiveSpeed compares the archive with an insert of the same rows.
+// archiveSpeed compares the archive with an insert of the same rows, and with what nobody who archives a stream can spare.
 type archiveSpeed struct {
 	Rows      int     `json:"rows"`
 	PerSecond float64 `json:"rows_per_second"`      // read, decoded, stored, acknowledged
 	Bare      float64 `json:"bare_rows_per_second"` // by clickhouse-go alone, column by column
-	Ratio     float64 `json:"ratio"`
+	Read      float64 `json:"read_per_second"`      // by nats.go alone: read from the stream, acknowledged as the sink does, and dropped
+	Ratio     float64 `json:"ratio"`                // to the bare insert
+	Bound     float64 `json:"bound"`                // the same ratio of one who only reads and then inserts bare
 }
 
 const (
@@ -35,6 +38,11 @@ const archiveEvent = "archive_probe_viewed"
 func (s *suite) archive(ctx context.Context) error {
 	say(s.io.err, "archive: %d events …\n", s.sizes.archive)
 	source := "archive-" + s.id
+	stream, err := s.js.Stream(ctx, schema.EventsStream)
+	if err != nil {
+		return fmt.Errorf("look at stream %s: %w", schema.EventsStream, err)
+	}
+	first := stream.CachedInfo().State.LastSeq + 1
 	for n := range s.sizes.archive {
 		event := schema.Event{
 			EventID: source + strconv.Itoa(n), EventName: archiveEvent, UserID: source + strconv.Itoa(n%archiveUsers), Properties: []byte(`{"feature":"reports"}`),
@@ -56,9 +64,54 @@ func (s *suite) archive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	read, err := s.readBare(ctx, first)
+	if err != nil {
+		return err
+	}
 	rows := float64(s.sizes.archive)
-	s.found.Archive = archiveSpeed{s.sizes.archive, rows / took.Seconds(), rows / bare.Seconds(), float64(bare) / float64(took)}
+	s.found.Archive = archiveSpeed{
+		Rows: s.sizes.archive, PerSecond: rows / took.Seconds(), Bare: rows / bare.Seconds(), Read: rows / read.Seconds(),
+		Ratio: float64(bare) / float64(took), Bound: float64(bare) / float64(bare+read),
+	}
 	return nil
+}
+
+// readBare reads the same events once more by the client library alone, with an acknowledgment for as many as the sink stores at once. The
+// first is the place of the first of them in the stream, which holds nothing after them yet.
+func (s *suite) readBare(ctx context.Context, first uint64) (time.Duration, error) {
+	consumer, err := s.js.CreateConsumer(ctx, schema.EventsStream, jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: first, AckPolicy: jetstream.AckAllPolicy,
+		MaxAckPending: 4 * bareBatch, InactiveThreshold: loadPatience,
+	})
+	if err != nil {
+		return 0, fmt.Errorf("make a consumer of stream %s: %w", schema.EventsStream, err)
+	}
+	done := make(chan error, 1)
+	began, got := time.Now(), 0
+	reading, err := consumer.Consume(func(msg jetstream.Msg) {
+		if got++; got%bareBatch == 0 || got == s.sizes.archive {
+			if err := msg.Ack(); err != nil || got == s.sizes.archive {
+				select {
+				case done <- err:
+				default: // an error is told already
+				}
+			}
+		}
+	}, jetstream.PullMaxMessages(2000)) // what the sink asks for at once
+	if err != nil {
+		return 0, fmt.Errorf("read stream %s: %w", schema.EventsStream, err)
+	}
+	defer reading.Stop()
+	timer := time.NewTimer(loadPatience)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return time.Since(began), err
+	case <-timer.C:
+		return 0, fmt.Errorf("read stream %s: %w", schema.EventsStream, errStuck)
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
 }
 
 // sinkAlone runs a sink until the archive has everything, and returns how long that took.

@@ -193,6 +193,8 @@ func TestLoadtestAll(t *testing.T) {
 	var got suiteResult
 	require.NoError(t, json.Unmarshal(out.Bytes(), &got))
 	require.Positive(t, got.Archive.Ratio)
+	require.Greater(t, 1.0, got.Archive.Bound)
+	require.Positive(t, got.Archive.Read)
 	require.Len(t, got.Loads, 6)
 	for _, l := range got.Loads {
 		require.Positive(t, l.PerSecond, l.Name)

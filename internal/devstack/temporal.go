@@ -38,6 +38,7 @@ type temporalServer struct {
 	logFile *os.File // nil when ephemeral
 
 	srv      temporal.Server
+	settings *dynamicSettings
 	fatal    chan error
 	stopping chan struct{}
 	stopOnce sync.Once
@@ -57,7 +58,7 @@ func startTemporal(
 		return nil, err
 	}
 	t := &temporalServer{
-		ports: ports, metrics: newCountingHandler(), log: slog.New(slog.DiscardHandler),
+		ports: ports, settings: dynamicConfig(), metrics: newCountingHandler(), log: slog.New(slog.DiscardHandler),
 		fatal: make(chan error, 1), stopping: make(chan struct{}),
 	}
 	if !d.ephemeral {
@@ -78,6 +79,7 @@ func startTemporal(
 	if err != nil {
 		return nil, errors.Join(err, t.stop(context.WithoutCancel(ctx)))
 	}
+	t.settings.ready.Store(true)
 	go t.reportFatal(failed)
 	return t, nil
 }
@@ -123,7 +125,7 @@ func (t *temporalServer) startOnce(ctx context.Context, store *config.SQL, cfg C
 			temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper {
 				return authorization.NewNoopClaimMapper()
 			}),
-			temporal.WithDynamicConfigClient(dynamicConfig()),
+			temporal.WithDynamicConfigClient(t.settings),
 			temporal.WithCustomMetricsHandler(t.metrics),
 		)
 		if result == nil {

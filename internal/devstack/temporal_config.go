@@ -4,6 +4,7 @@ package devstack
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	sdkworker "go.temporal.io/sdk/worker"
@@ -23,8 +24,9 @@ const (
 	visibilityRPS = 500
 	// Entries of workflow state kept in memory, about 10 KB each in our workflows.
 	historyCacheSize = 16_384
-	// How long the server's parts may disagree about a namespace and its search attributes.
-	namespaceRefresh = 500 * time.Millisecond
+	// How long the server's parts may disagree about a namespace and its search attributes: while it is made ready, and afterwards, when nobody
+	// changes them. Each of four services asks the database so often, which is most of what an engine costs where nothing happens.
+	namespaceRefresh, namespaceCalm = 500 * time.Millisecond, 10 * time.Second
 	// How long the server gathers timers before it fires them.
 	timerShift = 5 * time.Millisecond
 	// Pollers of the server's own workers (schedules, batches): idle in Onramp.
@@ -94,8 +96,23 @@ func serverConfig(ports temporalPorts, store *config.SQL) *config.Config {
 	}
 }
 
-func dynamicConfig() dynamicconfig.StaticClient {
-	return dynamicconfig.StaticClient{
+// dynamicSettings are read by the server whenever it needs them.
+type dynamicSettings struct {
+	dynamicconfig.StaticClient
+
+	ready atomic.Bool // the namespace is as it shall be
+}
+
+// GetValue implements dynamicconfig.Client.
+func (d *dynamicSettings) GetValue(key dynamicconfig.Key) []dynamicconfig.ConstrainedValue {
+	if key == dynamicconfig.NamespaceCacheRefreshInterval.Key() && d.ready.Load() {
+		return []dynamicconfig.ConstrainedValue{{Value: namespaceCalm}}
+	}
+	return d.StaticClient.GetValue(key)
+}
+
+func dynamicConfig() *dynamicSettings {
+	return &dynamicSettings{StaticClient: dynamicconfig.StaticClient{
 		dynamicconfig.FrontendRPS.Key():                                  unlimited,
 		dynamicconfig.FrontendMaxNamespaceRPSPerInstance.Key():           unlimited,
 		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): visibilityRPS,
@@ -121,5 +138,5 @@ func dynamicConfig() dynamicconfig.StaticClient {
 			MaxConcurrentWorkflowTaskPollers: systemPollers,
 			MaxConcurrentActivityTaskPollers: systemPollers,
 		},
-	}
+	}}
 }
