@@ -12,14 +12,15 @@ import (
 const MaxPatience = 8
 
 // Patience says which events would change nothing about a user, were they to come from now on, and until when: ingest may let them wait
-// for the user's next batch. now is the caller's clock in Unix milliseconds. It is left out wherever there is doubt: an event that an open
-// journey waits for, one whose properties or exact time a rule looks at, a user whose past is being replayed.
+// for the user's next batch. readWith is the playbook that they are read with: a user whom only events have reached that were known already may be under an
+// older one still, and the next event changes more than it says. now is the caller's clock in Unix milliseconds. It is left out wherever there is
+// doubt: an event that an open journey waits for, one whose properties or exact time a rule looks at, a user whose past is being replayed.
 //
 // What it says stays true while only such events come, each name by itself, that carry no traits and happened after it was asked. They move
 // deadlines, but only to later than Until; so whoever lets them wait must let them go before that.
-func Patience(books Books, state *State, now int64) schema.Patience {
+func Patience(books Books, state *State, readWith string, now int64) schema.Patience {
 	book := books.Playbook(state.Playbook)
-	if book == nil || state.HandedOver != nil || state.HistoricAt != 0 || state.Facts.FirstSeen == 0 {
+	if book == nil || state.Playbook != readWith || state.HandedOver != nil || state.HistoricAt != 0 || state.Facts.FirstSeen == 0 {
 		return schema.Patience{}
 	}
 	a := &asking{state: state, book: book, now: now, until: WakeAt(state), truths: make(map[*segment.Rule]segment.Truth)}

@@ -43,12 +43,13 @@ func TestPatience(t *testing.T) {
 	t.Parallel()
 	b, hash := compile(t, patient)
 	u := newUser(t, b, hash)
-	ask := func(at int64) schema.Patience { return journey.Patience(u.books, &u.state, at) }
+	ask := func(at int64) schema.Patience { return journey.Patience(u.books, &u.state, u.state.Playbook, at) }
 	require.Zero(t, ask(t0), "nobody is there yet")
 	u.event("used", t0)
 	p := ask(t0)
 	require.Equal(t, map[string]int{"left": journey.MaxPatience, "used": 1}, p.Events, "opened lets in; the second `used` after this one makes heavy")
 	require.Equal(t, t0, p.AsOf)
+	require.Zero(t, journey.Patience(u.books, &u.state, "a newer one", t0), "what the next event is read with says more")
 	require.Equal(t, t0+hour, p.Until, "when the first use leaves the window")
 
 	u.event("opened", t0+minute)
@@ -67,7 +68,7 @@ func TestPatience(t *testing.T) {
 	u.next(journey.Input{Event: &historic}, t0+3*hour)
 	require.Zero(t, ask(t0+3*hour), "a past that is being replayed")
 	var none journey.State
-	require.Zero(t, journey.Patience(books{}, &none, t0))
+	require.Zero(t, journey.Patience(books{}, &none, "", t0))
 }
 
 // rulesOfPatience are rules of every kind, over the three events of patient.
@@ -103,7 +104,7 @@ func TestWhatMayWaitChangesNothing(t *testing.T) {
 				patient.next(journey.Input{Event: &held[i]}, now)
 			}
 			waited, most = waited+len(held)-1, max(most, len(held))
-			held, p = nil, journey.Patience(b, &patient.state, now)
+			held, p = nil, journey.Patience(b, &patient.state, patient.state.Playbook, now)
 		}
 		at := t0
 		for n := range rapid.IntRange(5, 40).Draw(r, "events") {

@@ -33,7 +33,7 @@ func (r *journeyRun) takes(ctx workflow.Context) error {
 		if err := workflow.Await(ctx, func() bool { return r.posted.recorded >= mine }); err != nil {
 			return schema.Patience{}, err
 		}
-		return journey.Patience(r.books, &r.state, workflow.Now(ctx).UnixMilli()), nil
+		return journey.Patience(r.books, &r.state, batch.Playbook, workflow.Now(ctx).UnixMilli()), nil
 	}, workflow.UpdateHandlerOptions{
 		Validator: func(batch schema.EventBatch) error {
 			if err := batch.Check(); err != nil {

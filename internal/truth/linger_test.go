@@ -29,10 +29,10 @@ func (w *waiting) deliver(now int64) {
 	w.pass(now)
 	for _, i := range w.held {
 		w.next(w.engine.inputs[i], now)
-		w.revision = max(w.revision, w.c.Log[i].Revision)
+		w.revision = w.c.Log[i].Revision // of who sent it, as ingest notes it: a new user may be told of by one who lags behind
 	}
-	if len(w.held) > 0 {
-		w.patience = journey.Patience(w.engine.books, &w.state, now)
+	if last := len(w.held) - 1; last >= 0 {
+		w.patience = journey.Patience(w.engine.books, &w.state, w.engine.inputs[w.held[last]].Playbook, now)
 	}
 	w.held = nil
 }
