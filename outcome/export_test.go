@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -33,6 +35,16 @@ func HeldEvents(s *Sink) int {
 	s.archive.inbox.mu.Lock()
 	defer s.archive.inbox.mu.Unlock()
 	return s.archive.inbox.decoded
+}
+
+// Follow hands messages to the reader of the archive, which has all up to one of the stream.
+func Follow(ctx context.Context, s *Sink, last uint64, messages ...jetstream.Msg) error {
+	for _, m := range messages {
+		if err := s.archive.receive(ctx, m, &last); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ArchivedEvent is an event as the archive holds it. Times are Unix milliseconds.

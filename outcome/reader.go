@@ -70,8 +70,8 @@ func (c *carrier[R]) consumer(ctx context.Context, toRead bool) (jetstream.Consu
 	return consumer, nil
 }
 
-// errGap says that what came is not what follows on what is in hand: a message was lost on its way, because a connection broke, or was handed
-// to somebody else, or the server delivers again what it believes to be forgotten.
+// errGap says that what came is not what follows in the stream on what is in hand: a message was lost on its way, because a connection broke, or
+// was handed to somebody else, or the server delivers again what it believes to be forgotten.
 var errGap = errors.New("the messages do not follow on each other")
 
 // read fills the inbox until ctx ends or the server ends the delivery, which is an error as much as errGap, and reports whether anything
@@ -86,12 +86,12 @@ func (c *carrier[R]) read(ctx context.Context) (delivered bool, err error) {
 	var came atomic.Bool
 	wrong := make(chan error, 1) // what went wrong last
 	bytes := max(pullBytes, 2*int(c.js.Conn().MaxPayload()))
-	place := place{delivery: consumer.CachedInfo().Delivered.Consumer}
+	last := consumer.CachedInfo().AckFloor.Stream // all up to there is stored
 	gap := make(chan error, 1)
 	reading, err := consumer.Consume(
 		func(msg jetstream.Msg) {
 			came.Store(true)
-			if err := c.receive(ctx, msg, &place); err != nil {
+			if err := c.receive(ctx, msg, &last); err != nil {
 				select {
 				case gap <- err:
 				default: // what follows on a gap does not count
@@ -137,22 +137,45 @@ func (c *carrier[R]) read(ctx context.Context) (delivered bool, err error) {
 	return came.Load(), fmt.Errorf("consume: %w", err)
 }
 
-// place is how far a reader has come: it counts deliveries and positions in the stream.
-type place struct{ delivery, sequence uint64 }
-
-// receive puts a message into the inbox, and waits while that is full. Only what follows without a gap goes in, so that who has stored a message and
-// everything before it in the inbox may acknowledge all there is up to it.
-func (c *carrier[R]) receive(ctx context.Context, msg jetstream.Msg, last *place) error {
+// receive puts a message into the inbox, and waits while that is full. last is the message before it in the stream, stored or in the inbox: only
+// what follows without a gap goes in, so that who has stored a message and everything before it in the inbox may say that all there is up to it
+// is stored. The consumer's own count of deliveries would not do: one that was made anew under the same name counts anew, and may have come to
+// the next number by handing messages to another.
+func (c *carrier[R]) receive(ctx context.Context, msg jetstream.Msg, last *uint64) error {
 	meta, err := msg.Metadata()
 	if err != nil { // not a message of a stream: nothing could acknowledge it
 		c.log.ErrorContext(ctx, "skip stray message", slog.Any("error", err))
 		return nil
 	}
-	if at := meta.Sequence; at.Consumer != last.delivery+1 || at.Stream <= last.sequence {
-		return fmt.Errorf("delivery %d of %d after delivery %d of %d: %w", at.Consumer, at.Stream, last.delivery, last.sequence, errGap)
+	sequence := meta.Sequence.Stream
+	if sequence <= *last {
+		return fmt.Errorf("message %d after message %d: %w", sequence, *last, errGap)
 	}
-	*last = place{meta.Sequence.Consumer, meta.Sequence.Stream}
+	if sequence > *last+1 {
+		if err := c.nothingBetween(ctx, *last, sequence); err != nil {
+			return err
+		}
+	}
+	*last = sequence
 	c.waiting.Store(meta.NumPending)
-	c.inbox.put(ctx, delivery{msg: msg, sequence: meta.Sequence.Stream, received: meta.Timestamp, attempt: meta.NumDelivered})
+	c.inbox.put(ctx, delivery{msg: msg, sequence: sequence, received: meta.Timestamp, attempt: meta.NumDelivered})
+	return nil
+}
+
+// nothingBetween checks that the stream has no message between two of them: those that it had were removed.
+func (c *carrier[R]) nothingBetween(ctx context.Context, before, after uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	stream, err := c.js.Stream(ctx, c.stream)
+	if err != nil {
+		return fmt.Errorf("look at stream %s: %w", c.stream, err)
+	}
+	next, err := stream.GetMsg(ctx, before+1, jetstream.WithGetMsgSubject(">"))
+	if err != nil { // also where none is found: a replica that answers may lag behind
+		return fmt.Errorf("read stream %s from message %d: %w", c.stream, before+1, err)
+	}
+	if next.Sequence < after {
+		return fmt.Errorf("message %d after message %d: %w", after, before, errGap)
+	}
 	return nil
 }

@@ -298,6 +298,53 @@ func TestTwoSinksWithoutALeaseLoseNothing(t *testing.T) {
 	settled(t, js)
 }
 
+// What a reader takes for the next message is the next one of the stream, not the next number of its consumer: another has made that anew, taken
+// messages, and so come to that number too. What was removed from the stream is no gap.
+func TestOnlyWhatFollowsInTheStreamIsTaken(t *testing.T) {
+	t.Parallel()
+	js := jetStream(t)
+	sink := outcome.NewSink(js, new(outcome.Store), outcome.SinkConfig{WorkspaceKey: workspaceKey})
+	require.NoError(t, sink.EnsureConsumers(t.Context()))
+	fill(t, js, 0, 20)
+	fetch := func(n int) (messages []jetstream.Msg) {
+		consumer, err := js.Consumer(t.Context(), schema.EventsStream, schema.ArchiveConsumer)
+		require.NoError(t, err)
+		batch, err := consumer.Fetch(n)
+		require.NoError(t, err)
+		for m := range batch.Messages() {
+			messages = append(messages, m)
+		}
+		require.Len(t, messages, n)
+		return messages
+	}
+	anew := func(from uint64) {
+		require.NoError(t, js.DeleteConsumer(t.Context(), schema.EventsStream, schema.ArchiveConsumer))
+		_, err := js.CreateConsumer(t.Context(), schema.EventsStream, jetstream.ConsumerConfig{
+			Durable: schema.ArchiveConsumer, AckPolicy: jetstream.AckAllPolicy, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
+		})
+		require.NoError(t, err)
+	}
+	require.NoError(t, outcome.Follow(t.Context(), sink, 0, fetch(3)...))
+
+	anew(11)
+	fetch(3) // by another
+	fourth := fetch(1)
+	meta, err := fourth[0].Metadata()
+	require.NoError(t, err)
+	require.Equal(t, jetstream.SequencePair{Consumer: 4, Stream: 14}, meta.Sequence)
+	require.ErrorContains(t, outcome.Follow(t.Context(), sink, 3, fourth...), "do not follow on each other")
+
+	stream, err := js.Stream(t.Context(), schema.EventsStream)
+	require.NoError(t, err)
+	for sequence := uint64(4); sequence < 6; sequence++ {
+		require.NoError(t, stream.DeleteMsg(t.Context(), sequence))
+	}
+	anew(4)
+	require.NoError(t, outcome.Follow(t.Context(), sink, 3, fetch(2)...))
+	anew(3)
+	require.ErrorContains(t, outcome.Follow(t.Context(), sink, 3, fetch(1)...), "do not follow on each other", "it has that")
+}
+
 // Somebody takes messages of the sink's consumer and never acknowledges them. They are stored all the same, and long before the server would
 // deliver them again.
 func TestStolenMessagesAreReadAgain(t *testing.T) {
