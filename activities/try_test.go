@@ -208,6 +208,18 @@ func (b *blocking) await(t *testing.T, n int64) {
 	require.Eventually(t, func() bool { return b.waiting.Load() == n }, 10*time.Second, time.Millisecond)
 }
 
+// hold sends actions on their way to a receiver that takes them when it is let; to be waited for then.
+func (tr *trial) hold(b *blocking, ids ...string) *sync.WaitGroup {
+	tr.t.Helper()
+	b.blocks.Store(true)
+	group := new(sync.WaitGroup)
+	for _, id := range ids {
+		group.Go(func() { assert.NoError(tr.t, tr.deliver(id)) })
+	}
+	b.await(tr.t, int64(len(ids)))
+	return group
+}
+
 // TestTryThatTakesLonger: the attempt goes on, and the activity that comes for the action takes what it comes to: one request in all, counted
 // and recorded once. Nobody else waits for the receiver meanwhile.
 func TestTryThatTakesLonger(t *testing.T) {
@@ -314,12 +326,7 @@ func TestTryMakesNone(t *testing.T) {
 		b := newBlocking()
 		tr := newTrial(t, activities.WebhookConfig{Concurrency: 2}, b.ServeHTTP)
 		tr.quicken()
-		b.blocks.Store(true)
-		var group sync.WaitGroup
-		for _, id := range []string{"one", "two"} {
-			group.Go(func() { assert.NoError(t, tr.deliver(id)) })
-		}
-		b.await(t, 2)
+		group := tr.hold(b, "one", "two")
 		require.True(t, tr.webhook.Quick())
 		before := tr.counted()
 		require.Equal(t, later, tr.try("tried"))
@@ -340,12 +347,7 @@ func TestTryMakesNone(t *testing.T) {
 			}
 			b.ServeHTTP(w, r)
 		})
-		b.blocks.Store(true)
-		var group sync.WaitGroup
-		for _, id := range []string{"one", "two", "three"} {
-			group.Go(func() { assert.NoError(t, tr.deliver(id)) })
-		}
-		b.await(t, 3)
+		group := tr.hold(b, "one", "two", "three")
 		away.Store(true)
 		for range 5 {
 			require.Error(t, tr.deliver("away"))
@@ -371,12 +373,7 @@ func TestTryMakesNone(t *testing.T) {
 			}
 			b.ServeHTTP(w, r)
 		})
-		b.blocks.Store(true)
-		var group sync.WaitGroup
-		for _, id := range []string{"one", "two", "three"} {
-			group.Go(func() { assert.NoError(t, tr.deliver(id)) })
-		}
-		b.await(t, 3)
+		group := tr.hold(b, "one", "two", "three")
 		gone.Store(true)
 		require.ErrorContains(t, tr.deliver("gone"), "410")
 		close(b.release)

@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
-	"go.temporal.io/sdk/workflow"
 
 	"github.com/onramphq/onramp/schema"
 	"github.com/onramphq/onramp/workflows"
@@ -85,16 +84,7 @@ func TestPausedIsHandedOver(t *testing.T) {
 	w := &world{try: func(schema.DeliverInput) (schema.TryResult, error) {
 		return schema.TryResult{Became: schema.TriedFailed, PauseMS: time.Hour.Milliseconds()}, nil
 	}}
-	first := newRun(t, w)
-	first.event(0, 1, "signed_up")
-	first.event(time.Minute, 2, "feature_viewed")
-	first.env.RegisterDelayedCallback(func() { first.env.SetCurrentHistoryLength(10_000) }, time.Minute)
-	first.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
-	var next *workflow.ContinueAsNewError
-	require.ErrorAs(t, first.env.GetWorkflowError(), &next)
-	var in workflows.JourneyInput
-	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(next.Input, &in))
-	require.Len(t, in.Undelivered, 1)
+	in := undelivered(t, w)
 	require.Empty(t, w.actions)
 	w.tried = nil
 	second := newRun(t, w)

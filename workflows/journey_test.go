@@ -218,10 +218,7 @@ func TestSecondRun(t *testing.T) {
 	first.event(time.Hour, 2, "feature_viewed")
 	first.env.RegisterDelayedCallback(func() { first.env.SetCurrentHistoryLength(10_000) }, time.Hour)
 	first.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
-	var next *workflow.ContinueAsNewError
-	require.ErrorAs(t, first.env.GetWorkflowError(), &next)
-	var in workflows.JourneyInput
-	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(next.Input, &in))
+	in := first.next()
 	require.Equal(t, int64(2), in.State.Counts.Applied)
 	require.Equal(t, schema.RunLength, in.MaxHistory, "a run from before goes on in shorter ones")
 
@@ -240,19 +237,32 @@ func TestSecondRun(t *testing.T) {
 	}, w.moments(first.start, schema.ActionDecided), "timers of the first run fire in the second")
 }
 
+// next is what the run, which must have continued as new, hands to the one after it.
+func (r *run) next() (in workflows.JourneyInput) {
+	r.t.Helper()
+	var next *workflow.ContinueAsNewError
+	require.ErrorAs(r.t, r.env.GetWorkflowError(), &next)
+	require.NoError(r.t, converter.GetDefaultDataConverter().FromPayloads(next.Input, &in))
+	return in
+}
+
+// undelivered is what a run hands over that continues as new while its action has no end yet.
+func undelivered(t *testing.T, w *world) workflows.JourneyInput {
+	t.Helper()
+	r := newRun(t, w)
+	r.event(0, 1, "signed_up")
+	r.event(time.Minute, 2, "feature_viewed")
+	r.env.RegisterDelayedCallback(func() { r.env.SetCurrentHistoryLength(10_000) }, time.Minute)
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
+	in := r.next()
+	require.Len(t, in.Undelivered, 1)
+	return in
+}
+
 func TestUndeliveredIsHandedOver(t *testing.T) {
 	t.Parallel()
 	w := &world{refuse: errors.New("away")}
-	first := newRun(t, w)
-	first.event(0, 1, "signed_up")
-	first.event(time.Minute, 2, "feature_viewed")
-	first.env.RegisterDelayedCallback(func() { first.env.SetCurrentHistoryLength(10_000) }, time.Minute)
-	first.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
-	var next *workflow.ContinueAsNewError
-	require.ErrorAs(t, first.env.GetWorkflowError(), &next)
-	var in workflows.JourneyInput
-	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(next.Input, &in))
-	require.Len(t, in.Undelivered, 1)
+	in := undelivered(t, w)
 	w.refuse = nil
 	second := newRun(t, w)
 	second.stop(time.Hour)
