@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/onramphq/onramp/internal/durable"
 	"github.com/onramphq/onramp/internal/lease"
 	"github.com/onramphq/onramp/schema"
 )
@@ -196,11 +197,12 @@ func (i *Ingest) consumer(ctx context.Context) (jetstream.Consumer, error) {
 			i.stuck = stuckAfter(info)
 			i.logger.InfoContext(ctx, "consumer goes back to its floor", slog.Int("in_hand", info.NumAckPending),
 				slog.Uint64("floor", info.AckFloor.Stream), slog.Uint64("deaths", i.stuck.deaths))
-			if err := i.js.DeleteConsumer(ctx, schema.EventsStream, schema.IngestConsumer); err != nil {
-				return nil, fmt.Errorf("delete consumer %s: %w", schema.IngestConsumer, err)
-			}
-			cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, info.AckFloor.Stream+1
 			cfg.Metadata = i.stuck.metadata()
+			consumer, err := durable.Anew(ctx, i.js, schema.EventsStream, info.AckFloor.Stream, cfg)
+			if err != nil {
+				return nil, &schema.Error{Code: schema.CodeUnavailable, Message: "make consumer " + schema.IngestConsumer + " anew", Err: err}
+			}
+			return consumer, nil
 		}
 	}
 	consumer, err := i.js.CreateOrUpdateConsumer(ctx, schema.EventsStream, cfg)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/onramphq/onramp/internal/durable"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -47,16 +48,17 @@ func (c *carrier[R]) consumer(ctx context.Context, toRead bool) (jetstream.Consu
 		formerKind := info.Config.AckPolicy == jetstream.AckExplicitPolicy // the server changes no policy of a consumer
 		if formerKind || toRead && info.NumAckPending > 0 {
 			c.log.InfoContext(ctx, "consumer goes back to its floor", slog.Int("in_hand", info.NumAckPending), slog.Uint64("floor", info.AckFloor.Stream))
-			if err := c.js.DeleteConsumer(ctx, c.stream, c.name); err != nil {
-				return fail(schema.CodeUnavailable, "delete", err)
+			anew, err := durable.Anew(ctx, c.js, c.stream, info.AckFloor.Stream, want)
+			if err != nil {
+				return fail(schema.CodeUnavailable, "make anew", err)
 			}
-			want.DeliverPolicy, want.OptStartSeq = jetstream.DeliverByStartSequencePolicy, info.AckFloor.Stream+1
+			want.DeliverPolicy, want.OptStartSeq = anew.CachedInfo().Config.DeliverPolicy, anew.CachedInfo().Config.OptStartSeq
 		}
 	}
 	consumer, err := c.js.CreateOrUpdateConsumer(ctx, c.stream, want)
 	if err != nil {
 		code := schema.CodeUnavailable
-		if api, ok := errors.AsType[*jetstream.APIError](err); ok &&
+		if api, ok := errors.AsType[*jetstream.APIError](err); ok && old != nil && // a new one may be refused for a while: see durable.Anew
 			(api.ErrorCode == jetstream.JSErrCodeConsumerCreate || api.ErrorCode == jetstream.JSErrCodeConsumerExists) {
 			code = schema.CodeConflict // one of another kind is there
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onramphq/onramp/internal/durable"
 	"github.com/onramphq/onramp/internal/testenv"
 	"github.com/onramphq/onramp/outcome"
 	"github.com/onramphq/onramp/schema"
@@ -318,9 +319,8 @@ func TestOnlyWhatFollowsInTheStreamIsTaken(t *testing.T) {
 		return messages
 	}
 	anew := func(from uint64) {
-		require.NoError(t, js.DeleteConsumer(t.Context(), schema.EventsStream, schema.ArchiveConsumer))
-		_, err := js.CreateConsumer(t.Context(), schema.EventsStream, jetstream.ConsumerConfig{
-			Durable: schema.ArchiveConsumer, AckPolicy: jetstream.AckAllPolicy, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
+		_, err := durable.Anew(t.Context(), js, schema.EventsStream, from-1, jetstream.ConsumerConfig{
+			Durable: schema.ArchiveConsumer, AckPolicy: jetstream.AckAllPolicy,
 		})
 		require.NoError(t, err)
 	}
