@@ -44,7 +44,7 @@ type temporalServer struct {
 	stopOnce sync.Once
 }
 
-// startTemporal runs the server on DIR/temporal/temporal.db and returns when the namespace and its search attributes
+// startTemporal runs the server on DIR/temporal and returns when the namespace and its search attributes
 // can be used.
 func startTemporal(
 	ctx context.Context, d *dataDir, ports *portBook, cfg Config, failed func(error),
@@ -53,8 +53,11 @@ func startTemporal(
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create Temporal folder: %w", err)
 	}
-	store := sqliteStore(filepath.Join(dir, "temporal.db"))
-	if err := prepareDatabase(filepath.Join(dir, "temporal.db"), store, cfg); err != nil {
+	state, list, err := stores(dir)
+	if err == nil {
+		err = createNamespace(state, cfg)
+	}
+	if err != nil {
 		return nil, err
 	}
 	t := &temporalServer{
@@ -69,12 +72,12 @@ func startTemporal(
 		t.logFile = file
 		t.log = slog.New(slog.NewTextHandler(file, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
-	err := t.startWithRetries(ctx, store, cfg)
+	err = t.startWithRetries(ctx, state, list, cfg)
 	if err == nil {
 		err = t.prepareNamespace(ctx, cfg)
 	}
 	if err == nil {
-		err = assertWAL(ctx, filepath.Join(dir, "temporal.db"))
+		err = errors.Join(assertWAL(ctx, state.DatabaseName), assertWAL(ctx, list.DatabaseName))
 	}
 	if err != nil {
 		return nil, errors.Join(err, t.stop(context.WithoutCancel(ctx)))
@@ -86,13 +89,13 @@ func startTemporal(
 
 // startWithRetries tries again with new ports: the server closes the ports it was given and binds them again, and
 // between the two another process can take one.
-func (t *temporalServer) startWithRetries(ctx context.Context, store *config.SQL, cfg Config) error {
+func (t *temporalServer) startWithRetries(ctx context.Context, state, list *config.SQL, cfg Config) error {
 	var err error
 	for attempt := range temporalStarts {
 		if attempt > 0 {
 			cfg.Logger.WarnContext(ctx, "temporal did not start, trying again with other ports", slog.Any("error", err))
 		}
-		if err = t.startOnce(ctx, store, cfg); err == nil || ctx.Err() != nil {
+		if err = t.startOnce(ctx, state, list, cfg); err == nil || ctx.Err() != nil {
 			return err
 		}
 		err = errors.Join(err, t.stopServer(ctx))
@@ -101,7 +104,7 @@ func (t *temporalServer) startWithRetries(ctx context.Context, store *config.SQL
 }
 
 // startOnce runs NewServer and Start in a goroutine of their own, because temporalLogger ends it on a fatal error.
-func (t *temporalServer) startOnce(ctx context.Context, store *config.SQL, cfg Config) error {
+func (t *temporalServer) startOnce(ctx context.Context, state, list *config.SQL, cfg Config) error {
 	ports, err := choosePorts(ctx, t.ports, cfg.TemporalPort)
 	if err != nil {
 		return err
@@ -117,7 +120,7 @@ func (t *temporalServer) startOnce(ctx context.Context, store *config.SQL, cfg C
 			done <- result
 		}()
 		t.srv, result = temporal.NewServer(
-			temporal.WithConfig(serverConfig(ports, store)),
+			temporal.WithConfig(serverConfig(ports, state, list)),
 			temporal.ForServices(temporal.DefaultServices),
 			temporal.WithStaticHosts(ports.hosts()),
 			temporal.WithLogger(temporalLogger{log: t.log, fatal: t.setFatal}),
@@ -205,10 +208,10 @@ func (t *temporalServer) stopServer(ctx context.Context) error {
 	}
 }
 
-// assertWAL reads the journal mode from the file: an attribute with a wrong name is silently ignored by the driver,
+// assertWAL reads the journal mode from a file, which is named as in a URI: an attribute with a wrong name is silently ignored by the driver,
 // and costs a factor of a hundred.
 func assertWAL(ctx context.Context, file string) error {
-	db, err := sql.Open("sqlite", "file:"+uriPath(file)+"?mode=ro")
+	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro")
 	if err != nil {
 		return fmt.Errorf("open Temporal database: %w", err)
 	}

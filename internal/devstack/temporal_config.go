@@ -12,7 +12,6 @@ import (
 	"go.temporal.io/server/common/config"
 	"go.temporal.io/server/common/dynamicconfig"
 	"go.temporal.io/server/common/membership/static"
-	sqliteplugin "go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
 	"go.temporal.io/server/common/primitives"
 )
 
@@ -20,7 +19,7 @@ const (
 	clusterName = "active"
 	// No limit a laptop can reach: a benchmark must measure the server, not its rate limits.
 	unlimited = 1_000_000
-	// Visibility shares one SQLite connection with everything else, so a runaway list loop is still bounded.
+	// Visibility has one SQLite connection, so a runaway list loop is still bounded.
 	visibilityRPS = 500
 	// Entries of workflow state kept in memory, about 10 KB each in our workflows.
 	historyCacheSize = 16_384
@@ -56,7 +55,7 @@ func (p temporalPorts) hosts() map[primitives.ServiceName]static.Hosts {
 	}
 }
 
-func serverConfig(ports temporalPorts, store *config.SQL) *config.Config {
+func serverConfig(ports temporalPorts, state, list *config.SQL) *config.Config {
 	service := func(port int) config.Service {
 		return config.Service{RPC: config.RPC{GRPCPort: port, BindOnIP: loopback}}
 	}
@@ -66,11 +65,11 @@ func serverConfig(ports temporalPorts, store *config.SQL) *config.Config {
 	}
 	return &config.Config{
 		Persistence: config.Persistence{
-			DefaultStore:    sqliteplugin.PluginName,
-			VisibilityStore: sqliteplugin.PluginName,
+			DefaultStore:    stateDatabase,
+			VisibilityStore: listDatabase,
 			// One node has one shard; the number can never be changed for a database.
 			NumHistoryShards: 1,
-			DataStores:       map[string]config.DataStore{sqliteplugin.PluginName: {SQL: store}},
+			DataStores:       map[string]config.DataStore{stateDatabase: {SQL: state}, listDatabase: {SQL: list}},
 		},
 		ClusterMetadata: &cluster.Config{
 			FailoverVersionIncrement: 10,

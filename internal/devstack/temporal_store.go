@@ -4,12 +4,14 @@ package devstack
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"net/url"
 	"os"
+	"path/filepath"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -27,6 +29,10 @@ const (
 	// Closed workflows can be looked at for three days, the window in which late events still count.
 	retentionHours = 72
 	namespacePoll  = 50 * time.Millisecond
+
+	// Files of a data folder's temporal/.
+	stateDatabase = "temporal.db"
+	listDatabase  = "visibility.db"
 )
 
 // sqliteStore describes the database file. The attribute names have no underscore in front: with one, as temporaltest
@@ -48,22 +54,45 @@ func sqliteStore(file string) *config.SQL {
 // uriPath escapes what means something in an SQLite URI.
 func uriPath(file string) string { return (&url.URL{Path: file}).EscapedPath() }
 
-// prepareDatabase creates the schema in a new database, and the namespace if it is missing.
-func prepareDatabase(file string, store *config.SQL, cfg Config) error {
-	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-		if err := createDatabase(file); err != nil {
-			return err
-		}
-	} else if err != nil {
-		return fmt.Errorf("look for Temporal database: %w", err)
+// stores describes Temporal's database files in dir: of what runs, and of the list of it that people search. Each has one connection, so the one does
+// not wait for the other. A folder of before has both in one.
+func stores(dir string) (state, list *config.SQL, err error) {
+	stateFile, listFile := filepath.Join(dir, stateDatabase), filepath.Join(dir, listDatabase)
+	state, list = sqliteStore(stateFile), sqliteStore(listFile)
+	isNew, err := missing(stateFile)
+	if err != nil {
+		return nil, nil, err
 	}
+	if isNew { // the list first: where the other is there, both are
+		if err := createDatabase(listFile); err != nil {
+			return nil, nil, err
+		}
+		return state, list, createDatabase(stateFile)
+	}
+	isFormer, err := missing(listFile)
+	if isFormer {
+		list = state
+	}
+	return state, list, err
+}
+
+func missing(file string) (bool, error) {
+	_, err := os.Stat(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("look for Temporal database: %w", err)
+	}
+	return err != nil, nil
+}
+
+// createNamespace creates the namespace if it is missing.
+func createNamespace(state *config.SQL, cfg Config) error {
 	namespace, err := sqlite.NewNamespaceConfig(clusterName, cfg.Namespace, false, cfg.SearchAttributes)
 	if err != nil {
 		return fmt.Errorf("describe namespace %s: %w", cfg.Namespace, err)
 	}
 	namespace.Detail.Config.Retention = timestamp.DurationFromHours(retentionHours)
-	if err := sqlite.CreateNamespaces(store, namespace); err != nil {
-		return fmt.Errorf("create namespace %s in %s: %w", cfg.Namespace, file, err)
+	if err := sqlite.CreateNamespaces(state, namespace); err != nil {
+		return fmt.Errorf("create namespace %s in %s: %w", cfg.Namespace, state.DatabaseName, err)
 	}
 	return nil
 }
@@ -80,10 +109,54 @@ func createDatabase(file string) error {
 	if err := sqlite.SetupSchema(store); err != nil {
 		return fmt.Errorf("create Temporal schema: %w", err)
 	}
+	if err := sparseIndexes(fresh); err != nil {
+		return fmt.Errorf("create Temporal schema: %w", err)
+	}
 	if err := os.Rename(fresh, file); err != nil {
 		return fmt.Errorf("create Temporal database: %w", err)
 	}
 	return nil
+}
+
+// sparseIndexes leaves out of the index of a column the rows that have nothing in it. There is an index for every search attribute there might ever
+// be, more than fifty, and all of them were written for each workflow at each change. Who looks for a value finds it by the index as before: SQLite
+// knows that what equals a value is not null.
+func sparseIndexes(file string) (err error) {
+	db, err := sql.Open("sqlite", "file:"+uriPath(file))
+	if err != nil {
+		return fmt.Errorf("open %s: %w", file, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	db.SetMaxOpenConns(1)
+	sparse, err := sparseStatements(db)
+	if err != nil {
+		return fmt.Errorf("look at the indexes of %s: %w", file, err)
+	}
+	for _, statement := range append([]string{"PRAGMA journal_mode=off", "PRAGMA synchronous=0"}, sparse...) {
+		if _, err := db.ExecContext(context.Background(), statement); err != nil { // a file that nobody else knows of
+			return fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return nil
+}
+
+// sparseStatements are what makes the indexes anew. All workflows are looked for by "TemporalNamespaceDivision IS NULL", so that index stays.
+func sparseStatements(db *sql.DB) (statements []string, err error) {
+	rows, err := db.QueryContext(context.Background(), `SELECT i.name, i.sql, c.name
+		FROM sqlite_master i JOIN pragma_table_xinfo('executions_visibility') c ON instr(i.sql, '(namespace_id, ' || c.name || ',') > 0
+		WHERE i.type = 'index' AND i.tbl_name = 'executions_visibility' AND NOT c."notnull" AND c.name <> 'TemporalNamespaceDivision'`)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // the caller says of what
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var index, definition, column string
+		if err := rows.Scan(&index, &definition, &column); err != nil {
+			return nil, err //nolint:wrapcheck // see above
+		}
+		statements = append(statements, "DROP INDEX "+index, definition+" WHERE "+column+" IS NOT NULL")
+	}
+	return statements, rows.Err() //nolint:wrapcheck // see above
 }
 
 // prepareNamespace waits until the namespace answers and adds the search attributes an old data folder lacks.
