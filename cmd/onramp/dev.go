@@ -38,10 +38,13 @@ type stackFlags struct {
 	Enrichment         string   `env:"ONRAMP_ENRICHMENT" help:"YAML file with the providers that are asked what they know of users."`
 
 	browserFlags
+	workerFlags
 }
 
 // freePorts lets the system choose, so that a demo never collides with what already runs.
-func freePorts() stackFlags { return stackFlags{APIAddr: "127.0.0.1:0", AdminAddr: adminOff} }
+func freePorts() stackFlags {
+	return stackFlags{APIAddr: "127.0.0.1:0", AdminAddr: adminOff, workerFlags: workerFlags{WorkflowCache: worker.DefaultCacheSize}}
+}
 
 // local is the engine with its own servers.
 type local struct {
@@ -79,7 +82,7 @@ func startLocal(ctx context.Context, flags stackFlags, dir string, progress io.W
 			NATSURL: stack.NATSURL, TemporalAddress: stack.TemporalAddress, TemporalNamespace: "default",
 			ClickHouseAddr: stack.ClickHouseAddr, ClickHouseDatabase: "onramp", ClickHouseUser: "default",
 			WorkspaceKey: cmp.Or(flags.WorkspaceKey, embeddedKey), APIAddr: flags.APIAddr, GRPCAddr: flags.GRPCAddr, APIKeys: flags.APIKeys, AdminAddr: flags.AdminAddr, Webhooks: flags.Webhooks, Enrichment: flags.Enrichment, Replicas: 1,
-			browserFlags: flags.browserFlags,
+			browserFlags: flags.browserFlags, workerFlags: flags.workerFlags,
 		},
 		links: map[string]string{"Temporal UI": stack.UIURL, "ClickHouse": stack.ClickHouseHTTPURL + "/play"},
 	}

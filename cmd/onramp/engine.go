@@ -51,8 +51,14 @@ type servers struct {
 	Linger time.Duration `default:"5s" env:"ONRAMP_LINGER" help:"How long an event that can change nothing yet may wait for its user's next one, up to 1m; -1s: none waits."`
 
 	browserFlags
+	workerFlags
 
 	Replicas int `env:"ONRAMP_REPLICAS" default:"1" help:"Replicas of NATS streams; 3 on a cluster."`
+}
+
+// workerFlags size a worker.
+type workerFlags struct {
+	WorkflowCache int `default:"10000" env:"ONRAMP_WORKFLOW_CACHE" help:"How many users' workflows a worker keeps in memory. For an event of any other it reads and replays the workflow's history first: give it as many as have events in the same hour, where memory allows."`
 }
 
 // browserFlags say in whose name browsers get credentials for NATS.
@@ -155,6 +161,9 @@ const sinkAckWait = 10 * time.Second
 func (e *engine) open(ctx context.Context) error {
 	if len(e.servers.WorkspaceKey) < 16 {
 		return usagef("the workspace key has %d bytes and needs 16: set ONRAMP_WORKSPACE_KEY", len(e.servers.WorkspaceKey))
+	}
+	if e.roles.worker && e.servers.WorkflowCache < 1 {
+		return usagef("--workflow-cache is %d; it must be how many users' workflows are kept in memory, 1 or more", e.servers.WorkflowCache)
 	}
 	steps := []func(context.Context) error{e.openTraces, e.openListener, e.openAdmin, e.openNATS, e.openTemporal, e.openClickHouse, e.assemble}
 	for _, step := range steps {
@@ -448,7 +457,7 @@ func (e *engine) run(ctx context.Context) error {
 		deps.Delivery.Tracer, deps.Record.Tracer = e.traces.Tracer, e.traces.Tracer
 		deps.Delivery.Logger, deps.Record.Logger = e.logger.With(slog.String("role", "worker")), e.logger.With(slog.String("role", "worker"))
 		group.Go(func() error {
-			return worker.Run(ctx, e.temporal, worker.Config{}, deps, e.logger.With(slog.String("role", "worker")))
+			return worker.Run(ctx, e.temporal, worker.Config{CacheSize: e.servers.WorkflowCache}, deps, e.logger.With(slog.String("role", "worker")))
 		})
 	}
 	if e.sink != nil {

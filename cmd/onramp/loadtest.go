@@ -28,7 +28,7 @@ type loadtestCommand struct {
 	Baseline      bool          `default:"true" negatable:"" help:"Also measure one SDK signal per event on the same Temporal."`
 	Seed          uint64        `default:"1" help:"Of the choice which events come twice or late."`
 
-	All        bool  `help:"Measure every speed that docs/performance.md speaks of, one after the other on embedded servers, and sum up; about ten minutes. Of the other flags it takes --rounds, --seed, --json and the two that follow."`
+	All        bool  `help:"Measure every speed that docs/performance.md speaks of, one after the other on embedded servers, and sum up; about ten minutes. Of the other flags it takes --rounds, --seed, --json, --workflow-cache and the two that follow."`
 	Population []int `default:"1000,10000" help:"With --all: how many open journeys there are when rest and one event are measured, ascending; 100000 takes half an hour more."`
 	Burst      []int `default:"500,5000" help:"With --all: how many users enter a journey at the same moment."`
 
@@ -43,6 +43,7 @@ type loadtestCommand struct {
 
 	clickhouseFlags
 	temporalFlags
+	workerFlags
 
 	JSON bool `name:"json" help:"Print one JSON document."`
 }
@@ -77,7 +78,7 @@ func (c *loadtestCommand) Run(ctx context.Context, io stdio, logger *slog.Logger
 	if err != nil {
 		return err
 	}
-	l, err := startLocal(ctx, freePorts(), "", io.err, logger)
+	l, err := startLocal(ctx, c.stackFlags(), "", io.err, logger)
 	if err != nil {
 		return err
 	}
@@ -87,6 +88,13 @@ func (c *loadtestCommand) Run(ctx context.Context, io stdio, logger *slog.Logger
 		return err
 	}
 	return l.during(ctx, func(ctx context.Context) error { return c.measure(ctx, l.engine, current, l.writes, io) })
+}
+
+// stackFlags are those of the embedded servers and engine.
+func (c *loadtestCommand) stackFlags() stackFlags {
+	flags := freePorts()
+	flags.workerFlags = c.workerFlags
+	return flags
 }
 
 // onRunning measures an engine that others run. What its Temporal writes is not to be seen from here.

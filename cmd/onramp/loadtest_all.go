@@ -85,7 +85,7 @@ func (c *loadtestCommand) checkAll() error {
 	case c.NATSURL != "":
 		return usagef("--all restarts the engine and switches its playbook, so it runs on embedded servers alone: leave out --nats-url")
 	case c.Playbook != "" || c.Rate != 0 || c.Cold || c.Duplicates != 0 || c.Disorder != 0 || !c.Baseline:
-		return usagef("--all chooses its loads itself: of the other flags it takes --rounds, --seed, --population, --burst and --json")
+		return usagef("--all chooses its loads itself: of the other flags it takes --rounds, --seed, --population, --burst, --workflow-cache and --json")
 	case c.Rounds < 1 || c.Rounds > 100:
 		return usagef("--rounds is %d; it must lie in 1 to 100", c.Rounds)
 	case len(c.Population) == 0 || !slices.IsSorted(c.Population) || c.Population[0] < allSizes().probed:
@@ -144,7 +144,7 @@ func (c *loadtestCommand) all(ctx context.Context, io stdio, logger *slog.Logger
 
 // session starts servers and engine on the suite's folder, measures, and stops them. before is done while the engine does not run yet.
 func (s *suite) session(ctx context.Context, before func(context.Context) error, measure ...func(context.Context) error) error {
-	flags := freePorts()
+	flags := s.cmd.stackFlags()
 	flags.Webhooks = s.hooks.config
 	l, err := startLocal(ctx, flags, s.dir, s.io.err, s.logger)
 	if err != nil {

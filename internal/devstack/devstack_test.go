@@ -4,6 +4,7 @@ package devstack_test
 
 import (
 	"context"
+	"database/sql"
 	"io"
 	"log/slog"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
@@ -255,6 +257,53 @@ func TestStack(t *testing.T) {
 		require.Error(t, analyst.Exec(t.Context(), "INSERT INTO events VALUES (9, '{}')"))
 		require.Error(t, analyst.Exec(t.Context(), "SET max_execution_time = 100"))
 	})
+}
+
+// TestListOfWorkflows: a workflow is found by what it has and by what it lacks, the first by an index in which only those are that have something there.
+func TestListOfWorkflows(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, devstack.Config{Dir: dir, NoUI: true, SearchAttributes: attributes("OnrampPlan")})
+	c := dialTemporal(t, s.TemporalAddress)
+	startCollect(t, c, "has", "OnrampPlan")
+	startCollect(t, c, "lacks", "")
+	requireFound(t, c, "OnrampPlan", "has")
+	for query, want := range map[string]int64{
+		"OnrampPlan IS NULL": 1, "OnrampPlan IS NOT NULL": 1, "OnrampPlan IN ('has', 'had')": 1, "OnrampPlan != 'had'": 1, "OnrampPlan STARTS_WITH 'h'": 1,
+		"OnrampPlan = 'had'": 0, "ExecutionStatus = 'Running'": 2, "ParentWorkflowId IS NULL": 2,
+	} {
+		require.Eventually(t, func() bool {
+			found, err := c.CountWorkflow(t.Context(), &workflowservice.CountWorkflowExecutionsRequest{Namespace: "default", Query: query})
+			return err == nil && found.GetCount() == want
+		}, patience, poll, query)
+	}
+
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "temporal", "visibility.db")+"?mode=ro")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	var id, parent, detail string
+	var notUsed int
+	require.NoError(t, db.QueryRowContext(t.Context(), "EXPLAIN QUERY PLAN SELECT * FROM executions_visibility WHERE namespace_id = 'n' AND Keyword01 = 'has'").
+		Scan(&id, &parent, &notUsed, &detail))
+	require.Contains(t, detail, "by_keyword_01")
+	var full int
+	require.NoError(t, db.QueryRowContext(t.Context(),
+		"SELECT count(*) FROM sqlite_master WHERE type = 'index' AND tbl_name = 'executions_visibility' AND sql NOT LIKE '%IS NOT NULL'").Scan(&full))
+	require.Less(t, full, 12, "indexes with a row of every workflow")
+}
+
+// TestFolderWithOneDatabase: a folder of before, in which state and list were one database, stays so.
+func TestFolderWithOneDatabase(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	stop(t, start(t, devstack.Config{Dir: dir, NoUI: true, SearchAttributes: attributes("OnrampPlan")}))
+	list := filepath.Join(dir, "temporal", "visibility.db")
+	require.NoError(t, os.Remove(list)) // the other has its tables too
+	s := start(t, devstack.Config{Dir: dir, NoUI: true, SearchAttributes: attributes("OnrampPlan")})
+	c := dialTemporal(t, s.TemporalAddress)
+	startCollect(t, c, "listed", "OnrampPlan")
+	requireFound(t, c, "OnrampPlan", "listed")
+	require.NoFileExists(t, list)
 }
 
 func TestEphemeralFolderIsRemoved(t *testing.T) {
