@@ -188,7 +188,7 @@ func TestLoadtestAll(t *testing.T) {
 	}
 	require.NoError(t, c.all(t.Context(), stdio{strings.NewReader(""), &out, io.Discard}, slog.New(slog.DiscardHandler), suiteSizes{
 		archive: 3000, users: 5, each: 8, lead: time.Second, steps: 2 * time.Second, rates: [2]float64{5, 10}, probed: 6, idle: time.Second,
-		veterans: 3, history: 8, actions: 3,
+		veterans: 3, history: 8, actions: 3, cold: 15,
 	}))
 	var got suiteResult
 	require.NoError(t, json.Unmarshal(out.Bytes(), &got))
