@@ -153,10 +153,8 @@ func (s *suite) session(ctx context.Context, before func(context.Context) error,
 	if err != nil {
 		return err
 	}
-	defer func() {
-		l.close()                            //nolint:contextcheck // ctx may be over; stopping has a deadline of its own
-		sdkworker.PurgeStickyWorkflowCache() // it is of the process: what is measured next would bear what is left of this
-	}()
+	defer sdkworker.PurgeStickyWorkflowCache() // it is of the process: what is measured next would bear what is left of this
+	defer l.close()                            //nolint:contextcheck // ctx may be over; stopping has a deadline of its own
 	s.local = l
 	bundle, err := example(1)
 	if err != nil {

@@ -53,7 +53,7 @@ func startTemporal(
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create Temporal folder: %w", err)
 	}
-	state, list, err := stores(dir)
+	state, list, err := stores(ctx, dir)
 	if err == nil {
 		err = createNamespace(state, cfg)
 	}

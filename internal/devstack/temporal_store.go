@@ -56,7 +56,7 @@ func uriPath(file string) string { return (&url.URL{Path: file}).EscapedPath() }
 
 // stores describes Temporal's database files in dir: of what runs, and of the list of it that people search. Each has one connection, so the one does
 // not wait for the other. A folder of before has both in one.
-func stores(dir string) (state, list *config.SQL, err error) {
+func stores(ctx context.Context, dir string) (state, list *config.SQL, err error) {
 	stateFile, listFile := filepath.Join(dir, stateDatabase), filepath.Join(dir, listDatabase)
 	state, list = sqliteStore(stateFile), sqliteStore(listFile)
 	isNew, err := missing(stateFile)
@@ -64,10 +64,10 @@ func stores(dir string) (state, list *config.SQL, err error) {
 		return nil, nil, err
 	}
 	if isNew { // the list first: where the other is there, both are
-		if err := createDatabase(listFile); err != nil {
+		if err := createDatabase(ctx, listFile); err != nil {
 			return nil, nil, err
 		}
-		return state, list, createDatabase(stateFile)
+		return state, list, createDatabase(ctx, stateFile)
 	}
 	isFormer, err := missing(listFile)
 	if isFormer {
@@ -98,7 +98,7 @@ func createNamespace(state *config.SQL, cfg Config) error {
 }
 
 // createDatabase makes the schema under another name and renames it, so that a crash on the way leaves no half schema.
-func createDatabase(file string) error {
+func createDatabase(ctx context.Context, file string) error {
 	fresh := file + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove half made Temporal database: %w", err)
@@ -109,7 +109,7 @@ func createDatabase(file string) error {
 	if err := sqlite.SetupSchema(store); err != nil {
 		return fmt.Errorf("create Temporal schema: %w", err)
 	}
-	if err := sparseIndexes(fresh); err != nil {
+	if err := sparseIndexes(ctx, fresh); err != nil {
 		return fmt.Errorf("create Temporal schema: %w", err)
 	}
 	if err := os.Rename(fresh, file); err != nil {
@@ -121,19 +121,19 @@ func createDatabase(file string) error {
 // sparseIndexes leaves out of the index of a column the rows that have nothing in it. There is an index for every search attribute there might ever
 // be, more than fifty, and all of them were written for each workflow at each change. Who looks for a value finds it by the index as before: SQLite
 // knows that what equals a value is not null.
-func sparseIndexes(file string) (err error) {
+func sparseIndexes(ctx context.Context, file string) (err error) {
 	db, err := sql.Open("sqlite", "file:"+uriPath(file))
 	if err != nil {
 		return fmt.Errorf("open %s: %w", file, err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	db.SetMaxOpenConns(1)
-	sparse, err := sparseStatements(db)
+	sparse, err := sparseStatements(ctx, db)
 	if err != nil {
 		return fmt.Errorf("look at the indexes of %s: %w", file, err)
 	}
 	for _, statement := range append([]string{"PRAGMA journal_mode=off", "PRAGMA synchronous=0"}, sparse...) {
-		if _, err := db.ExecContext(context.Background(), statement); err != nil { // a file that nobody else knows of
+		if _, err := db.ExecContext(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}
@@ -141,8 +141,8 @@ func sparseIndexes(file string) (err error) {
 }
 
 // sparseStatements are what makes the indexes anew. All workflows are looked for by "TemporalNamespaceDivision IS NULL", so that index stays.
-func sparseStatements(db *sql.DB) (statements []string, err error) {
-	rows, err := db.QueryContext(context.Background(), `SELECT i.name, i.sql, c.name
+func sparseStatements(ctx context.Context, db *sql.DB) (statements []string, err error) {
+	rows, err := db.QueryContext(ctx, `SELECT i.name, i.sql, c.name
 		FROM sqlite_master i JOIN pragma_table_xinfo('executions_visibility') c ON instr(i.sql, '(namespace_id, ' || c.name || ',') > 0
 		WHERE i.type = 'index' AND i.tbl_name = 'executions_visibility' AND NOT c."notnull" AND c.name <> 'TemporalNamespaceDivision'`)
 	if err != nil {
