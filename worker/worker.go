@@ -17,9 +17,6 @@ import (
 	"github.com/onramphq/onramp/workflows"
 )
 
-// DefaultCacheSize is the number of workflows that a worker keeps in memory unless told otherwise.
-const DefaultCacheSize = 10_000
-
 // Config sizes a worker process. The zero value is right for one on two cores.
 type Config struct {
 	// WorkflowPollers is the number of calls that wait for workflow tasks. Few are faster under load, because signals pile up
@@ -27,7 +24,7 @@ type Config struct {
 	WorkflowPollers int
 	// ActivityPollers likewise. Defaults to 4.
 	ActivityPollers int
-	// CacheSize is the number of workflows kept in memory; a user outside is replayed on the next event. Defaults to DefaultCacheSize.
+	// CacheSize is the number of workflows kept in memory; a user outside is replayed on the next event. Defaults to 10,000.
 	CacheSize int
 	// StopTimeout is how long a stopping worker waits for what it has in hand. Defaults to 5 s.
 	StopTimeout time.Duration
@@ -41,7 +38,7 @@ func (c Config) withDefaults() Config {
 	}
 	orDefault(&c.WorkflowPollers, 4)
 	orDefault(&c.ActivityPollers, 4)
-	orDefault(&c.CacheSize, DefaultCacheSize)
+	orDefault(&c.CacheSize, 10_000)
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 5 * time.Second
 	}

@@ -42,9 +42,7 @@ type stackFlags struct {
 }
 
 // freePorts lets the system choose, so that a demo never collides with what already runs.
-func freePorts() stackFlags {
-	return stackFlags{APIAddr: "127.0.0.1:0", AdminAddr: adminOff, workerFlags: workerFlags{WorkflowCache: worker.DefaultCacheSize}}
-}
+func freePorts() stackFlags { return stackFlags{APIAddr: "127.0.0.1:0", AdminAddr: adminOff} }
 
 // local is the engine with its own servers.
 type local struct {

@@ -61,6 +61,14 @@ type workerFlags struct {
 	WorkflowCache int `default:"10000" env:"ONRAMP_WORKFLOW_CACHE" help:"How many users' workflows a worker keeps in memory. For an event of any other it reads and replays the workflow's history first: give it as many as have events in the same hour, where memory allows."`
 }
 
+// Validate is asked of every command that has these flags.
+func (f workerFlags) Validate() error {
+	if f.WorkflowCache < 1 {
+		return usagef("--workflow-cache is %d; it must be how many users' workflows are kept in memory, 1 or more", f.WorkflowCache)
+	}
+	return nil
+}
+
 // browserFlags say in whose name browsers get credentials for NATS.
 type browserFlags struct {
 	BrowserSeedFile string        `env:"ONRAMP_BROWSER_SEED_FILE" help:"File with the seed (SA…) of the NATS account of browsers, or of a signing key of it: POST /v1/users/{id}/credentials then issues short-lived credentials for one user's pages. Defaults to none."`
@@ -161,9 +169,6 @@ const sinkAckWait = 10 * time.Second
 func (e *engine) open(ctx context.Context) error {
 	if len(e.servers.WorkspaceKey) < 16 {
 		return usagef("the workspace key has %d bytes and needs 16: set ONRAMP_WORKSPACE_KEY", len(e.servers.WorkspaceKey))
-	}
-	if e.roles.worker && e.servers.WorkflowCache < 1 {
-		return usagef("--workflow-cache is %d; it must be how many users' workflows are kept in memory, 1 or more", e.servers.WorkflowCache)
 	}
 	steps := []func(context.Context) error{e.openTraces, e.openListener, e.openAdmin, e.openNATS, e.openTemporal, e.openClickHouse, e.assemble}
 	for _, step := range steps {

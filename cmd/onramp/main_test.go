@@ -314,6 +314,8 @@ func TestUsage(t *testing.T) {
 		{"playbook with an error", []string{"dev", "--playbook", bad}, exitFailed, []string{"playbook.yaml:4:", `event "b" is not declared`, "onramp validate"}},
 		{"validate", []string{"validate", "../../examples/saas-onboarding"}, exitDone, []string{"saas-onboarding is well"}},
 		{"validate as JSON", []string{"validate", "--json", bad}, exitFailed, []string{`"line": 4`}},
+		{"no room for workflows", []string{"worker", "--workflow-cache", "0"}, exitUsage, []string{"--workflow-cache is 0"}},
+		{"nor in a load test", []string{"loadtest", "--all", "--workflow-cache=-1"}, exitUsage, []string{"--workflow-cache is -1"}},
 		{"no workspace key", []string{"serve"}, exitUsage, []string{"ONRAMP_WORKSPACE_KEY"}},
 		{"NATS away", []string{"ingest", "--nats-url", "nats://127.0.0.1:1", "--workspace-key", "0123456789abcdef"}, exitFailed, []string{"nats://127.0.0.1:1", "--nats-url"}},
 	} {
