@@ -21,9 +21,9 @@ const (
 var errFormerState = errors.New("the server gave it the state of the one that was deleted")
 
 // Anew deletes the durable consumer cfg.Durable of a stream and makes it again as cfg says, so that it begins behind floor, the stream's last
-// message that is settled. Whoever knows the floor is the last to know it once the consumer is gone: the server is asked again for a while
-// where it refuses. It does without a reason of ours where it was writing the file of the deleted one (nats-server 2.15: such a write goes
-// on after the deletion, and takes away or stands in for the file of the new one). It returns the error of the last attempt.
+// message that is settled. Once the consumer is gone the caller alone knows the floor, so a server that refuses the new one is asked again for ten
+// seconds. One that was just writing the file of the deleted consumer refuses, or gives the new one the state of the old (nats-server 2.15: such
+// a write goes on after the deletion). The error is that of the last attempt.
 func Anew(ctx context.Context, js jetstream.JetStream, stream string, floor uint64, cfg jetstream.ConsumerConfig) (jetstream.Consumer, error) {
 	cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, floor+1
 	if err := remove(ctx, js, stream, cfg.Durable); err != nil {

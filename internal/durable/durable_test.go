@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testenv.LeakOptions()...) }
 
-// unwilling is a server that does otherwise than asked where a consumer is made, as a real one does once in some ten thousand times.
+// unwilling is a server that does otherwise than asked where a consumer is made, as a real one does once in a long while.
 type unwilling struct {
 	jetstream.JetStream
 
