@@ -213,11 +213,7 @@ func TestReceiverThatIsAwayHoldsNobodyUp(t *testing.T) {
 func TestSecondRun(t *testing.T) {
 	t.Parallel()
 	w := &world{}
-	first := newRun(t, w)
-	first.event(0, 1, "signed_up")
-	first.event(time.Hour, 2, "feature_viewed")
-	first.env.RegisterDelayedCallback(func() { first.env.SetCurrentHistoryLength(10_000) }, time.Hour)
-	first.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
+	first := longRun(t, w, time.Hour)
 	in := first.next()
 	require.Equal(t, int64(2), in.State.Counts.Applied)
 	require.Equal(t, schema.RunLength, in.MaxHistory, "a run from before goes on in shorter ones")
@@ -237,6 +233,17 @@ func TestSecondRun(t *testing.T) {
 	}, w.moments(first.start, schema.ActionDecided), "timers of the first run fire in the second")
 }
 
+// longRun is a run of two events whose history is long when the second comes, so long after the first.
+func longRun(t *testing.T, w *world, after time.Duration) *run {
+	t.Helper()
+	r := newRun(t, w)
+	r.event(0, 1, "signed_up")
+	r.event(after, 2, "feature_viewed")
+	r.env.RegisterDelayedCallback(func() { r.env.SetCurrentHistoryLength(10_000) }, after)
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
+	return r
+}
+
 // next is what the run, which must have continued as new, hands to the one after it.
 func (r *run) next() (in workflows.JourneyInput) {
 	r.t.Helper()
@@ -249,12 +256,7 @@ func (r *run) next() (in workflows.JourneyInput) {
 // undelivered is what a run hands over that continues as new while its action has no end yet.
 func undelivered(t *testing.T, w *world) workflows.JourneyInput {
 	t.Helper()
-	r := newRun(t, w)
-	r.event(0, 1, "signed_up")
-	r.event(time.Minute, 2, "feature_viewed")
-	r.env.RegisterDelayedCallback(func() { r.env.SetCurrentHistoryLength(10_000) }, time.Minute)
-	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
-	in := r.next()
+	in := longRun(t, w, time.Minute).next()
 	require.Len(t, in.Undelivered, 1)
 	return in
 }
