@@ -36,6 +36,7 @@ type carrier[R any] struct {
 	insert       func(ctx context.Context, token string, rows []*R) error
 	rowless      func(*R) bool // it is handed to insert and leaves no row; nil: none is
 	inbox        *inbox[R]
+	taken        time.Time // when the last batch was; the one that carries reads it alone
 
 	rows, batches, skipped, refused, retries, waiting atomic.Uint64
 }
@@ -102,7 +103,8 @@ func (c *carrier[R]) session(ctx, work context.Context) (delivered bool, err err
 
 // next carries one batch.
 func (c *carrier[R]) next(ctx, work context.Context) error {
-	batch := c.inbox.take(ctx, c.cfg.MaxRows, c.cfg.MaxWait)
+	batch := c.inbox.take(ctx, c.cfg.MaxRows, c.cfg.MaxWait, c.taken)
+	c.taken = time.Now()
 	if len(batch) == 0 {
 		return nil
 	}

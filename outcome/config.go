@@ -38,7 +38,7 @@ func (c Config) validate() error {
 type SinkConfig struct {
 	WorkspaceKey []byte         // turns raw user ids into user tokens; the same as everywhere else. Required.
 	MaxRows      int            // rows of one insert, at most. Defaults to 20,000.
-	MaxWait      time.Duration  // from the first message of a batch to its insert, at most. Defaults to 250 ms.
+	MaxWait      time.Duration  // from the first message of a batch to its insert, at most; after a quiet time a quarter of it. Defaults to 1 s.
 	AckWait      time.Duration  // after which an unacknowledged message is delivered again. Defaults to 30 s.
 	Grace        time.Duration  // for the batch in hand once Run is told to stop. Defaults to 5 s.
 	MaxRetryWait time.Duration  // between two attempts while ClickHouse is away, at most. Defaults to 5 s.
@@ -57,7 +57,7 @@ type Meters struct {
 
 func (c SinkConfig) withDefaults() SinkConfig {
 	c.MaxRows = cmp.Or(c.MaxRows, 20_000)
-	c.MaxWait = cmp.Or(c.MaxWait, 250*time.Millisecond)
+	c.MaxWait = cmp.Or(c.MaxWait, time.Second)
 	c.AckWait = cmp.Or(c.AckWait, 30*time.Second)
 	c.Grace = cmp.Or(c.Grace, 5*time.Second)
 	c.MaxRetryWait = cmp.Or(c.MaxRetryWait, 5*time.Second)

@@ -66,3 +66,42 @@ func (s *Store) InsertEvents(ctx context.Context, token string, events []Archive
 	}
 	return s.insertEvents(ctx, token, rows)
 }
+
+// Carried is a batch that was inserted: when, counted from the beginning, and of how many rows.
+type Carried struct {
+	At   time.Duration
+	Rows int
+}
+
+// CarryAt has messages come at these times, in order, and returns the batches they went in.
+func CarryAt(ctx context.Context, cfg SinkConfig, arrivals ...time.Duration) (batches []Carried) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	began, left := time.Now(), len(arrivals)
+	c := newCarrier(nil, cfg.withDefaults(), "STREAM", "consumer",
+		func(delivery) (int, error) { return 0, nil },
+		func(_ context.Context, _ string, rows []*int) error {
+			batches = append(batches, Carried{time.Since(began), len(rows)})
+			left -= len(rows)
+			return nil
+		})
+	go c.inbox.decode(ctx, c.decode)
+	go func() {
+		for i, at := range arrivals {
+			pause(ctx, at-time.Since(began))
+			c.inbox.put(ctx, delivery{msg: emptyMsg{}, sequence: uint64(i)})
+		}
+	}()
+	for left > 0 {
+		if err := c.next(ctx, ctx); err != nil {
+			return nil
+		}
+	}
+	return batches
+}
+
+// emptyMsg is a message that nobody sent.
+type emptyMsg struct{ jetstream.Msg }
+
+func (emptyMsg) Data() []byte { return nil }
+func (emptyMsg) Ack() error   { return nil }

@@ -135,9 +135,9 @@ func (in *inbox[R]) decode(ctx context.Context, rowOf func(delivery) (R, error))
 	}
 }
 
-// take waits for the next batch: up to maxRows entries, or what has come in maxWait after the first of them was seen.
-// The batch stays in the inbox until settle. Once ctx ends it returns what there is, perhaps nothing.
-func (in *inbox[R]) take(ctx context.Context, maxRows int, maxWait time.Duration) []*entry[R] {
+// take waits for the next batch: up to maxRows entries, or what has come by a quarter of maxWait after the first of them was seen, and not before
+// maxWait after the last batch was taken. The batch stays in the inbox until settle. Once ctx ends it returns what there is, perhaps nothing.
+func (in *inbox[R]) take(ctx context.Context, maxRows int, maxWait time.Duration, last time.Time) []*entry[R] {
 	var due <-chan time.Time
 	for {
 		in.mu.Lock()
@@ -148,7 +148,7 @@ func (in *inbox[R]) take(ctx context.Context, maxRows int, maxWait time.Duration
 			return in.first(maxRows)
 		}
 		if n > 0 && due == nil {
-			timer := time.NewTimer(maxWait)
+			timer := time.NewTimer(max(maxWait/4, maxWait-time.Since(last)))
 			defer timer.Stop()
 			due = timer.C
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -297,6 +298,36 @@ func TestTwoSinksWithoutALeaseLoseNothing(t *testing.T) {
 	fill(t, js, 0, total)
 	eventually(t, store, uint64(total), "SELECT count() FROM events_unique")
 	settled(t, js)
+}
+
+// After a quiet time a row is in ClickHouse soon; where rows keep coming, an insert has those of a second: each costs ClickHouse a part, however few
+// they are. What fills a batch waits for nothing.
+func TestInsertsAreFewWhereRowsKeepComing(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	every := func(gap, from, to time.Duration) (times []time.Duration) {
+		for at := from; at < to; at += gap {
+			times = append(times, at)
+		}
+		return times
+	}
+	for name, test := range map[string]struct {
+		arrivals []time.Duration
+		want     []outcome.Carried
+	}{
+		"alone":         {[]time.Duration{0}, []outcome.Carried{{At: 250 * ms, Rows: 1}}},
+		"far apart":     {[]time.Duration{0, 2000 * ms}, []outcome.Carried{{At: 250 * ms, Rows: 1}, {At: 2250 * ms, Rows: 1}}},
+		"near together": {[]time.Duration{0, 300 * ms, 1300 * ms}, []outcome.Carried{{At: 250 * ms, Rows: 1}, {At: 1250 * ms, Rows: 1}, {At: 2250 * ms, Rows: 1}}},
+		"a flow":        {every(100*ms, 10*ms, 3000*ms), []outcome.Carried{{At: 260 * ms, Rows: 3}, {At: 1260 * ms, Rows: 10}, {At: 2260 * ms, Rows: 10}, {At: 3260 * ms, Rows: 7}}},
+		"a flood":       {every(10*ms, 0, 1000*ms), []outcome.Carried{{At: 190 * ms, Rows: 20}, {At: 390 * ms, Rows: 20}, {At: 590 * ms, Rows: 20}, {At: 790 * ms, Rows: 20}, {At: 990 * ms, Rows: 20}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				require.Equal(t, test.want, outcome.CarryAt(t.Context(), outcome.SinkConfig{MaxRows: 20}, test.arrivals...))
+			})
+		})
+	}
 }
 
 // What a reader takes for the next message is the next one of the stream, not the next number of its consumer: another has made that anew, taken

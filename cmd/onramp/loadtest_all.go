@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -22,7 +23,6 @@ type suite struct {
 	cmd    *loadtestCommand
 	io     stdio
 	logger *slog.Logger
-	dir    string // of the servers' data, which outlives a restart
 	hooks  *actionReceiver
 	sizes  suiteSizes
 	id     string // tells the users of this run from those of another
@@ -123,18 +123,20 @@ func (c *loadtestCommand) all(ctx context.Context, io stdio, logger *slog.Logger
 		return err
 	}
 	defer hooks.close()
-	s := &suite{cmd: c, sizes: size, io: io, logger: logger, dir: dir, hooks: hooks, id: strconv.FormatInt(time.Now().UnixMilli(), 36)}
+	s := &suite{cmd: c, sizes: size, io: io, logger: logger, hooks: hooks, id: strconv.FormatInt(time.Now().UnixMilli(), 36)}
 	s.found.Machine = fmt.Sprintf("%d processors, %s, %s/%s", runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	before := s.archive
-	for _, measure := range [][]func(context.Context) error{
-		{s.empty, s.loads, s.actions, s.bursts}, // a burst is held against the rate of new users: both on servers that hold little yet
-		{s.population, s.fillHistories},
-		{s.misses},
+	type measures = []func(context.Context) error
+	for _, part := range []struct {
+		folder          string
+		before, measure measures
+	}{
+		{"journeys", nil, measures{s.empty, s.population, s.fillHistories}}, // first: what is left of an engine that was stopped would count as rest
+		{"journeys", nil, measures{s.misses}},
+		{"loads", measures{s.archive}, measures{s.loads, s.actions, s.bursts}}, // a burst is held against the rate of new users: both on servers that hold little yet
 	} {
-		if err := s.session(ctx, before, measure...); err != nil {
+		if err := s.session(ctx, filepath.Join(dir, part.folder), part.before, part.measure); err != nil {
 			return err
 		}
-		before = nil
 		say(io.err, "the engine and its servers stop …\n")
 	}
 	s.found.Speeds = s.speeds()
@@ -145,11 +147,11 @@ func (c *loadtestCommand) all(ctx context.Context, io stdio, logger *slog.Logger
 	return nil
 }
 
-// session starts servers and engine on the suite's folder, measures, and stops them. before is done while the engine does not run yet.
-func (s *suite) session(ctx context.Context, before func(context.Context) error, measure ...func(context.Context) error) error {
+// session starts servers on a folder, does what comes before, starts the engine, measures, and stops them all.
+func (s *suite) session(ctx context.Context, dir string, before, measure []func(context.Context) error) error {
 	flags := s.cmd.stackFlags()
 	flags.Webhooks = s.hooks.config
-	l, err := startLocal(ctx, flags, s.dir, s.io.err, s.logger)
+	l, err := startLocal(ctx, flags, dir, s.io.err, s.logger)
 	if err != nil {
 		return err
 	}
@@ -163,8 +165,8 @@ func (s *suite) session(ctx context.Context, before func(context.Context) error,
 	if _, err := l.library.Publish(ctx, bundle); err != nil {
 		return err
 	}
-	if before != nil {
-		if err := before(ctx); err != nil {
+	for _, b := range before {
+		if err := b(ctx); err != nil {
 			return err
 		}
 	}

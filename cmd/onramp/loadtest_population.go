@@ -18,7 +18,8 @@ type populationSpeed struct {
 	PerSecond float64 `json:"let_in_per_second"` // of those that came since the step before
 	Idle      float64 `json:"idle_processors"`   // processor time a second while nothing happens, of this process: all but ClickHouse
 	Heap      float64 `json:"heap_mb"`           // that lives after a sweep
-	CPU       float64 `json:"cpu_us_per_event"`
+	Sweep     float64 `json:"sweep_ms"`          // processor time of one
+	CPU       float64 `json:"cpu_us_per_event"`  // with its share of sweeps
 	Writes    float64 `json:"temporal_transactions_per_event"`
 	Decision  spread  `json:"decision_ms"`
 }
@@ -55,13 +56,13 @@ func (s *suite) population(ctx context.Context) error {
 		}
 		p := populationSpeed{Users: users, PerSecond: float64(users-have) / (time.Since(began) - quietRounds*quietInterval).Seconds()}
 		have = users
-		var err error
-		if p.Idle, err = s.rest(ctx); err != nil {
+		idle, sweep, err := s.rest(ctx)
+		if err != nil {
 			return err
 		}
 		var memory runtime.MemStats
 		runtime.ReadMemStats(&memory)
-		p.Heap = float64(memory.HeapAlloc) / (1 << 20)
+		p.Idle, p.Sweep, p.Heap = idle, float64(sweep.Microseconds())/1000, float64(memory.HeapAlloc)/(1<<20)
 		var chosen []int // each is asked once: the same event decides nothing the second time
 		for _, u := range random.Perm(users) {
 			if !probed[u] && len(chosen) < s.sizes.probed {
@@ -75,7 +76,10 @@ func (s *suite) population(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p.CPU, p.Writes, p.Decision = found.CPU, found.Writes, spreadOf(found.decision)
+		p.Writes, p.Decision = found.Writes, spreadOf(found.decision)
+		// A sweep comes whenever so much was made, in relation to what lives. Its cost is shared out: of so few events one would count for a third, and
+		// none for nothing.
+		p.CPU = found.CPU + float64(sweep.Microseconds())*(found.Allocated/float64(memory.HeapAlloc)/growth()-float64(found.Sweeps)/float64(found.Events))
 		s.found.Population = append(s.found.Population, p)
 	}
 	return nil
@@ -84,7 +88,7 @@ func (s *suite) population(ctx context.Context) error {
 // empty measures rest where there is nobody.
 func (s *suite) empty(ctx context.Context) (err error) {
 	say(s.io.err, "at rest, without a user …\n")
-	s.found.Rest, err = s.rest(ctx)
+	s.found.Rest, _, err = s.rest(ctx)
 	return err
 }
 
@@ -93,20 +97,22 @@ const collectedEvery = 2 * time.Minute
 
 // rest measures what nothing costs, in processors, once the servers and the runtime have tidied up after what was. The runtime would take
 // minutes to give memory back bit by bit: it does so at once. For two minutes JetStream forgets ids of messages, some forty times a second, for as
-// long as it knows any; that is waited for. The runtime's look at all that lives, every two minutes, is measured by itself and shared out.
-func (s *suite) rest(ctx context.Context) (float64, error) {
+// long as it knows any; that is waited for. The runtime's look at all that lives, every two minutes, is measured by itself and shared out; sweep is
+// what it took.
+func (s *suite) rest(ctx context.Context) (processors float64, sweep time.Duration, err error) {
 	debug.FreeOSMemory()
 	if err := waitUntil(ctx, time.Now().Add(s.sizes.settle)); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	cpu, rested := cpuTime(), time.Now()
 	if err := waitUntil(ctx, rested.Add(s.sizes.idle)); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	quiet := (cpuTime() - cpu).Seconds() / time.Since(rested).Seconds()
 	cpu = cpuTime()
 	runtime.GC()
-	return quiet + (cpuTime()-cpu).Seconds()/collectedEvery.Seconds(), nil
+	sweep = cpuTime() - cpu
+	return quiet + sweep.Seconds()/collectedEvery.Seconds(), sweep, nil
 }
 
 // veteran is the name of a user with a long history.

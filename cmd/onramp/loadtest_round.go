@@ -45,7 +45,9 @@ type measuredRound struct {
 	LagMost   int     `json:"ingest_lag_max"`      // events that ingest had not settled
 	Behind    float64 `json:"sender_behind_ms"`    // how late the load itself was sent, at most
 	Writes    float64 `json:"temporal_transactions_per_event"`
-	CPU       float64 `json:"cpu_us_per_event"` // of this process: with the embedded engine all but ClickHouse
+	CPU       float64 `json:"cpu_us_per_event"`          // of this process: with the embedded engine all but ClickHouse
+	Allocated float64 `json:"allocated_bytes_per_event"` // memory that was made, likewise
+	Sweeps    uint64  `json:"collections"`               // of the runtime, whose cost is in CPU
 
 	decision, profile []time.Duration
 	checked           checked
@@ -73,7 +75,7 @@ func (r *loadRound) run(ctx context.Context) (*measuredRound, error) {
 	lagCtx, stopLag := context.WithCancel(ctx)
 	defer stopLag()
 	go func() { lag <- r.followLag(lagCtx) }()
-	cpu, writes, began := cpuTime(), r.written(), time.Now()
+	before, writes, began := usageNow(), r.written(), time.Now()
 	if r.load.rate == 0 {
 		r.start = began
 		if err := r.resume(ctx); err != nil {
@@ -83,7 +85,7 @@ func (r *loadRound) run(ctx context.Context) (*measuredRound, error) {
 	if err := r.send(ctx, first, to); err != nil { // of a backlog the last event: a server whose consumer goes on looks when one comes
 		return nil, err
 	}
-	steadily, writesThen := cpuTime(), r.written()
+	steadily, writesThen := usageNow(), r.written()
 	if err := r.send(ctx, to, r.load.events()); err != nil {
 		return nil, err
 	}
@@ -93,12 +95,13 @@ func (r *loadRound) run(ctx context.Context) (*measuredRound, error) {
 	}
 	stopLag()
 	if to == r.load.events() { // what was sent is done when all has arrived
-		steadily, writesThen = cpuTime(), r.written()
+		steadily, writesThen = usageNow(), r.written()
 	}
 	m := r.rates(began, archived)
 	m.LagMost = <-lag
 	if r.writes != nil {
-		m.CPU = float64((steadily - cpu).Microseconds()) / float64(to-from)
+		m.CPU = float64((steadily.cpu - before.cpu).Microseconds()) / float64(to-from)
+		m.Allocated, m.Sweeps = float64(steadily.allocated-before.allocated)/float64(to-from), steadily.sweeps-before.sweeps
 		m.Writes = float64(writesThen-writes) / float64(to-from)
 	}
 	m.decision, m.profile = r.watch.latencies(r.start)
