@@ -39,7 +39,7 @@ type suiteSizes struct {
 	cold        int           // new users: many, or what Temporal and ClickHouse put off would not be in their rate
 	lead, steps time.Duration // of the steady rates
 	rates       [2]float64
-	probed      int           // users of a population who are asked for one event
+	probed      int           // users of a population who are asked for one event, each time
 	settle      time.Duration // from the last load to the measurement of rest
 	idle        time.Duration // that measurement
 	veterans    int           // users with a long history
@@ -50,7 +50,7 @@ type suiteSizes struct {
 func allSizes() suiteSizes {
 	return suiteSizes{
 		archive: 400_000, users: 100, each: 150, cold: 2000, lead: 10 * time.Second, steps: 20 * time.Second, rates: [2]float64{50, 200},
-		probed: 300, settle: collectedEvery + 10*time.Second, idle: time.Minute, veterans: 40, history: 54, actions: 200,
+		probed: 150, settle: collectedEvery + 10*time.Second, idle: time.Minute, veterans: 40, history: 54, actions: 200,
 	}
 }
 
@@ -91,20 +91,23 @@ func (c *loadtestCommand) checkAll() error {
 		return usagef("--all chooses its loads itself: of the other flags it takes --rounds, --seed, --population, --burst, --workflow-cache and --json")
 	case c.Rounds < 1 || c.Rounds > 100:
 		return usagef("--rounds is %d; it must lie in 1 to 100", c.Rounds)
-	case len(c.Population) == 0 || !slices.IsSorted(c.Population) || c.Population[0] < allSizes().probed:
-		return usagef("--population is %v; it must be ascending numbers of users, the first at least %d", c.Population, allSizes().probed)
+	case len(c.Population) == 0 || !slices.IsSorted(c.Population) || c.Population[0] < asksEachStep():
+		return usagef("--population is %v; it must be ascending numbers of users, the first at least %d", c.Population, asksEachStep())
 	case c.crowded():
-		return usagef("--population is %v; there must be %d users more at each step", c.Population, allSizes().probed)
+		return usagef("--population is %v; there must be %d users more at each step", c.Population, asksEachStep())
 	case len(c.Burst) == 0 || slices.Min(c.Burst) < 1:
 		return usagef("--burst is %v; it must be positive numbers of users", c.Burst)
 	}
 	return nil
 }
 
+// asksEachStep is how many users of a population are asked for an event at each step.
+func asksEachStep() int { return 2 * probeRounds * allSizes().probed }
+
 // crowded reports whether a step of the population has too few users for each to be asked once.
 func (c *loadtestCommand) crowded() bool {
 	for i, users := range c.Population {
-		if users < (i+1)*allSizes().probed {
+		if users < (i+1)*asksEachStep() {
 			return true
 		}
 	}
@@ -280,11 +283,7 @@ func (s *suite) speeds() []speed {
 	for _, p := range r.Population {
 		lines = append(lines,
 			speed{fmt.Sprintf("%d open journeys, at rest", p.Users), fmt.Sprintf("%.2f %% of a processor, without them %.2f %%", 100*p.Idle, 100*r.Rest), "less than 1 % for them", p.Idle < r.Rest+0.01},
-			speed{
-				fmt.Sprintf("%d open journeys, an event", p.Users),
-				fmt.Sprintf("%.1f ms of processor time, %.2f transactions, p50 %.1f ms, p99 %.1f ms; %.0f MB of heap", p.CPU/1000, p.Writes, p.Decision.P50, p.Decision.P99, p.Heap),
-				"flat", p.CPU <= 1.25*first.CPU,
-			})
+			p.event("an event of who came lately", p.Lately, first.Lately), p.event("an event of anyone", p.Anyone, first.Anyone))
 	}
 	m := r.Misses
 	return append(lines, speed{
@@ -292,6 +291,14 @@ func (s *suite) speeds() []speed {
 		fmt.Sprintf("%.1f ms of processor time, in memory %.1f; p50 %.1f ms, in memory %.1f", m.CPU/1000, m.WarmCPU/1000, m.Took.P50, m.Warm.P50),
 		"15 times at most", m.Took.P50 <= 15*m.Warm.P50,
 	})
+}
+
+func (p *populationSpeed) event(name string, a, first askedSpeed) speed {
+	return speed{
+		fmt.Sprintf("%d open journeys, %s", p.Users, name),
+		fmt.Sprintf("%.1f ms of processor time, %.2f transactions, p50 %.1f ms, p99 %.1f ms; %.0f MB of heap", a.CPU/1000, a.Writes, a.Decision.P50, a.Decision.P99, p.Heap),
+		"flat", a.CPU <= 1.25*first.CPU,
+	}
 }
 
 func (s *suite) print() {

@@ -14,14 +14,20 @@ import (
 
 // populationSpeed is what so many open journeys cost, at rest and an event.
 type populationSpeed struct {
-	Users     int     `json:"users"`
-	PerSecond float64 `json:"let_in_per_second"` // of those that came since the step before
-	Idle      float64 `json:"idle_processors"`   // processor time a second while nothing happens, of this process: all but ClickHouse
-	Heap      float64 `json:"heap_mb"`           // that lives after a sweep
-	Sweep     float64 `json:"sweep_ms"`          // processor time of one
-	CPU       float64 `json:"cpu_us_per_event"`  // with its share of sweeps
-	Writes    float64 `json:"temporal_transactions_per_event"`
-	Decision  spread  `json:"decision_ms"`
+	Users     int        `json:"users"`
+	PerSecond float64    `json:"let_in_per_second"` // of those that came since the step before
+	Idle      float64    `json:"idle_processors"`   // processor time a second while nothing happens, of this process: all but ClickHouse
+	Heap      float64    `json:"heap_mb"`           // that lives after a sweep
+	Sweep     float64    `json:"sweep_ms"`          // processor time of one
+	Lately    askedSpeed `json:"of_who_came_lately"`
+	Anyone    askedSpeed `json:"of_anyone"`
+}
+
+// askedSpeed is what an event of some users costs.
+type askedSpeed struct {
+	CPU      float64 `json:"cpu_us_per_event"` // with its share of sweeps
+	Writes   float64 `json:"temporal_transactions_per_event"`
+	Decision spread  `json:"decision_ms"`
 }
 
 // missSpeed compares an event of a user whose workflow is in memory with one whose history must be read and replayed.
@@ -43,10 +49,13 @@ const (
 // resident is the name of a user of the population.
 func (s *suite) resident(u int) string { return "resident-" + s.id + "-" + strconv.Itoa(u) }
 
-// population lets users in step by step. Each stays in a journey, and each step measures rest and one event of some of them.
+// The users of a population are asked so many times, those who came lately and anyone in turn; medians count.
+const probeRounds = 3
+
+// population lets users in step by step. Each stays in a journey, and each step measures rest and one event of some of them: of those who came lately, who
+// are in memory as users are who have just done something, and of anyone.
 func (s *suite) population(ctx context.Context) error {
-	random := rand.New(rand.NewPCG(s.cmd.Seed, 1)) //nolint:gosec // a choice of users, not a secret
-	probed := make(map[int]bool)
+	asked := &askedUsers{random: rand.New(rand.NewPCG(s.cmd.Seed, 1)), done: make(map[int]bool)} //nolint:gosec // a choice of users, not a secret
 	have := 0
 	for _, users := range s.cmd.Population {
 		say(s.io.err, "population of %d …\n", users)
@@ -63,26 +72,59 @@ func (s *suite) population(ctx context.Context) error {
 		var memory runtime.MemStats
 		runtime.ReadMemStats(&memory)
 		p.Idle, p.Sweep, p.Heap = idle, float64(sweep.Microseconds())/1000, float64(memory.HeapAlloc)/(1<<20)
-		var chosen []int // each is asked once: the same event decides nothing the second time
-		for _, u := range random.Perm(users) {
-			if !probed[u] && len(chosen) < s.sizes.probed {
-				probed[u] = true
-				chosen = append(chosen, u)
+		lately, anyone := askedGroup{name: "lately", first: max(0, users-4*probeRounds*s.sizes.probed)}, askedGroup{name: "anyone"}
+		for round := range probeRounds {
+			for _, a := range []*askedGroup{&lately, &anyone} {
+				chosen := asked.choose(a.first, users, s.sizes.probed)
+				found, err := s.probe(ctx, fmt.Sprintf("population-%d-%s-%d", users, a.name, round),
+					mix{users: len(chosen), each: 1, rate: probeRate, first: s.cmd.Milestone[0], event: s.cmd.Event, milestones: s.cmd.Milestone, had: 1},
+					func(u int) string { return s.resident(chosen[u]) })
+				if err != nil {
+					return err
+				}
+				// A sweep comes whenever so much was made, in relation to what lives. Its cost is shared out: of so few events one would count for more
+				// than they, and none for nothing.
+				share := found.Allocated/float64(memory.HeapAlloc)/growth() - float64(found.Sweeps)/float64(found.Events)
+				a.cpu, a.writes = append(a.cpu, found.CPU+share*float64(sweep.Microseconds())), append(a.writes, found.Writes)
+				a.took = append(a.took, found.decision...)
 			}
 		}
-		found, err := s.probe(ctx, fmt.Sprintf("population-%d", users),
-			mix{users: s.sizes.probed, each: 1, rate: probeRate, first: s.cmd.Milestone[0], event: s.cmd.Event, milestones: s.cmd.Milestone, had: 1},
-			func(u int) string { return s.resident(chosen[u]) })
-		if err != nil {
-			return err
-		}
-		p.Writes, p.Decision = found.Writes, spreadOf(found.decision)
-		// A sweep comes whenever so much was made, in relation to what lives. Its cost is shared out: of so few events one would count for a third, and
-		// none for nothing.
-		p.CPU = found.CPU + float64(sweep.Microseconds())*(found.Allocated/float64(memory.HeapAlloc)/growth()-float64(found.Sweeps)/float64(found.Events))
+		p.Lately, p.Anyone = lately.speed(), anyone.speed()
 		s.found.Population = append(s.found.Population, p)
 	}
 	return nil
+}
+
+// askedGroup is some users who are asked for an event each, and what was found.
+type askedGroup struct {
+	name        string
+	first       int // of those who are asked
+	cpu, writes []float64
+	took        []time.Duration
+}
+
+func (a *askedGroup) speed() askedSpeed {
+	return askedSpeed{CPU: median(a.cpu), Writes: median(a.writes), Decision: spreadOf(a.took)}
+}
+
+// askedUsers are those who were asked already: the same event decides nothing the second time.
+type askedUsers struct {
+	random *rand.Rand
+	done   map[int]bool
+}
+
+// choose returns n users who were not asked yet, those from first on before all others.
+func (a *askedUsers) choose(first, users, n int) (chosen []int) {
+	candidates := a.random.Perm(users)
+	for _, wanted := range []bool{true, false} {
+		for _, u := range candidates {
+			if (u >= first) == wanted && !a.done[u] && len(chosen) < n {
+				a.done[u] = true
+				chosen = append(chosen, u)
+			}
+		}
+	}
+	return chosen
 }
 
 // empty measures rest where there is nobody.
