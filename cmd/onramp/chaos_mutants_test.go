@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onramphq/onramp/internal/testenv"
+	"github.com/onramphq/onramp/schema"
 )
 
 // change replaces text in one of the engine's source files, for a program that is built for a test alone.
@@ -205,6 +206,10 @@ func mutants() []mutant {
 			during: func(r *rig, l *traffic) {
 				r.proxies["nats"].Set(testenv.Weather{LoseAnswer: 40})
 				l.until(900)
+				eventually(r.t, 2*time.Minute, "enough is recorded meanwhile", func() bool { // ingest may have been away for most of it
+					outcomes, err := r.js.Stream(r.t.Context(), schema.OutcomesStream)
+					return err == nil && outcomes.CachedInfo().State.LastSeq >= 1500
+				})
 				r.proxies["nats"].Set(testenv.Weather{})
 			},
 			caught: []string{"verify", "X2"},
