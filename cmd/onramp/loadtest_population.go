@@ -69,9 +69,8 @@ func (s *suite) population(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var memory runtime.MemStats
-		runtime.ReadMemStats(&memory)
-		p.Idle, p.Sweep, p.Heap = idle, float64(sweep.Microseconds())/1000, float64(memory.HeapAlloc)/(1<<20)
+		lives := float64(metric("/memory/classes/heap/objects:bytes"))
+		p.Idle, p.Sweep, p.Heap = idle, float64(sweep.Microseconds())/1000, lives/(1<<20)
 		lately, anyone := askedGroup{name: "lately", first: max(0, users-4*probeRounds*s.sizes.probed)}, askedGroup{name: "anyone"}
 		for round := range probeRounds {
 			for _, a := range []*askedGroup{&lately, &anyone} {
@@ -84,7 +83,7 @@ func (s *suite) population(ctx context.Context) error {
 				}
 				// A sweep comes whenever so much was made, in relation to what lives. Its cost is shared out: of so few events one would count for more
 				// than they, and none for nothing.
-				share := found.Allocated/float64(memory.HeapAlloc)/growth() - float64(found.Sweeps)/float64(found.Events)
+				share := found.Allocated/lives/growth() - float64(found.Sweeps)/float64(found.Events)
 				a.cpu, a.writes = append(a.cpu, found.CPU+share*float64(sweep.Microseconds())), append(a.writes, found.Writes)
 				a.took = append(a.took, found.decision...)
 			}
