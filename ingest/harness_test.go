@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -188,6 +189,12 @@ func publishMany(t *testing.T, js jetstream.JetStream, userID string, from, to i
 func eventually(t *testing.T, what func() bool, format string, args ...any) {
 	t.Helper()
 	require.Eventually(t, what, patience, poll, append([]any{format}, args...)...)
+}
+
+// counted waits for the counts: the last mailbox is taken away only after its last message is acknowledged.
+func counted(t *testing.T, in *ingest.Ingest, want ingest.Stats) {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) { require.Equal(c, want, in.Stats()) }, patience, poll)
 }
 
 // letters reads all dead letters, oldest first.

@@ -82,7 +82,7 @@ func New(js jetstream.JetStream, sender Sender, current func() (Playbook, error)
 // Stats returns the counts so far.
 func (i *Ingest) Stats() Stats {
 	stats := Stats{
-		Received: i.stats.received.Load(), Signaled: i.stats.signaled.Load(), Signals: i.stats.signals.Load(),
+		Signaled: i.stats.signaled.Load(), Signals: i.stats.signals.Load(),
 		Retries: i.stats.retries.Load(), Skipped: i.stats.skipped.Load(), Rejected: i.stats.rejected.Load(), Linked: i.stats.linked.Load(), Waited: i.stats.waited.Load(),
 		Mailboxes: i.stats.mailboxes.Load(), Queued: i.stats.queued.Load(),
 		InHand: int64(i.held.count()),
@@ -94,6 +94,7 @@ func (i *Ingest) Stats() Stats {
 		stats.RejectedBy[reason.(schema.Reason)] = n.(*atomic.Int64).Load() //nolint:forcetypeassert,errcheck // reject stores nothing else
 		return true
 	})
+	stats.Received = i.stats.received.Load() // last: what became of messages is never more than what came
 	return stats
 }
 

@@ -278,6 +278,7 @@ func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg, boxes *ma
 	if err != nil {
 		return
 	}
+	i.stats.received.Add(int64(len(page))) // before what becomes of them is counted: that is never more
 	for _, message := range page {
 		whose, event, err := i.whose(message, boxes.book)
 		q := queued{message: message, event: event, arrived: time.Now(), prompt: message.Headers().Get(schema.HeaderPrompt) != ""}
@@ -305,7 +306,6 @@ func (i *Ingest) settlePage(ctx context.Context, page []jetstream.Msg, boxes *ma
 		}
 	}
 	tell(i.cfg.Meters.Page, float64(len(page)))
-	i.stats.received.Add(int64(len(page))) // counted when all are on their way
 }
 
 // renew tells the server what is still in hand, the messages that wait behind the page included: those would be delivered
