@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/onramphq/onramp/internal/recent"
 	"github.com/onramphq/onramp/schema"
 )
 
@@ -73,14 +74,58 @@ func (x *eventDecoder) decode(d delivery) (eventRow, error) {
 	}, nil
 }
 
-// insertEvents writes the events of a batch, then their users: an event without its user can be mended by the next event
-// of the user, the reverse would name a user who did nothing. A batch of canaries alone is an insert without rows: the server
-// answers it as it would answer one with rows, and stores nothing.
-func (s *Store) insertEvents(ctx context.Context, token string, rows []*eventRow) error {
+// eventWriter stores events and their users. Users come again, and an insert costs ClickHouse a part, however small: a user whom it has stored
+// is not stored again, unless an earlier event is found. For one goroutine.
+type eventWriter struct {
+	store *Store
+	users *recent.Map[string, storedUser] // by token
+	now   func() time.Time
+}
+
+// storedUser is what the table of users knows of one.
+type storedUser struct {
+	firstSeen int64
+	at        time.Time // when it was told
+}
+
+const (
+	usersKept  = tokensKept
+	usersStale = time.Hour // then a user is stored again: somebody may have removed the row
+)
+
+func newEventWriter(store *Store) *eventWriter {
+	return &eventWriter{store: store, users: recent.New[string, storedUser](usersKept), now: time.Now}
+}
+
+// write stores the events of a batch, then their users: an event without its user can be mended by the next event of the user, the reverse
+// would name a user who did nothing. A batch of canaries alone is an insert without rows: the server answers it as it would answer one with
+// rows, and stores nothing.
+func (w *eventWriter) write(ctx context.Context, token string, rows []*eventRow) error {
 	if slices.ContainsFunc(rows, func(r *eventRow) bool { return r.canary }) {
 		rows = slices.DeleteFunc(slices.Clone(rows), func(r *eventRow) bool { return r.canary })
 	}
-	err := s.insert(ctx, "events", token, []column{
+	if err := w.store.insertEvents(ctx, token, rows); err != nil {
+		return err
+	}
+	now := w.now()
+	users := slices.DeleteFunc(usersOf(rows), func(r *eventRow) bool {
+		stored, ok := w.users.Get(r.token)
+		return ok && stored.firstSeen <= r.occurred && now.Sub(stored.at) < usersStale
+	})
+	if len(users) == 0 {
+		return nil
+	}
+	if err := w.store.insertUsers(ctx, token, users); err != nil {
+		return err
+	}
+	for _, r := range users {
+		w.users.Put(r.token, storedUser{r.occurred, now})
+	}
+	return nil
+}
+
+func (s *Store) insertEvents(ctx context.Context, token string, rows []*eventRow) error {
+	return s.insert(ctx, "events", token, []column{
 		{"event_id", pick(rows, func(r *eventRow) string { return r.id })},
 		{"event_name", pick(rows, func(r *eventRow) string { return r.name })},
 		{"user_token", pick(rows, func(r *eventRow) string { return r.token })},
@@ -94,10 +139,9 @@ func (s *Store) insertEvents(ctx context.Context, token string, rows []*eventRow
 		{"traits", pick(rows, func(r *eventRow) string { return r.traits })},
 		{"trace_id", pick(rows, func(r *eventRow) string { return r.trace.ID() })},
 	})
-	if err != nil || len(rows) == 0 {
-		return err
-	}
-	users := usersOf(rows)
+}
+
+func (s *Store) insertUsers(ctx context.Context, token string, users []*eventRow) error {
 	return s.insert(ctx, "users", token, []column{
 		{"user_token", pick(users, func(r *eventRow) string { return r.token })},
 		{"user_id", pick(users, func(r *eventRow) string { return r.userID })},

@@ -1,6 +1,7 @@
 package outcome
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,7 +93,7 @@ func (c *carrier[R]) session(ctx, work context.Context) (delivered bool, err err
 	helpers.Go(func() { c.heartbeat(reading) })
 	helpers.Go(func() { c.inbox.decode(reading, c.decode) })
 	for reading.Err() == nil {
-		if c.next(reading, work) != nil {
+		if _, err := c.next(reading, work); err != nil {
 			stop()
 		}
 	}
@@ -101,22 +102,49 @@ func (c *carrier[R]) session(ctx, work context.Context) (delivered bool, err err
 	return delivered, err
 }
 
-// next carries one batch.
-func (c *carrier[R]) next(ctx, work context.Context) error {
+// inHand carries messages of the stream that were read already, and returns when all are settled or ctx has ended.
+func (c *carrier[R]) inHand(ctx context.Context, messages []jetstream.Msg) error {
+	running, stop := context.WithCancelCause(ctx)
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	defer stop(nil)
+	helpers.Go(func() {
+		for _, msg := range messages {
+			d, _, err := deliveryOf(msg)
+			if err != nil {
+				stop(err)
+				return
+			}
+			c.inbox.put(running, d)
+		}
+	})
+	helpers.Go(func() { c.inbox.decode(running, c.decode) })
+	for left := len(messages); left > 0; {
+		n, err := c.next(running, ctx)
+		if err = cmp.Or(err, context.Cause(running)); err != nil {
+			return fmt.Errorf("carry what is in hand: %w", err)
+		}
+		left -= n
+	}
+	return nil
+}
+
+// next carries one batch, and returns how many messages that were.
+func (c *carrier[R]) next(ctx, work context.Context) (int, error) {
 	batch := c.inbox.take(ctx, c.cfg.MaxRows, c.cfg.MaxWait, c.taken)
 	c.taken = time.Now()
 	if len(batch) == 0 {
-		return nil
+		return 0, nil
 	}
 	if err := c.carry(work, batch); err != nil {
-		return err
+		return 0, err
 	}
 	if errors.Is(context.Cause(ctx), lease.ErrLost) {
-		return lease.ErrLost // true all the same, but the successor has made the consumer anew
+		return 0, lease.ErrLost // true all the same, but the successor has made the consumer anew
 	}
 	_ = batch[len(batch)-1].msg.Ack() //nolint:errcheck // a lost acknowledgment brings the messages again, and a row is counted once
 	c.inbox.settle(len(batch))
-	return nil
+	return len(batch), nil
 }
 
 // carry stores the rows of a batch, or writes them off. It returns an error only when ctx ends.

@@ -57,14 +57,23 @@ type ArchivedEvent struct {
 
 // InsertEvents writes one batch under a token of the test's choice.
 func (s *Store) InsertEvents(ctx context.Context, token string, events []ArchivedEvent) error {
-	rows := make([]*eventRow, len(events))
-	for i, e := range events {
-		rows[i] = &eventRow{
-			id: e.ID, name: e.Name, token: e.Token, userID: "id of " + e.Token, occurred: e.OccurredAt, received: e.OccurredAt, sequence: e.Sequence,
-			lateness: string(schema.OnTime), source: "test", properties: e.Properties, traits: e.Traits,
+	return EventWriter(s, time.Now)(ctx, token, events)
+}
+
+// EventWriter returns what the sink stores batches of events by, under tokens of the test's choice.
+func EventWriter(s *Store, now func() time.Time) func(ctx context.Context, token string, events []ArchivedEvent) error {
+	w := newEventWriter(s)
+	w.now = now
+	return func(ctx context.Context, token string, events []ArchivedEvent) error {
+		rows := make([]*eventRow, len(events))
+		for i, e := range events {
+			rows[i] = &eventRow{
+				id: e.ID, name: e.Name, token: e.Token, userID: "id of " + e.Token, occurred: e.OccurredAt, received: e.OccurredAt, sequence: e.Sequence,
+				lateness: string(schema.OnTime), source: "test", properties: e.Properties, traits: e.Traits,
+			}
 		}
+		return w.write(ctx, token, rows)
 	}
-	return s.insertEvents(ctx, token, rows)
 }
 
 // Carried is a batch that was inserted: when, counted from the beginning, and of how many rows.
@@ -93,7 +102,7 @@ func CarryAt(ctx context.Context, cfg SinkConfig, arrivals ...time.Duration) (ba
 		}
 	}()
 	for left > 0 {
-		if err := c.next(ctx, ctx); err != nil {
+		if _, err := c.next(ctx, ctx); err != nil {
 			return nil
 		}
 	}

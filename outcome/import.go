@@ -31,6 +31,7 @@ const importSource = "import"
 // away, the error is CodeUnavailable.
 func (s *Store) Import(ctx context.Context, token string, events []ImportEvent, outcomes []ImportOutcome) error {
 	const most = 20_000 // rows of one insert
+	writer := newEventWriter(s)
 	for from := 0; from < len(events); from += most {
 		part := events[from:min(from+most, len(events))]
 		rows := make([]*eventRow, len(part))
@@ -41,7 +42,7 @@ func (s *Store) Import(ctx context.Context, token string, events []ImportEvent, 
 				properties: string(e.Properties), traits: string(e.Traits),
 			}
 		}
-		if err := s.insertEvents(ctx, token+":"+strconv.Itoa(from), rows); err != nil {
+		if err := writer.write(ctx, token+":"+strconv.Itoa(from), rows); err != nil {
 			return translate(err, s.addr, "import events")
 		}
 	}

@@ -16,6 +16,15 @@ type delivery struct {
 	attempt  uint64    // how often it has been delivered, this time included
 }
 
+// deliveryOf also tells how many messages wait behind it.
+func deliveryOf(msg jetstream.Msg) (d delivery, waiting uint64, err error) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return delivery{}, 0, err
+	}
+	return delivery{msg: msg, sequence: meta.Sequence.Stream, received: meta.Timestamp, attempt: meta.NumDelivered}, meta.NumPending, nil
+}
+
 // entry is a message and the row that was made of it, or why none could be made.
 type entry[R any] struct {
 	delivery

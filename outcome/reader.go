@@ -144,12 +144,12 @@ func (c *carrier[R]) read(ctx context.Context) (delivered bool, err error) {
 // is stored. The consumer's own count of deliveries would not do: one that was made anew under the same name counts anew, and may have come to
 // the next number by handing messages to another.
 func (c *carrier[R]) receive(ctx context.Context, msg jetstream.Msg, last *uint64) error {
-	meta, err := msg.Metadata()
+	d, waiting, err := deliveryOf(msg)
 	if err != nil { // not a message of a stream: nothing could acknowledge it
 		c.log.ErrorContext(ctx, "skip stray message", slog.Any("error", err))
 		return nil
 	}
-	sequence := meta.Sequence.Stream
+	sequence := d.sequence
 	if sequence <= *last {
 		return fmt.Errorf("message %d after message %d: %w", sequence, *last, errGap)
 	}
@@ -159,8 +159,8 @@ func (c *carrier[R]) receive(ctx context.Context, msg jetstream.Msg, last *uint6
 		}
 	}
 	*last = sequence
-	c.waiting.Store(meta.NumPending)
-	c.inbox.put(ctx, delivery{msg: msg, sequence: sequence, received: meta.Timestamp, attempt: meta.NumDelivered})
+	c.waiting.Store(waiting)
+	c.inbox.put(ctx, d)
 	return nil
 }
 

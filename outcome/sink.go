@@ -31,7 +31,7 @@ func NewSink(js jetstream.JetStream, store *Store, cfg SinkConfig) *Sink {
 	s := &Sink{
 		js: js, cfg: cfg,
 		archive: newCarrier(js, cfg, schema.EventsStream, schema.ArchiveConsumer,
-			newEventDecoder(cfg.WorkspaceKey).decode, traced(cfg.Tracer, "events", func(r *eventRow) schema.Trace { return r.trace }, store.insertEvents)),
+			newEventDecoder(cfg.WorkspaceKey).decode, traced(cfg.Tracer, "events", func(r *eventRow) schema.Trace { return r.trace }, newEventWriter(store).write)),
 		outcomes: newCarrier(js, cfg, schema.OutcomesStream, schema.OutcomesConsumer,
 			decodeOutcome, traced(cfg.Tracer, "outcomes", func(r *outcomeRow) schema.Trace { return r.Trace }, store.insertOutcomes)),
 		deadLetters: newCarrier(js, cfg, schema.DeadLettersStream, schema.DeadLettersConsumer, decodeDeadLetter, store.insertDeadLetters),
@@ -96,6 +96,17 @@ func (s *Sink) work(ctx context.Context) error {
 		err = fmt.Errorf("flush acknowledgements: %w", flushErr)
 	}
 	return err
+}
+
+// ArchiveInHand takes events that the caller has read from their stream to the archive, as Run takes those it reads: decoded, stored,
+// acknowledged. It returns when all are, and so shows what storing takes by itself. What Run has stored is stored again, and counted once.
+func (s *Sink) ArchiveInHand(ctx context.Context, events []jetstream.Msg) error {
+	if err := s.cfg.validate(); err != nil {
+		return &schema.Error{Code: schema.CodeInvalid, Message: "read sink configuration", Err: err}
+	}
+	c := newCarrier(s.js, s.cfg, schema.EventsStream, "in-hand", s.archive.decode, s.archive.insert)
+	c.rowless = s.archive.rowless
+	return c.inHand(ctx, events)
 }
 
 // EnsureConsumers creates the three durable consumers, or brings them up to date, and asserts that the server has them as

@@ -1,6 +1,7 @@
 package outcome_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -71,6 +72,66 @@ func TestCanaryHasNoRow(t *testing.T) {
 	require.Equal(t, []string{"('e1')"}, rowsOf(t, store, "SELECT event_id FROM events"))
 	require.Equal(t, []string{"('ada')"}, rowsOf(t, store, "SELECT user_id FROM users"))
 }
+
+// TestUsersAreStoredOnce: a user who comes again costs no insert, unless an earlier event is found, or the row may have been removed since.
+func TestUsersAreStoredOnce(t *testing.T) {
+	t.Parallel()
+	store, now := openStore(t), time.Now()
+	write := outcome.EventWriter(store, func() time.Time { return now })
+	stored := func(id string, second int64, users ...string) []string {
+		events := make([]outcome.ArchivedEvent, len(users))
+		for i, user := range users {
+			events[i] = outcome.ArchivedEvent{ID: id + user, Name: "clicked", Token: user, OccurredAt: second * 1000, Sequence: 1}
+		}
+		require.NoError(t, store.Conn().Exec(t.Context(), "TRUNCATE TABLE users"))
+		require.NoError(t, write(t.Context(), id, events))
+		return rowsOf(t, store, "SELECT user_id, toUnixTimestamp(first_seen) FROM users ORDER BY user_token")
+	}
+	require.Equal(t, []string{"('id of ada',20)"}, stored("e1", 20, "ada"))
+	require.Empty(t, stored("e2", 30, "ada"))
+	require.Equal(t, []string{"('id of bob',30)"}, stored("e3", 30, "ada", "bob"))
+	require.Equal(t, []string{"('id of ada',10)"}, stored("e4", 10, "ada"))
+	require.Empty(t, stored("e5", 15, "ada"))
+	now = now.Add(time.Hour)
+	require.Equal(t, []string{"('id of ada',40)", "('id of bob',40)"}, stored("e6", 40, "ada", "bob"))
+	require.Equal(t, uint64(8), value[uint64](t, store, "SELECT count() FROM events_unique"))
+}
+
+// TestEventsInHandAreArchived as the sink archives those it reads: what it has stored counts once, what is no event has no row.
+func TestEventsInHandAreArchived(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	require.NoError(t, store.Conn().Exec(t.Context(), "SYSTEM STOP MERGES events")) // they would collapse what is stored twice
+	fill(t, js, 0, 50)
+	publishRaw(t, js, schema.EventSubject("web"), []byte(`[]`))
+	publishEvent(t, js, "web", schema.Event{EventName: schema.CanaryEvent, UserID: "nobody"})
+	sink, stop := runSink(t, js, store, outcome.SinkConfig{})
+	settled(t, js)
+	stop()
+	before := value[uint64](t, store, "SELECT count() FROM events")
+	consumer, err := js.OrderedConsumer(t.Context(), schema.EventsStream, jetstream.OrderedConsumerConfig{})
+	require.NoError(t, err)
+	batch, err := consumer.Fetch(52, jetstream.FetchMaxWait(testenv.Patience))
+	require.NoError(t, err)
+	var events []jetstream.Msg
+	for msg := range batch.Messages() {
+		events = append(events, msg)
+	}
+	require.Len(t, events, 52)
+	require.NoError(t, sink.ArchiveInHand(t.Context(), events))
+	require.Equal(t, before+50, value[uint64](t, store, "SELECT count() FROM events"), "they are stored again")
+	require.Equal(t, uint64(50), value[uint64](t, store, "SELECT count() FROM events_unique"))
+
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, sink.ArchiveInHand(over, events), context.Canceled)
+	require.ErrorIs(t, sink.ArchiveInHand(t.Context(), []jetstream.Msg{stray{events[0]}}), jetstream.ErrNotJSMessage)
+}
+
+// stray is a message of no stream.
+type stray struct{ jetstream.Msg }
+
+func (stray) Metadata() (*jetstream.MsgMetadata, error) { return nil, jetstream.ErrNotJSMessage }
 
 func TestFirstBodyOfAnEventIDWins(t *testing.T) {
 	t.Parallel()

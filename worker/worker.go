@@ -24,7 +24,7 @@ type Config struct {
 	WorkflowPollers int
 	// ActivityPollers likewise. Defaults to 4.
 	ActivityPollers int
-	// CacheSize is the number of workflows kept in memory; a user outside is replayed on the next event. Defaults to 10,000.
+	// CacheSize is the number of workflows kept in memory; a user outside is replayed on the next event. Defaults to 2,000.
 	CacheSize int
 	// StopTimeout is how long a stopping worker waits for what it has in hand. Defaults to 5 s.
 	StopTimeout time.Duration
@@ -38,7 +38,7 @@ func (c Config) withDefaults() Config {
 	}
 	orDefault(&c.WorkflowPollers, 4)
 	orDefault(&c.ActivityPollers, 4)
-	orDefault(&c.CacheSize, 10_000)
+	orDefault(&c.CacheSize, 2000)
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 5 * time.Second
 	}

@@ -68,7 +68,7 @@ func startLocal(ctx context.Context, flags stackFlags, dir string, progress io.W
 	stack, err := devstack.Start(ctx, devstack.Config{
 		Dir: dir, NATSPort: flags.NATSPort, NATSWebSocketPort: flags.NATSWebSocketPort, NATSOrigins: flags.NATSOrigins, MQTTPort: flags.MQTTPort, TemporalPort: flags.TemporalPort, UIPort: flags.UIPort,
 		ClickHousePort: flags.ClickHousePort, ClickHouseHTTPPort: flags.ClickHouseHTTPPort,
-		SearchAttributes: attributes(), Progress: progress, Logger: logger.With(slog.String("role", "servers")),
+		WorkflowCache: flags.WorkflowCache, SearchAttributes: attributes(), Progress: progress, Logger: logger.With(slog.String("role", "servers")),
 	})
 	show()
 	if err != nil {

@@ -58,7 +58,7 @@ type servers struct {
 
 // workerFlags size a worker.
 type workerFlags struct {
-	WorkflowCache int `default:"10000" env:"ONRAMP_WORKFLOW_CACHE" help:"How many users' workflows a worker keeps in memory. For an event of any other it reads and replays the workflow's history first: give it as many as have events in the same hour, where memory allows."`
+	WorkflowCache int `default:"2000" env:"ONRAMP_WORKFLOW_CACHE" help:"How many users' workflows a worker keeps in memory. For an event of any other it reads and replays the workflow's history first: let it be as many as are active within 40 minutes, at 40 KB of memory each."`
 }
 
 // Validate is asked of every command that has these flags.

@@ -34,7 +34,8 @@ type suite struct {
 
 // suiteSizes are how much of everything a suite measures.
 type suiteSizes struct {
-	archive     int           // rows
+	archive     int           // rows, each time
+	archived    int           // times: each takes seconds, and they differ
 	users, each int           // of the backlog; three times as many have the other loads
 	cold        int           // new users: many, or what Temporal and ClickHouse put off would not be in their rate
 	lead, steps time.Duration // of the steady rates
@@ -49,7 +50,7 @@ type suiteSizes struct {
 
 func allSizes() suiteSizes {
 	return suiteSizes{
-		archive: 400_000, users: 100, each: 150, cold: 2000, lead: 10 * time.Second, steps: 20 * time.Second, rates: [2]float64{50, 200},
+		archive: 200_000, archived: 7, users: 100, each: 150, cold: 2000, lead: 10 * time.Second, steps: 20 * time.Second, rates: [2]float64{50, 200},
 		probed: 150, settle: collectedEvery + 10*time.Second, idle: time.Minute, veterans: 40, history: 54, actions: 200,
 	}
 }
@@ -262,10 +263,11 @@ func (s *suite) speeds() []speed {
 			"half of the naive path's", busy.Writes <= each.BaseWrites/2,
 		},
 		{"  event to profile", busy.Profile.String(), "p99 100 ms", busy.Profile.P99 < 100},
+		{"archive, of events in hand", fmt.Sprintf("%.0f rows/s, %.2f of bare clickhouse-go's %.0f", r.Archive.InHand, r.Archive.Ratio, r.Archive.Bare), "0.70", r.Archive.Ratio >= 0.7},
 		{
-			"archive", fmt.Sprintf("%.0f rows/s, %.2f of bare clickhouse-go's %.0f; after bare reading, %.0f /s, that would have %.2f",
-				r.Archive.PerSecond, r.Archive.Ratio, r.Archive.Bare, r.Archive.Read, r.Archive.Bound),
-			"0.70", r.Archive.Ratio >= 0.7,
+			"archive, from the stream", fmt.Sprintf("%.0f rows/s, %.2f of the bare libraries' %.0f; %.2f of the bare insert, which bare reading, %.0f /s, bounds at %.2f",
+				r.Archive.Sink, r.Archive.OfByHand, r.Archive.ByHand, r.Archive.OfBare, r.Archive.Read, r.Archive.Bound),
+			"0.70 of the bare libraries", r.Archive.OfByHand >= 0.7,
 		},
 	}
 	for _, a := range r.Actions {
@@ -283,7 +285,7 @@ func (s *suite) speeds() []speed {
 	for _, p := range r.Population {
 		lines = append(lines,
 			speed{fmt.Sprintf("%d open journeys, at rest", p.Users), fmt.Sprintf("%.2f %% of a processor, without them %.2f %%", 100*p.Idle, 100*r.Rest), "less than 1 % for them", p.Idle < r.Rest+0.01},
-			p.event("an event of who came lately", p.Lately, first.Lately), p.event("an event of anyone", p.Anyone, first.Anyone))
+			p.event("an event of who came lately", p.Lately, first.Lately), p.event("an event of who is not in memory", p.Away, first.Away))
 	}
 	m := r.Misses
 	return append(lines, speed{

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -15,14 +17,18 @@ import (
 	"github.com/onramphq/onramp/schema"
 )
 
-// archiveSpeed compares the archive with an insert of the same rows, and with what nobody who archives a stream can spare.
+// archiveSpeed compares the archive with those who do a part of its work, or all of it, with the bare libraries. Each is the median of the rounds.
 type archiveSpeed struct {
-	Rows      int     `json:"rows"`
-	PerSecond float64 `json:"rows_per_second"`      // read, decoded, stored, acknowledged
-	Bare      float64 `json:"bare_rows_per_second"` // by clickhouse-go alone, column by column
-	Read      float64 `json:"read_per_second"`      // by nats.go alone: read from the stream, acknowledged as the sink does, and dropped
-	Ratio     float64 `json:"ratio"`                // to the bare insert
-	Bound     float64 `json:"bound"`                // the same ratio of one who only reads and then inserts bare
+	Rows     int     `json:"rows"`
+	Bare     float64 `json:"bare_rows_per_second"` // rows in hand inserted by clickhouse-go alone, column by column
+	InHand   float64 `json:"in_hand_per_second"`   // messages in hand, by the sink: decoded, stored, acknowledged
+	Ratio    float64 `json:"ratio"`                // of that to the bare insert
+	Sink     float64 `json:"rows_per_second"`      // by the sink from the stream: read, decoded, stored, acknowledged
+	ByHand   float64 `json:"by_hand_per_second"`   // by nats.go, encoding/json and clickhouse-go from the stream
+	OfByHand float64 `json:"ratio_to_by_hand"`     // of the sink
+	OfBare   float64 `json:"ratio_of_stream"`      // of the sink, to the bare insert
+	Read     float64 `json:"read_per_second"`      // read by nats.go alone, acknowledged, and kept
+	Bound    float64 `json:"bound_of_stream"`      // ratio to the bare insert of one who first reads so and then inserts bare
 }
 
 const (
@@ -33,14 +39,36 @@ const (
 // archiveEvent is read by no playbook: nothing but the archive has work with it.
 const archiveEvent = "archive_probe_viewed"
 
-// archive lets events wait in the stream and measures how fast a sink takes them to ClickHouse, and how fast the driver alone
-// inserts the same rows.
+// archive lets events wait in the stream and measures how fast a sink takes them to ClickHouse, from the stream and from its hand, and how fast
+// the libraries alone do the same.
 func (s *suite) archive(ctx context.Context) error {
+	var bare, inHand, ratio, sink, byHand, ofByHand, ofBare, read, bound []float64
+	for round := range s.sizes.archived {
+		r, err := s.archiveRound(ctx, round)
+		if err != nil {
+			return err
+		}
+		rate := func(d time.Duration) float64 { return float64(s.sizes.archive) / d.Seconds() }
+		bare, inHand, sink, byHand, read = append(bare, rate(r.bare)), append(inHand, rate(r.inHand)), append(sink, rate(r.sink)), append(byHand, rate(r.byHand)), append(read, rate(r.read))
+		ratio, ofByHand, ofBare = append(ratio, r.bare.Seconds()/r.inHand.Seconds()), append(ofByHand, r.byHand.Seconds()/r.sink.Seconds()), append(ofBare, r.bare.Seconds()/r.sink.Seconds())
+		bound = append(bound, r.bare.Seconds()/(r.bare+r.read).Seconds())
+	}
+	s.found.Archive = archiveSpeed{
+		Rows: s.sizes.archive, Bare: median(bare), InHand: median(inHand), Ratio: median(ratio), Sink: median(sink), ByHand: median(byHand), OfByHand: median(ofByHand),
+		OfBare: median(ofBare), Read: median(read), Bound: median(bound),
+	}
+	return nil
+}
+
+// archiveRound is what each took for the same events.
+type archiveRound struct{ sink, read, inHand, byHand, bare time.Duration }
+
+func (s *suite) archiveRound(ctx context.Context, round int) (r archiveRound, err error) {
 	say(s.io.err, "archive: %d events …\n", s.sizes.archive)
-	source := "archive-" + s.id
+	source := fmt.Sprintf("archive-%s-%d", s.id, round)
 	stream, err := s.js.Stream(ctx, schema.EventsStream)
 	if err != nil {
-		return fmt.Errorf("look at stream %s: %w", schema.EventsStream, err)
+		return r, fmt.Errorf("look at stream %s: %w", schema.EventsStream, err)
 	}
 	first := stream.CachedInfo().State.LastSeq + 1
 	for n := range s.sizes.archive {
@@ -48,37 +76,63 @@ func (s *suite) archive(ctx context.Context) error {
 			EventID: source + strconv.Itoa(n), EventName: archiveEvent, UserID: source + strconv.Itoa(n%archiveUsers), Properties: []byte(`{"feature":"reports"}`),
 		}
 		if err := publishEvent(s.js, source, event); err != nil {
-			return err
+			return r, err
 		}
 	}
 	select {
 	case <-s.js.PublishAsyncComplete():
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return r, context.Cause(ctx)
 	}
-	took, err := s.sinkAlone(ctx)
-	if err != nil {
-		return err
+	inHand := make([]jetstream.Msg, 0, s.sizes.archive) // read first: so nobody else finds NATS without the messages in memory
+	for _, part := range []struct {
+		took *time.Duration
+		do   func() (time.Duration, error)
+	}{
+		{&r.read, func() (time.Duration, error) {
+			return s.readBare(ctx, first, func(part []jetstream.Msg) error {
+				inHand = append(inHand, part...)
+				return nil
+			})
+		}},
+		{&r.inHand, func() (time.Duration, error) { return s.sinkInHand(ctx, inHand) }},
+		{&r.bare, func() (time.Duration, error) { return s.insertBare(ctx, source) }},
+		{&r.sink, func() (time.Duration, error) { return s.sinkAlone(ctx) }},
+		{&r.byHand, func() (time.Duration, error) { return s.byHand(ctx, first) }},
+	} {
+		if err := s.calm(ctx); err != nil {
+			return r, err
+		}
+		if *part.took, err = part.do(); err != nil {
+			return r, err
+		}
 	}
-	bare, err := s.insertBare(ctx, source)
-	if err != nil {
-		return err
-	}
-	read, err := s.readBare(ctx, first)
-	if err != nil {
-		return err
-	}
-	rows := float64(s.sizes.archive)
-	s.found.Archive = archiveSpeed{
-		Rows: s.sizes.archive, PerSecond: rows / took.Seconds(), Bare: rows / bare.Seconds(), Read: rows / read.Seconds(),
-		Ratio: float64(bare) / float64(took), Bound: float64(bare) / float64(bare+read),
-	}
-	return nil
+	return r, nil
 }
 
-// readBare reads the same events once more by the client library alone, with an acknowledgment for as many as the sink stores at once. The
-// first is the place of the first of them in the stream, which holds nothing after them yet.
-func (s *suite) readBare(ctx context.Context, first uint64) (time.Duration, error) {
+// calm waits until ClickHouse merges nothing, and tidies up here: nobody pays for what another has left.
+func (s *suite) calm(ctx context.Context) error {
+	for deadline := time.Now().Add(loadPatience); ; {
+		var merges uint64
+		if err := s.store.Conn().QueryRow(ctx, "SELECT count() FROM system.merges").Scan(&merges); err != nil {
+			return fmt.Errorf("ask ClickHouse for its merges: %w", err)
+		}
+		switch {
+		case merges == 0:
+			runtime.GC()
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("wait for the merges of ClickHouse: %w", errStuck)
+		}
+		if err := waitUntil(ctx, time.Now().Add(100*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+}
+
+// readBare reads the events by the client library alone, hands on as many at once as the sink stores, and acknowledges them. The first is the
+// place of the first of them in the stream, which holds nothing after them.
+func (s *suite) readBare(ctx context.Context, first uint64, take func([]jetstream.Msg) error) (time.Duration, error) {
 	consumer, err := s.js.CreateConsumer(ctx, schema.EventsStream, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: first, AckPolicy: jetstream.AckAllPolicy,
 		MaxAckPending: 4 * bareBatch, InactiveThreshold: loadPatience,
@@ -86,32 +140,62 @@ func (s *suite) readBare(ctx context.Context, first uint64) (time.Duration, erro
 	if err != nil {
 		return 0, fmt.Errorf("make a consumer of stream %s: %w", schema.EventsStream, err)
 	}
-	done := make(chan error, 1)
+	parts := make(chan []jetstream.Msg, s.sizes.archive/bareBatch+1) // the library never waits
 	began, got := time.Now(), 0
+	part := make([]jetstream.Msg, 0, bareBatch)
 	reading, err := consumer.Consume(func(msg jetstream.Msg) {
-		if got++; got%bareBatch == 0 || got == s.sizes.archive {
-			if err := msg.Ack(); err != nil || got == s.sizes.archive {
-				select {
-				case done <- err:
-				default: // an error is told already
-				}
-			}
+		part = append(part, msg)
+		if got++; len(part) == bareBatch || got == s.sizes.archive {
+			parts <- part
+			part = make([]jetstream.Msg, 0, bareBatch)
 		}
 	}, jetstream.PullMaxMessages(2000)) // what the sink asks for at once
 	if err != nil {
 		return 0, fmt.Errorf("read stream %s: %w", schema.EventsStream, err)
 	}
 	defer reading.Stop()
-	timer := time.NewTimer(loadPatience)
-	defer timer.Stop()
-	select {
-	case err := <-done:
-		return time.Since(began), err
-	case <-timer.C:
-		return 0, fmt.Errorf("read stream %s: %w", schema.EventsStream, errStuck)
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
+	for taken := 0; taken < s.sizes.archive; {
+		select {
+		case part := <-parts:
+			if err := errors.Join(take(part), part[len(part)-1].Ack()); err != nil {
+				return 0, err
+			}
+			taken += len(part)
+		case <-time.After(loadPatience):
+			return 0, fmt.Errorf("read stream %s: %w", schema.EventsStream, errStuck)
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
 	}
+	return time.Since(began), nil
+}
+
+// sinkInHand has a sink store events that were read already.
+func (s *suite) sinkInHand(ctx context.Context, events []jetstream.Msg) (time.Duration, error) {
+	began := time.Now()
+	err := s.newSink().ArchiveInHand(ctx, events)
+	return time.Since(began), err
+}
+
+func (s *suite) newSink() *outcome.Sink {
+	return outcome.NewSink(s.js, s.store, outcome.SinkConfig{WorkspaceKey: []byte(s.servers.WorkspaceKey), Exclusive: true, Logger: s.logger})
+}
+
+// byHand archives the events as one does who has the libraries and nothing else: no user is tokenized, nothing is checked, and no retry is safe.
+func (s *suite) byHand(ctx context.Context, first uint64) (took time.Duration, err error) {
+	err = s.bareTable(ctx, func(table string) error {
+		took, err = s.readBare(ctx, first, func(part []jetstream.Msg) error {
+			rows := new(bareRows)
+			for _, msg := range part {
+				if err := rows.decode(msg); err != nil {
+					return err
+				}
+			}
+			return rows.insert(ctx, s.store.Conn(), table)
+		})
+		return err
+	})
+	return took, err
 }
 
 // sinkAlone runs a sink until the archive has everything, and returns how long that took.
@@ -121,7 +205,7 @@ func (s *suite) sinkAlone(ctx context.Context) (time.Duration, error) {
 		return 0, fmt.Errorf("look at stream %s: %w", schema.EventsStream, err)
 	}
 	last := stream.CachedInfo().State.LastSeq
-	sink := outcome.NewSink(s.js, s.store, outcome.SinkConfig{WorkspaceKey: []byte(s.servers.WorkspaceKey), Exclusive: true, Logger: s.logger})
+	sink := s.newSink()
 	if err := sink.EnsureConsumers(ctx); err != nil {
 		return 0, err
 	}
@@ -156,45 +240,52 @@ func bareColumns() []string {
 	return []string{"event_id", "event_name", "user_token", "occurred_at", "received_at", "sequence", "lateness", "clamped", "source", "properties", "traits", "trace_id"}
 }
 
-// insertBare reads the rows back and has the driver insert them into an empty table of the same shape, which is dropped again.
-func (s *suite) insertBare(ctx context.Context, source string) (took time.Duration, err error) {
+// bareTable lends a table of the shape of events, empty, and checks that it has as many rows in the end.
+func (s *suite) bareTable(ctx context.Context, fill func(table string) error) (err error) {
 	const table = "loadtest_bare"
 	db := s.store.Conn()
 	if err := db.Exec(ctx, "CREATE OR REPLACE TABLE "+table+" AS events"); err != nil {
-		return 0, fmt.Errorf("make table %s: %w", table, err)
+		return fmt.Errorf("make table %s: %w", table, err)
 	}
 	defer func() {
 		if dropErr := db.Exec(context.WithoutCancel(ctx), "DROP TABLE "+table); dropErr != nil {
 			err = errors.Join(err, fmt.Errorf("drop table %s: %w", table, dropErr))
 		}
 	}()
-	rows, err := db.Query(ctx, "SELECT "+strings.Join(bareColumns(), ", ")+" FROM events WHERE source = ? ORDER BY sequence", source)
-	if err != nil {
-		return 0, fmt.Errorf("read the archive: %w", err)
-	}
-	defer rows.Close() //nolint:errcheck // read to its end
-	for {
-		block, err := readBlock(rows)
-		if err != nil {
-			return 0, err
-		}
-		if len(block.ids) == 0 {
-			break
-		}
-		began := time.Now()
-		if err := block.insert(ctx, db, table); err != nil {
-			return 0, fmt.Errorf("insert into %s: %w", table, err)
-		}
-		took += time.Since(began)
+	if err := fill(table); err != nil {
+		return err
 	}
 	var stored uint64
 	if err := db.QueryRow(ctx, "SELECT count() FROM "+table).Scan(&stored); err != nil {
-		return 0, fmt.Errorf("count rows of %s: %w", table, err)
+		return fmt.Errorf("count rows of %s: %w", table, err)
 	}
 	if int(stored) != s.sizes.archive {
-		return 0, fmt.Errorf("%s has %d rows, and the archive was given %d events", table, stored, s.sizes.archive)
+		return fmt.Errorf("%s has %d rows, and the archive was given %d events", table, stored, s.sizes.archive)
 	}
-	return took, nil
+	return nil
+}
+
+// insertBare reads the rows back and has the driver insert them.
+func (s *suite) insertBare(ctx context.Context, source string) (took time.Duration, err error) {
+	err = s.bareTable(ctx, func(table string) error {
+		rows, err := s.store.Conn().Query(ctx, "SELECT "+strings.Join(bareColumns(), ", ")+" FROM events_unique WHERE source = ? ORDER BY sequence", source)
+		if err != nil {
+			return fmt.Errorf("read the archive: %w", err)
+		}
+		defer rows.Close() //nolint:errcheck // read to its end
+		for {
+			block, err := readBlock(rows)
+			if err != nil || len(block.ids) == 0 {
+				return err
+			}
+			began := time.Now()
+			if err := block.insert(ctx, s.store.Conn(), table); err != nil {
+				return fmt.Errorf("insert into %s: %w", table, err)
+			}
+			took += time.Since(began)
+		}
+	})
+	return took, err
 }
 
 // bareRows are columns of events.
@@ -250,6 +341,29 @@ func (b *bareRows) read(rows driver.Rows) error {
 	b.occurred, b.received, b.sequences = append(b.occurred, occurred), append(b.received, received), append(b.sequences, sequence)
 	b.lateness, b.clamped, b.sources = append(b.lateness, lateness), append(b.clamped, clamped), append(b.sources, source)
 	b.props, b.trait, b.traces = append(b.props, properties), append(b.trait, traits), append(b.traces, trace)
+	return nil
+}
+
+// decode takes over what a message says, as it says it.
+func (b *bareRows) decode(msg jetstream.Msg) error {
+	var event struct {
+		ID         string          `json:"event_id"`
+		Name       string          `json:"event_name"`
+		UserID     string          `json:"user_id"`
+		Properties json.RawMessage `json:"properties"`
+		Traits     json.RawMessage `json:"traits"`
+	}
+	meta, err := msg.Metadata()
+	if err != nil {
+		return fmt.Errorf("read a message: %w", err)
+	}
+	if err := json.Unmarshal(msg.Data(), &event); err != nil {
+		return fmt.Errorf("read message %d: %w", meta.Sequence.Stream, err)
+	}
+	b.ids, b.names, b.tokens = append(b.ids, event.ID), append(b.names, event.Name), append(b.tokens, event.UserID)
+	b.occurred, b.received, b.sequences = append(b.occurred, meta.Timestamp), append(b.received, meta.Timestamp), append(b.sequences, meta.Sequence.Stream)
+	b.lateness, b.clamped, b.sources = append(b.lateness, "on_time"), append(b.clamped, false), append(b.sources, msg.Subject())
+	b.props, b.trait, b.traces = append(b.props, string(event.Properties)), append(b.trait, string(event.Traits)), append(b.traces, "")
 	return nil
 }
 

@@ -187,14 +187,15 @@ func TestLoadtestAll(t *testing.T) {
 		First: "signed_up", Event: "feature_used", Milestone: []string{"profile_completed", "onboarding_completed", "activated"},
 	}
 	require.NoError(t, c.all(t.Context(), stdio{strings.NewReader(""), &out, io.Discard}, slog.New(slog.DiscardHandler), suiteSizes{
-		archive: 3000, users: 5, each: 8, lead: time.Second, steps: 2 * time.Second, rates: [2]float64{5, 10}, probed: 2, idle: time.Second,
+		archive: 3000, archived: 1, users: 5, each: 8, lead: time.Second, steps: 2 * time.Second, rates: [2]float64{5, 10}, probed: 2, idle: time.Second,
 		veterans: 3, history: 8, actions: 3, cold: 15,
 	}))
 	var got suiteResult
 	require.NoError(t, json.Unmarshal(out.Bytes(), &got))
 	require.Positive(t, got.Archive.Ratio)
+	require.Positive(t, got.Archive.OfByHand)
+	require.Positive(t, got.Archive.OfBare)
 	require.Greater(t, 1.0, got.Archive.Bound)
-	require.Positive(t, got.Archive.Read)
 	require.Len(t, got.Loads, 6)
 	for _, l := range got.Loads {
 		require.Positive(t, l.PerSecond, l.Name)
@@ -203,7 +204,7 @@ func TestLoadtestAll(t *testing.T) {
 	}
 	require.Len(t, got.Population, 2)
 	for _, p := range got.Population {
-		for _, asked := range []askedSpeed{p.Lately, p.Anyone} {
+		for _, asked := range []askedSpeed{p.Lately, p.Away} {
 			require.Equal(t, 6, asked.Decision.Of)
 			require.Positive(t, asked.Writes)
 			require.Positive(t, asked.CPU)

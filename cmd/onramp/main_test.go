@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -262,6 +263,23 @@ func adminPort(t *testing.T, p *process) {
 		code, _ = get(t, p.addrs["api"]+path)
 		require.Equal(t, 404, code)
 	}
+}
+
+// TestWorkflowCache: the workers of the embedded Temporal start before ours and share memory with it, and it is ours that says how much.
+func TestWorkflowCache(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts every server")
+	}
+	t.Parallel()
+	p := startDev(t, t.TempDir(), "--workflow-cache", "3")
+	js := p.js(t)
+	for n := range 10 {
+		publish(t, js, schema.Event{EventName: "signed_up", UserID: "user" + strconv.Itoa(n)})
+	}
+	eventually(t, 30*time.Second, "workflows that had to go", func() bool {
+		_, body := get(t, p.addrs["admin"]+"/metrics")
+		return regexp.MustCompile(`(?m)^temporal_sticky_cache_total_forced_eviction.* [7-9]`).Match(body)
+	})
 }
 
 func badInput(t *testing.T, js jetstream.JetStream, store *outcome.Store) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime"
 	runtimemetrics "runtime/metrics"
 	"time"
 )
@@ -14,6 +15,18 @@ type usage struct {
 
 func usageNow() usage {
 	return usage{cpu: cpuTime(), allocated: metric("/gc/heap/allocs:bytes"), sweeps: metric("/gc/cycles/total:gc-cycles")}
+}
+
+// sweep is one collection of what is needed no more.
+type sweep struct {
+	took time.Duration // processor time
+	left float64       // bytes that live
+}
+
+func sweepNow() sweep {
+	cpu := cpuTime()
+	runtime.GC()
+	return sweep{took: cpuTime() - cpu, left: float64(metric("/memory/classes/heap/objects:bytes"))}
 }
 
 // growth is how much may be made before the next sweep, as a share of what lives.

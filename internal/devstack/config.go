@@ -47,6 +47,9 @@ type Config struct {
 	// SearchAttributes can be used in Namespace when Start returns, in a new data folder and in an old one.
 	// Defaults to none.
 	SearchAttributes map[string]enumspb.IndexedValueType
+	// WorkflowCache is how many workflows the SDK workers of this process keep in memory together. Temporal has workers of its own, which
+	// start first, and the first decides: what a later one asks for counts for nothing. Defaults to the SDK's 10,000.
+	WorkflowCache int
 	// EngineCache is the folder in which the fetched ClickHouse library is kept, about 570 MB.
 	// Defaults to the folder onramp in the user's cache folder (os.UserCacheDir).
 	EngineCache string

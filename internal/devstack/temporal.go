@@ -61,7 +61,7 @@ func startTemporal(
 		return nil, err
 	}
 	t := &temporalServer{
-		ports: ports, settings: dynamicConfig(), metrics: newCountingHandler(), log: slog.New(slog.DiscardHandler),
+		ports: ports, settings: dynamicConfig(cfg), metrics: newCountingHandler(), log: slog.New(slog.DiscardHandler),
 		fatal: make(chan error, 1), stopping: make(chan struct{}),
 	}
 	if !d.ephemeral {

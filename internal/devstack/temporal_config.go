@@ -22,7 +22,7 @@ const (
 	// Visibility has one SQLite connection, so a runaway list loop is still bounded.
 	visibilityRPS = 500
 	// Entries of workflow state kept in memory, about 10 KB each in our workflows.
-	historyCacheSize = 16_384
+	historyCacheSize = 4096
 	// How long the server's parts may disagree about a namespace and its search attributes: while it is made ready, and afterwards, when nobody
 	// changes them. Each of four services asks the database so often, which is most of what an engine costs where nothing happens.
 	namespaceRefresh, namespaceCalm = 500 * time.Millisecond, 10 * time.Second
@@ -110,7 +110,7 @@ func (d *dynamicSettings) GetValue(key dynamicconfig.Key) []dynamicconfig.Constr
 	return d.StaticClient.GetValue(key)
 }
 
-func dynamicConfig() *dynamicSettings {
+func dynamicConfig(cfg Config) *dynamicSettings {
 	return &dynamicSettings{StaticClient: dynamicconfig.StaticClient{
 		dynamicconfig.FrontendRPS.Key():                                  unlimited,
 		dynamicconfig.FrontendMaxNamespaceRPSPerInstance.Key():           unlimited,
@@ -126,6 +126,7 @@ func dynamicConfig() *dynamicSettings {
 		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
 
 		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():  historyCacheSize,
+		dynamicconfig.WorkerStickyCacheSize.Key():         cfg.WorkflowCache,
 		dynamicconfig.NamespaceCacheRefreshInterval.Key(): namespaceRefresh,
 		// By default the server gathers timers and fires each up to a second late. Here they are few, and on time matters.
 		dynamicconfig.TimerProcessorMaxTimeShift.Key(): timerShift,
