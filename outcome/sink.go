@@ -99,7 +99,8 @@ func (s *Sink) work(ctx context.Context) error {
 }
 
 // ArchiveInHand takes events that the caller has read from their stream to the archive, as Run takes those it reads: decoded, stored,
-// acknowledged. It returns when all are, and so shows what storing takes by itself. What Run has stored is stored again, and counted once.
+// acknowledged. It returns when all are, and so shows what storing takes by itself. What Run has stored is stored again, and counted once. Not to
+// be called while Run runs.
 func (s *Sink) ArchiveInHand(ctx context.Context, events []jetstream.Msg) error {
 	if err := s.cfg.validate(); err != nil {
 		return &schema.Error{Code: schema.CodeInvalid, Message: "read sink configuration", Err: err}
