@@ -73,7 +73,7 @@ func failpoints() []failpoint {
 		},
 		{name: "ingest.buried", role: "ingest", file: "ingest/settle.go", text: "	i.stats.reject(rejection.Reason)\n"},
 		{name: "sink.taken", role: "sink", file: "outcome/carrier.go", text: "	if err := c.carry(work, batch); err != nil {\n"},
-		{name: "sink.between_tables", role: "sink", file: "outcome/archive.go", text: "	users := usersOf(rows)\n"},
+		{name: "sink.between_tables", role: "sink", file: "outcome/archive.go", text: "	now := w.now()\n"},
 		{name: "sink.inserted", role: "sink", file: "outcome/carrier.go", text: "	_ = batch[len(batch)-1].msg.Ack()"},
 		{name: "sink.acked", role: "sink", file: "outcome/carrier.go", text: "	c.inbox.settle(len(batch))\n"},
 		{

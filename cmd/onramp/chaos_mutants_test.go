@@ -100,11 +100,11 @@ func mutants() []mutant {
 	return []mutant{
 		{
 			name: "M1 acknowledges before it inserts",
-			changes: []change{{"outcome/carrier.go", "	if err := c.carry(work, batch); err != nil {\n		return err\n	}\n", `	for _, d := range batch {
+			changes: []change{{"outcome/carrier.go", "	if err := c.carry(work, batch); err != nil {\n		return 0, err\n	}\n", `	for _, d := range batch {
 		_ = d.msg.Ack()
 	}
 	if err := c.carry(work, batch); err != nil {
-		return err
+		return 0, err
 	}
 `}},
 			during: func(r *rig, l *traffic) {
