@@ -22,7 +22,7 @@ const (
 	// Visibility has one SQLite connection, so a runaway list loop is still bounded.
 	visibilityRPS = 500
 	// Entries of workflow state kept in memory, about 10 KB each in our workflows.
-	historyCacheSize = 4096
+	historyCacheSize = 8192
 	// How long the server's parts may disagree about a namespace and its search attributes: while it is made ready, and afterwards, when nobody
 	// changes them. Each of four services asks the database so often, which is most of what an engine costs where nothing happens.
 	namespaceRefresh, namespaceCalm = 500 * time.Millisecond, 10 * time.Second
