@@ -61,7 +61,7 @@ func TestLinkWaitsForBoth(t *testing.T) {
 	for n := range 4 { // more than there are calls at a time
 		publish(t, js, fmt.Sprint("other", n), fmt.Sprint("o", n), "feature_used")
 	}
-	eventually(t, func() bool { return s.count() == 5 }, "the others wait") // which came after those of the two
+	eventually(t, func() bool { return s.count() == 5 && in.Stats().Received == 8 }, "the others wait")
 	require.Equal(t, []string{"a1"}, s.ids("ann"), "the linking event must wait for the visitor")
 	require.Empty(t, links(t, js))
 	close(open)

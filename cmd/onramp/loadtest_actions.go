@@ -250,12 +250,12 @@ func (s *suite) burst(ctx context.Context, event string, users, round int) (burs
 // medianBurst sums rounds up: medians, but for what must not happen in any.
 func medianBurst(users int, way string, rounds []burstSpeed) burstSpeed {
 	all := burstSpeed{Users: users, Way: way, Delivered: users}
-	var first, last, rate []float64
 	for _, b := range rounds {
 		all.Delivered, all.Twice = min(all.Delivered, b.Delivered), all.Twice+b.Twice
-		first, last, rate = append(first, b.First), append(last, b.Last), append(rate, b.PerSecond)
 	}
-	all.First, all.Last, all.PerSecond = median(first), median(last), median(rate)
+	all.First = medianOf(rounds, func(b burstSpeed) float64 { return b.First })
+	all.Last = medianOf(rounds, func(b burstSpeed) float64 { return b.Last })
+	all.PerSecond = medianOf(rounds, func(b burstSpeed) float64 { return b.PerSecond })
 	return all
 }
 

@@ -42,20 +42,27 @@ const archiveEvent = "archive_probe_viewed"
 // archive lets events wait in the stream and measures how fast a sink takes them to ClickHouse, from the stream and from its hand, and how fast
 // the libraries alone do the same.
 func (s *suite) archive(ctx context.Context) error {
-	var bare, inHand, ratio, sink, byHand, ofByHand, ofBare, read, bound []float64
-	for round := range s.sizes.archived {
-		r, err := s.archiveRound(ctx, round)
-		if err != nil {
+	rounds := make([]archiveRound, s.sizes.archived)
+	for i := range rounds {
+		var err error
+		if rounds[i], err = s.archiveRound(ctx, i); err != nil {
 			return err
 		}
-		rate := func(d time.Duration) float64 { return float64(s.sizes.archive) / d.Seconds() }
-		bare, inHand, sink, byHand, read = append(bare, rate(r.bare)), append(inHand, rate(r.inHand)), append(sink, rate(r.sink)), append(byHand, rate(r.byHand)), append(read, rate(r.read))
-		ratio, ofByHand, ofBare = append(ratio, r.bare.Seconds()/r.inHand.Seconds()), append(ofByHand, r.byHand.Seconds()/r.sink.Seconds()), append(ofBare, r.bare.Seconds()/r.sink.Seconds())
-		bound = append(bound, r.bare.Seconds()/(r.bare+r.read).Seconds())
+	}
+	rate := func(took func(archiveRound) time.Duration) float64 {
+		return medianOf(rounds, func(r archiveRound) float64 { return float64(s.sizes.archive) / took(r).Seconds() })
 	}
 	s.found.Archive = archiveSpeed{
-		Rows: s.sizes.archive, Bare: median(bare), InHand: median(inHand), Ratio: median(ratio), Sink: median(sink), ByHand: median(byHand), OfByHand: median(ofByHand),
-		OfBare: median(ofBare), Read: median(read), Bound: median(bound),
+		Rows:     s.sizes.archive,
+		Bare:     rate(func(r archiveRound) time.Duration { return r.bare }),
+		InHand:   rate(func(r archiveRound) time.Duration { return r.inHand }),
+		Sink:     rate(func(r archiveRound) time.Duration { return r.sink }),
+		ByHand:   rate(func(r archiveRound) time.Duration { return r.byHand }),
+		Read:     rate(func(r archiveRound) time.Duration { return r.read }),
+		Ratio:    medianOf(rounds, func(r archiveRound) float64 { return r.bare.Seconds() / r.inHand.Seconds() }),
+		OfByHand: medianOf(rounds, func(r archiveRound) float64 { return r.byHand.Seconds() / r.sink.Seconds() }),
+		OfBare:   medianOf(rounds, func(r archiveRound) float64 { return r.bare.Seconds() / r.sink.Seconds() }),
+		Bound:    medianOf(rounds, func(r archiveRound) float64 { return r.bare.Seconds() / (r.bare + r.read).Seconds() }),
 	}
 	return nil
 }
@@ -112,22 +119,17 @@ func (s *suite) archiveRound(ctx context.Context, round int) (r archiveRound, er
 
 // calm waits until ClickHouse merges nothing, and tidies up here: nobody pays for what another has left.
 func (s *suite) calm(ctx context.Context) error {
-	for deadline := time.Now().Add(loadPatience); ; {
+	var failed error
+	err := awaitProgress(ctx, nil, loadPatience, func() (int, bool) {
 		var merges uint64
-		if err := s.store.Conn().QueryRow(ctx, "SELECT count() FROM system.merges").Scan(&merges); err != nil {
-			return fmt.Errorf("ask ClickHouse for its merges: %w", err)
-		}
-		switch {
-		case merges == 0:
-			runtime.GC()
-			return nil
-		case time.Now().After(deadline):
-			return fmt.Errorf("wait for the merges of ClickHouse: %w", errStuck)
-		}
-		if err := waitUntil(ctx, time.Now().Add(100*time.Millisecond)); err != nil {
-			return err
-		}
+		failed = s.store.Conn().QueryRow(ctx, "SELECT count() FROM system.merges").Scan(&merges)
+		return int(merges), failed != nil || merges == 0 //nolint:gosec // a handful
+	})
+	if err := errors.Join(failed, err); err != nil {
+		return fmt.Errorf("wait for the merges of ClickHouse: %w", err)
 	}
+	runtime.GC()
+	return nil
 }
 
 // readBare reads the events by the client library alone, hands on as many at once as the sink stores, and acknowledges them. The first is the

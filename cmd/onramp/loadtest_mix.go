@@ -164,3 +164,12 @@ func median(of []float64) float64 {
 	}
 	return sorted[len(sorted)/2]
 }
+
+// medianOf is the median of a value of each.
+func medianOf[T any](all []T, value func(T) float64) float64 {
+	values := make([]float64, len(all))
+	for i, one := range all {
+		values[i] = value(one)
+	}
+	return median(values)
+}

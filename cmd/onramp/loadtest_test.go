@@ -196,6 +196,7 @@ func TestLoadtestAll(t *testing.T) {
 	require.Positive(t, got.Archive.OfByHand)
 	require.Positive(t, got.Archive.OfBare)
 	require.Greater(t, 1.0, got.Archive.Bound)
+	require.Positive(t, got.Archive.Read)
 	require.Len(t, got.Loads, 6)
 	for _, l := range got.Loads {
 		require.Positive(t, l.PerSecond, l.Name)
