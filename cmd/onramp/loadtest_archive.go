@@ -123,7 +123,7 @@ func (s *suite) calm(ctx context.Context) error {
 	err := awaitProgress(ctx, nil, loadPatience, func() (int, bool) {
 		var merges uint64
 		failed = s.store.Conn().QueryRow(ctx, "SELECT count() FROM system.merges").Scan(&merges)
-		return int(merges), failed != nil || merges == 0 //nolint:gosec // a handful
+		return int(merges), failed != nil || merges == 0
 	})
 	if err := errors.Join(failed, err); err != nil {
 		return fmt.Errorf("wait for the merges of ClickHouse: %w", err)
