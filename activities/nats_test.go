@@ -203,6 +203,73 @@ func TestCommitDecision(t *testing.T) {
 	})
 }
 
+// TestOutcomesKeepTheirOrder: what was to be said while NATS was away is said again by the next attempt, and not by the connection when it is back:
+// the end of a decision would stand before its beginning, whose messages were lost with the connection.
+func TestOutcomesKeepTheirOrder(t *testing.T) {
+	t.Parallel()
+	srv := testenv.NewBroker(t)
+	js := srv.Connect(t)
+	streams(t, js)
+	record := activities.NewRecord(js, now)
+	srv.Stop()
+	require.Eventually(t, js.Conn().IsReconnecting, testenv.Patience, testenv.Poll)
+	late := commit()
+	late.Outcomes = late.Outcomes[1:]
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err := record.CommitDecision(ctx, late)
+	failure(t, err, schema.CodeUnavailable, true, 0)
+	srv.Start(t)
+	require.Eventually(t, js.Conn().IsConnected, testenv.Patience, testenv.Poll)
+	_, err = record.CommitDecision(t.Context(), commit())
+	require.NoError(t, err)
+	outcomes := messages(t, js, schema.OutcomesStream)
+	require.Len(t, outcomes, 2)
+	require.Equal(t, "o1", outcomes[0].Header.Get(jetstream.MsgIDHeader))
+	require.Equal(t, "o2", outcomes[1].Header.Get(jetstream.MsgIDHeader))
+}
+
+// TestLateProfile: of a worker that died, slept or lost its task, a profile can still come when another worker has gone on with the user.
+func TestLateProfile(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewBroker(t).Connect(t)
+	streams(t, js)
+	commit := func(r *activities.Record, sequence uint64, updated int64, outcomes int) {
+		in := commit()
+		in.Profile.Sequence, in.Profile.UpdatedAt, in.Outcomes = sequence, updated, in.Outcomes[:outcomes]
+		_, err := r.CommitDecision(t.Context(), in)
+		require.NoError(t, err)
+	}
+	newest := func() uint64 {
+		profiles := messages(t, js, schema.ProfilesStream)
+		require.Len(t, profiles, 1)
+		var profile schema.Profile
+		require.NoError(t, json.Unmarshal(profiles[0].Data, &profile))
+		return profile.Sequence
+	}
+	one, other := activities.NewRecord(js, now), activities.NewRecord(js, now)
+	commit(one, 2, 100, 2)
+	require.EqualValues(t, 2, newest(), "the first there is")
+	commit(other, 4, 200, 2)
+	require.EqualValues(t, 4, newest(), "a worker that knows nothing of the user")
+	commit(other, 5, 300, 1)
+	require.EqualValues(t, 5, newest(), "and one that does")
+	commit(one, 3, 150, 1)
+	require.EqualValues(t, 5, newest(), "the first worker wakes up: its profile is older")
+	commit(activities.NewRecord(js, now), 2, 100, 2)
+	require.EqualValues(t, 5, newest(), "or is the user's first")
+	commit(one, 5, 300, 1)
+	require.EqualValues(t, 5, newest(), "the same once more")
+	commit(one, 6, 300, 1)
+	require.EqualValues(t, 6, newest(), "it goes on with the user")
+	commit(other, 1, 400, 1)
+	require.EqualValues(t, 1, newest(), "whose workflow was ended and begins anew has a younger one, of fewer outcomes")
+	_, err := js.Publish(t.Context(), schema.ProfileSubject("u1"), nil)
+	require.NoError(t, err)
+	commit(one, 1, 50, 1)
+	require.EqualValues(t, 1, newest(), "and who was erased has none")
+}
+
 func TestReasonOfAStranger(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "internal", activities.Reason(context.Canceled))

@@ -19,8 +19,9 @@ type Record struct {
 	Tracer tracing.Tracer // makes a span of every decision in the traces of the events that led to it
 	Logger *slog.Logger   // nil: none
 
-	js  jetstream.JetStream
-	now func() time.Time
+	js       jetstream.JetStream
+	profiles *profiles
+	now      func() time.Time
 }
 
 // Meters measure what workflows have done. They are called from several goroutines and must not block; nil ones are not called.
@@ -55,11 +56,12 @@ func (m *Meters) recorded(outcomes []schema.Outcome) {
 
 // NewRecord returns a Record over js. now is the wall clock.
 func NewRecord(js jetstream.JetStream, now func() time.Time) *Record {
-	return &Record{js: js, now: now}
+	return &Record{js: js, profiles: newProfiles(js), now: now}
 }
 
 // CommitDecision publishes outcomes, then the profile, and returns when the streams have them. Publishing again after a
-// crash writes the same outcome ids and the same profile. Errors: unavailable, where a stream does not answer or is full.
+// crash writes the same outcome ids and the same profile. Where another worker has gone on with the user, its newer profile stays.
+// Errors: unavailable, where a stream does not answer or is full.
 func (r *Record) CommitDecision(ctx context.Context, in schema.CommitInput) (schema.CommitResult, error) {
 	span := r.span(ctx, &in)
 	result, err := r.commit(ctx, in)
@@ -77,15 +79,11 @@ func (r *Record) commit(ctx context.Context, in schema.CommitInput) (schema.Comm
 	if err := publishOutcomes(ctx, r.js, in.Outcomes); err != nil {
 		return schema.CommitResult{}, translate(err, 0)
 	}
-	body, err := json.Marshal(in.Profile)
-	if err != nil {
-		return schema.CommitResult{}, translate(&schema.Error{Code: schema.CodeInvalid, Message: "encode profile", Err: err}, 0)
-	}
-	if _, err := r.js.Publish(ctx, schema.ProfileSubject(in.Profile.UserToken), body); err != nil {
-		return schema.CommitResult{}, translate(&schema.Error{Code: schema.CodeUnavailable, Message: "publish profile of " + in.Profile.UserToken, Err: err}, 0)
+	if err := r.profiles.publish(ctx, &in.Profile, len(in.Outcomes)); err != nil {
+		return schema.CommitResult{}, translate(err, 0)
 	}
 	for _, token := range in.Merged {
-		if err := r.point(ctx, token, in.Profile.UserToken); err != nil {
+		if err := r.profiles.point(ctx, token, in.Profile.UserToken); err != nil {
 			return schema.CommitResult{}, translate(err, 0)
 		}
 	}
@@ -96,25 +94,16 @@ func (r *Record) commit(ctx context.Context, in schema.CommitInput) (schema.Comm
 	return schema.CommitResult{Outcomes: len(in.Outcomes)}, nil
 }
 
-// point lets a profile that nobody has published say whom its user has become.
-func (r *Record) point(ctx context.Context, token, into string) error {
-	body, err := json.Marshal(schema.Profile{
-		UserToken: token, Stage: schema.StageMerged, Segments: []schema.Membership{}, Journeys: []schema.JourneyStatus{}, MergedInto: into,
-	})
-	if err != nil {
-		return &schema.Error{Code: schema.CodeInvalid, Message: "encode profile", Err: err}
-	}
-	if _, err := r.js.Publish(ctx, schema.ProfileSubject(token), body); err != nil {
-		return &schema.Error{Code: schema.CodeUnavailable, Message: "publish profile of " + token, Err: err}
-	}
-	return nil
-}
-
-// publishOutcomes sends all, then waits for all: one round trip instead of one each.
+// publishOutcomes sends all, then waits for all: one round trip instead of one each. They come into the stream in their order, so it ends
+// where the connection does: what is said while there is none would be sent by the next one, and what was said just before is lost.
 func publishOutcomes(ctx context.Context, js jetstream.JetStream, outcomes []schema.Outcome) error {
 	pending := make([]jetstream.PubAckFuture, 0, len(outcomes))
+	connections := js.Conn().Stats().Reconnects
 	for i := range outcomes {
 		o := &outcomes[i]
+		if !js.Conn().IsConnected() || js.Conn().Stats().Reconnects != connections {
+			return &schema.Error{Code: schema.CodeUnavailable, Message: "publish outcome " + o.OutcomeID, Err: nats.ErrDisconnected}
+		}
 		body, err := json.Marshal(o)
 		if err != nil {
 			return &schema.Error{Code: schema.CodeInvalid, Message: "encode outcome " + o.OutcomeID, Err: err}
@@ -122,7 +111,7 @@ func publishOutcomes(ctx context.Context, js jetstream.JetStream, outcomes []sch
 		message := nats.NewMsg(schema.OutcomeSubject(o.Kind))
 		message.Data = body
 		message.Header.Set(jetstream.MsgIDHeader, o.OutcomeID)
-		future, err := js.PublishMsgAsync(message)
+		future, err := js.PublishMsgAsync(message, jetstream.WithRetryAttempts(0)) // by itself it would come after those behind it
 		if err != nil {
 			return &schema.Error{Code: schema.CodeUnavailable, Message: "publish outcome " + o.OutcomeID, Err: err}
 		}

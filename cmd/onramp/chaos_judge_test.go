@@ -176,7 +176,10 @@ func (r *rig) innocent(l *traffic) *judged {
 	r.t.Logf("%d events acknowledged (%d tries without an answer), %d judged, %d users, %d outcomes, %d actions, %d effects at the receiver; at rest after %s; verify took %.1f s: %d differences, %d rows stored twice and counted once",
 		j.acked, l.retries, j.verdict.Events, j.verdict.Users, j.verdict.Outcomes, j.actions, j.effects, took.Round(time.Second/10), j.verdict.Seconds,
 		j.verdict.Differences, j.verdict.StoredTwice.Events+j.verdict.StoredTwice.Outcomes)
-	if len(j.verdict.Found) > 0 {
+	if len(j.verdict.Found) > 0 { // the differences first: what shows the log of a run may cut its end off
+		for _, d := range j.verdict.Found[:min(len(j.verdict.Found), 10)] {
+			r.t.Logf("%+v", d)
+		}
 		r.trail(j.verdict.Found[0].User)
 	}
 	require.Empty(r.t, j.verdict.Found[:min(len(j.verdict.Found), 10)])
