@@ -24,9 +24,12 @@ const (
 // ErrLost is the cause by which the context of the work ends when another process has taken over.
 var ErrLost = errors.New("another process has the lease")
 
-// Lease is a place in the bucket ONRAMP_LEASES, whose entries pass away unless they are renewed.
+// Lease is a place in the bucket ONRAMP_LEASES, whose entries pass away unless they are renewed. The bucket is in memory: a server that was
+// away, and is the only one, has forgotten it.
 type Lease struct {
+	js       jetstream.JetStream
 	bucket   jetstream.KeyValue
+	replicas int
 	name, id string
 	revision uint64
 	logger   *slog.Logger
@@ -39,18 +42,39 @@ func Open(ctx context.Context, js jetstream.JetStream, name, stream string, logg
 	if err != nil {
 		return nil, &schema.Error{Code: schema.CodeUnavailable, Message: "open stream " + stream, Err: err}
 	}
-	bucket, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: schema.LeasesBucket, Description: "Which process works, of those of which one may", TTL: ttl,
-		Storage: jetstream.MemoryStorage, Replicas: source.CachedInfo().Config.Replicas,
-	})
-	if err != nil {
-		return nil, &schema.Error{Code: schema.CodeUnavailable, Message: "open bucket " + schema.LeasesBucket, Err: err}
-	}
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown" // it only tells people who holds the lease
 	}
-	return &Lease{bucket: bucket, name: name, id: host + "/" + rand.Text(), logger: logger.With(slog.String("lease", name))}, nil
+	l := &Lease{
+		js: js, replicas: source.CachedInfo().Config.Replicas, name: name, id: host + "/" + rand.Text(), logger: logger.With(slog.String("lease", name)),
+	}
+	if err := l.open(ctx); err != nil {
+		return nil, &schema.Error{Code: schema.CodeUnavailable, Message: "open bucket " + schema.LeasesBucket, Err: err}
+	}
+	return l, nil
+}
+
+func (l *Lease) open(ctx context.Context) error {
+	bucket, err := l.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: schema.LeasesBucket, Description: "Which process works, of those of which one may", TTL: ttl,
+		Storage: jetstream.MemoryStorage, Replicas: l.replicas,
+	})
+	if err != nil {
+		return err
+	}
+	l.bucket = bucket
+	return nil
+}
+
+// reopen makes the bucket again where the server has forgotten it, and reports whether it did.
+func (l *Lease) reopen(ctx context.Context) bool {
+	if _, err := l.js.KeyValue(ctx, schema.LeasesBucket); !errors.Is(err, jetstream.ErrBucketNotFound) {
+		return false
+	}
+	err := l.open(ctx)
+	l.logger.InfoContext(ctx, "the server had forgotten who works", slog.Any("error", err))
+	return err == nil
 }
 
 // Work waits for the lease and works while this process has it, again and again, until ctx ends or work fails without having lost the lease.
@@ -106,10 +130,14 @@ func (l *Lease) acquire(ctx context.Context) error {
 		if !waiting {
 			l.logger.InfoContext(ctx, "another process works, or died just now; this one waits", slog.Any("error", err))
 		}
+		wait := retry
+		if !errors.Is(err, jetstream.ErrKeyExists) && l.reopen(ctx) {
+			wait = ttl // for who works to say so, as long as a lease lasts
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(retry):
+		case <-time.After(wait):
 		}
 	}
 }
@@ -133,6 +161,8 @@ func (l *Lease) keep(ctx context.Context, lost func()) {
 				lost()
 				return
 			}
+		default:
+			l.reopen(ctx) // and the next renewal finds that the lease ran out
 		}
 	}
 }

@@ -67,6 +67,66 @@ func TestOneWorks(t *testing.T) {
 	}
 }
 
+// TestServerForgetsWhoWorks: a server that was away has forgotten the leases with their bucket. Who worked goes on, and who waits still comes
+// after it; where nobody did, the first that waits begins.
+func TestServerForgetsWhoWorks(t *testing.T) {
+	t.Parallel()
+	srv := testenv.NewBroker(t)
+	js := srv.Connect(t)
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+	require.NoError(t, err)
+	began := make(chan string, 10)
+	run := func(name string) (stop func()) {
+		l, err := lease.Open(t.Context(), js, "work", "S", slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- l.Work(ctx, func(ctx context.Context) error {
+				began <- name
+				<-ctx.Done()
+				return context.Cause(ctx)
+			})
+		}()
+		return func() {
+			cancel()
+			if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+				require.NoError(t, err)
+			}
+		}
+	}
+	holder := func() (id string) {
+		bucket, err := js.KeyValue(t.Context(), schema.LeasesBucket)
+		if err != nil {
+			return ""
+		}
+		entry, err := bucket.Get(t.Context(), "work")
+		if err != nil {
+			return ""
+		}
+		return string(entry.Value())
+	}
+	stopOne := run("one")
+	require.Equal(t, "one", <-began)
+	one := holder()
+	stopTwo := run("two")
+	defer stopTwo()
+	srv.Stop()
+	srv.Start(t)
+	require.Empty(t, holder(), "it has forgotten")
+	require.Eventually(t, func() bool { return holder() == one }, testenv.Patience, testenv.Poll)
+
+	srv.Stop()
+	stopOne()
+	srv.Start(t)
+	select {
+	case name := <-began:
+		require.Equal(t, "two", name)
+	case <-time.After(testenv.Patience):
+		require.Fail(t, "nobody works")
+	}
+}
+
 func TestOpenWithoutItsStream(t *testing.T) {
 	t.Parallel()
 	_, err := lease.Open(t.Context(), testenv.NewBroker(t).Connect(t), "work", "S", slog.New(slog.DiscardHandler))
