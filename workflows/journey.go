@@ -154,6 +154,9 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 			taken = max(taken, batch.Events[i].Sequence)
 		}
 	}
+	if err := r.putTogetherOnRecord(ctx); err != nil {
+		return err
+	}
 	if r.due(ctx) {
 		now := workflow.Now(ctx)
 		if r.in.Version >= versionTimeOnRecord {
@@ -181,6 +184,7 @@ func (r *journeyRun) take(ctx workflow.Context, batch *schema.EventBatch, all *j
 	r.need(batch.Playbook)
 	for i := range batch.Events {
 		event := &batch.Events[i]
+		r.posted.parts = r.posted.parts || r.posted.unrecorded() && r.isNear(ctx)
 		over, err := r.takeOver(ctx, event, batch, all)
 		if err != nil {
 			return false, err

@@ -119,10 +119,7 @@ func newRun(t *testing.T, w *world) *run {
 
 // event signals an event at an offset from the start.
 func (r *run) event(offset time.Duration, seq uint64, name string) {
-	at := r.start.Add(offset).UnixMilli()
-	batch := schema.EventBatch{Playbook: r.hash, Revision: 1, Events: []schema.UserEvent{{
-		EventID: fmt.Sprint("e", seq), EventName: name, Sequence: seq, OccurredAt: at, ReceivedAt: at, Lateness: schema.OnTime,
-	}}}
+	batch := schema.EventBatch{Playbook: r.hash, Revision: 1, Events: []schema.UserEvent{r.received(offset, seq, name)}}
 	r.env.RegisterDelayedCallback(func() { r.env.SignalWorkflow(schema.EventsReceived.Name, batch) }, offset)
 }
 

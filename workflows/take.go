@@ -17,10 +17,14 @@ type posted struct {
 	batches               []schema.EventBatch
 	came, taken, recorded int // of all that came: how many were taken, and what follows is on record
 	answered              int
-	onRecord              int // and that they came stands in the history
+	onRecord              int  // and that they came stands in the history
+	parts                 bool // of what was taken and is not on record, something could be parted from what came before it; see putTogetherOnRecord
 }
 
 func (p *posted) waits() bool { return len(p.batches) > 0 }
+
+// unrecorded reports whether the batch that was taken last came by update and stands in no history yet.
+func (p *posted) unrecorded() bool { return p.taken > p.onRecord }
 
 // takes lets ingest hand a batch over and wait until what follows is on record. The answer says which events may wait from now on. Temporal
 // writes once for it, where a signal and its workflow task are written three times.
@@ -50,7 +54,8 @@ func (r *journeyRun) takes(ctx workflow.Context) error {
 	return nil
 }
 
-// nextBatch returns what is to be taken next: signals first, for who posts waits for the answer before it sends anything else.
+// nextBatch returns what is to be taken next: signals first, for who posts waits for the answer before it sends anything else. So those that were
+// posted are behind all the signals of a task.
 func (r *journeyRun) nextBatch(ctx workflow.Context) (schema.EventBatch, bool) {
 	if batch, ok := receive(ctx, schema.EventsReceived, r.signal, (*schema.EventBatch).Check); ok {
 		return batch, true
@@ -68,17 +73,44 @@ func (r *journeyRun) nextBatch(ctx workflow.Context) (schema.EventBatch, bool) {
 // what is published in a task that is not, because worker and server died, is published and not decided. Ingest sends the batch again then,
 // and it comes to the same, unless the moment has come first.
 func (r *journeyRun) putPostedOnRecord(ctx workflow.Context) error {
-	if !r.posted.waits() || r.wakeAt == 0 || r.wakeAt > workflow.Now(ctx).Add(schema.TimeIsNear).UnixMilli() {
+	if !r.posted.waits() || !r.isNear(ctx) {
 		return nil
 	}
 	for r.posted.onRecord < r.posted.came {
-		came := r.posted.came
-		if err := workflow.NewTimerWithOptions(ctx, time.Millisecond, workflow.TimerOptions{Summary: "put on record that events have come"}).Get(ctx, nil); err != nil {
+		if err := r.putEventsOnRecord(ctx); err != nil {
 			return err
 		}
-		r.posted.onRecord = came
 	}
 	return nil
+}
+
+// versionTogetherOnRecord is the first version of runs that put on record what came together, where its events could be parted.
+const versionTogetherOnRecord = 3
+
+// putTogetherOnRecord ends the workflow task before what was taken is acted on, where an event of an update came behind one that made a moment
+// near. Sent again, the two may come apart, in batches of their own, and the moment between them.
+func (r *journeyRun) putTogetherOnRecord(ctx workflow.Context) error {
+	parts := r.posted.parts
+	r.posted.parts = false
+	if !parts || r.in.Version < versionTogetherOnRecord {
+		return nil
+	}
+	return r.putEventsOnRecord(ctx)
+}
+
+// putEventsOnRecord ends the workflow task, so that it stands in the history what has come by update.
+func (r *journeyRun) putEventsOnRecord(ctx workflow.Context) error {
+	came := r.posted.came
+	if err := workflow.NewTimerWithOptions(ctx, time.Millisecond, workflow.TimerOptions{Summary: "put on record that events have come"}).Get(ctx, nil); err != nil {
+		return err
+	}
+	r.posted.onRecord = came
+	return nil
+}
+
+// isNear reports whether time alone changes something soon.
+func (r *journeyRun) isNear(ctx workflow.Context) bool {
+	return r.wakeAt != 0 && r.wakeAt <= workflow.Now(ctx).Add(schema.TimeIsNear).UnixMilli()
 }
 
 // answerPosted lets those be answered whose batches are on record, before the run ends.

@@ -16,14 +16,22 @@ import (
 
 // post hands an event over by update at an offset from the start; answers gets what the workflow says.
 func (r *run) post(offset time.Duration, seq uint64, name string, answers map[uint64]schema.Patience) {
+	r.postAll(offset, answers, r.received(offset, seq, name))
+}
+
+// received is an event that came at an offset from the start.
+func (r *run) received(offset time.Duration, seq uint64, name string) schema.UserEvent {
 	at := r.start.Add(offset).UnixMilli()
-	batch := schema.EventBatch{Playbook: r.hash, Revision: 1, Events: []schema.UserEvent{{
-		EventID: fmt.Sprint("e", seq), EventName: name, Sequence: seq, OccurredAt: at, ReceivedAt: at, Lateness: schema.OnTime,
-	}}}
+	return schema.UserEvent{EventID: fmt.Sprint("e", seq), EventName: name, Sequence: seq, OccurredAt: at, ReceivedAt: at, Lateness: schema.OnTime}
+}
+
+// postAll hands events over in one batch; answers gets what the workflow says, under the place of the last.
+func (r *run) postAll(offset time.Duration, answers map[uint64]schema.Patience, events ...schema.UserEvent) {
+	batch, seq := schema.EventBatch{Playbook: r.hash, Revision: 1, Events: events}, events[len(events)-1].Sequence
 	r.env.RegisterDelayedCallback(func() {
 		r.env.UpdateWorkflow(schema.TakeUpdate.Name, fmt.Sprint("post-", seq), &testsuite.TestUpdateCallback{
 			OnAccept: func() {},
-			OnReject: func(err error) { r.t.Errorf("post of %s refused: %v", name, err) },
+			OnReject: func(err error) { r.t.Errorf("post of %d refused: %v", seq, err) },
 			OnComplete: func(answer any, err error) {
 				if err == nil { // else the run was canceled first
 					answers[seq] = answer.(schema.Patience)
@@ -103,6 +111,43 @@ func TestTakeNearAMoment(t *testing.T) {
 		r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
 		require.Len(t, answers, 1)
 		require.Equal(t, r.start.Add(c.offset+c.later), recorded.UTC(), "after %s", c.offset)
+	}
+}
+
+// TestTakeTogether: events that come together by update are put on record before they are acted on where the first of them makes a moment near:
+// were they lost and sent again one by one, it could come between them. A run of an older version goes on as it did.
+func TestTakeTogether(t *testing.T) {
+	t.Parallel()
+	const now = 23*time.Hour + 30*time.Minute // the reminder is due a day after signing up
+	for name, c := range map[string]struct {
+		signedUp time.Duration
+		alone    bool
+		version  int
+		later    time.Duration
+	}{
+		"near":                 {signedUp: 0, version: schema.JourneyVersion, later: time.Millisecond},
+		"far":                  {signedUp: now, version: schema.JourneyVersion},
+		"nothing comes behind": {signedUp: 0, alone: true, version: schema.JourneyVersion},
+		"an older run":         {signedUp: 0, version: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := &world{}
+			r := newRun(t, w)
+			answers := make(map[uint64]schema.Patience)
+			events := []schema.UserEvent{r.received(c.signedUp, 1, "signed_up"), r.received(now, 2, "profile_completed")}
+			if c.alone {
+				events = events[:1]
+			}
+			r.postAll(now, answers, events...)
+			var recorded []time.Time
+			r.env.SetOnLocalActivityCompletedListener(func(*activity.Info, converter.EncodedValue, error) { recorded = append(recorded, r.env.Now()) })
+			r.stop(now + time.Minute)
+			r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: c.version}})
+			require.Len(t, answers, 1)
+			require.NotEmpty(t, recorded)
+			require.Equal(t, r.start.Add(now+c.later), recorded[0].UTC())
+		})
 	}
 }
 

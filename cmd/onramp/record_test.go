@@ -19,6 +19,7 @@ import (
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/temporalproto"
 
+	"github.com/onramphq/onramp/ingest"
 	"github.com/onramphq/onramp/playbook"
 	"github.com/onramphq/onramp/schema"
 )
@@ -231,6 +232,29 @@ func TestRecordTries(t *testing.T) { //nolint:paralleltest // as above
 	}
 	r.wait(time.Second)
 	r.keep("tried", "tried-failed", "tried-refused")
+}
+
+// TestRecordTogether records a run whose first batch comes by update, and makes a moment near before its second event:
+// go test ./cmd/onramp -run TestRecordTogether -record
+func TestRecordTogether(t *testing.T) { //nolint:paralleltest // as above
+	bundle, err := example(1.0 / 86400)
+	require.NoError(t, err)
+	r := startRecorder(t, bundle)
+	batch := schema.EventBatch{Playbook: bundle.Hash(), Revision: 1}
+	for n, name := range []string{"signed_up", "feature_viewed"} {
+		at := time.Now().Add(time.Duration(n-1) * 100 * time.Millisecond).UnixMilli()
+		batch.Events = append(batch.Events, schema.UserEvent{
+			EventID: fmt.Sprint("record-", n), EventName: name, Sequence: uint64(n + 1), OccurredAt: at, ReceivedAt: at, Lateness: schema.OnTime,
+		})
+	}
+	user := schema.JourneyStart{
+		Version: schema.JourneyVersion, MaxHistory: schema.RunLength, UserID: "together", UserToken: schema.UserToken([]byte(embeddedKey), "together"),
+	}
+	sender := ingest.NewBatches(r.temporal)
+	_, err = sender.Send(t.Context(), user, batch)
+	require.NoError(t, err)
+	r.wait(6 * time.Second)
+	r.keep("together")
 }
 
 // recorder is the engine on servers of its own, and the folder that histories go to.
