@@ -487,7 +487,7 @@ func (v *verifier) askState(ctx context.Context, u *verify.User) error {
 		u.Silent = "its state cannot be read"
 		return nil // it is told as a difference
 	}
-	u.State = &state
+	u.State, u.AsOf = &state, time.Now().UnixMilli()
 	return v.askTaken(ctx, u)
 }
 
@@ -500,7 +500,7 @@ func (v *verifier) askClosed(ctx context.Context, u *verify.User) error {
 	if u.Closed = !known || state.HandedOver == nil; u.Closed {
 		return nil
 	}
-	u.State = &state
+	u.State, u.AsOf = &state, time.Now().UnixMilli()
 	return v.askTaken(ctx, u)
 }
 

@@ -215,7 +215,7 @@ func (f *folding) catchUp() {
 	asked := journey.WakeAt(&own)
 	for f.idle <= maxIdle {
 		wake := journey.WakeAt(&f.state)
-		if wake == 0 || wake > f.in.AsOf || wake > f.live.Clock && asked != 0 && wake >= asked {
+		if wake == 0 || wake > f.user.AsOf || wake > f.live.Clock && asked != 0 && wake >= asked {
 			return
 		}
 		f.take(journey.Advance(f.in.Books, f.state, wake, 0))

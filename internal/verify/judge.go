@@ -29,6 +29,7 @@ type User struct {
 	Rows     []Outcome                // rows of outcomes_unique
 	Profile  *schema.Profile          // the newest published; nil where there is none
 	State    *journey.State           // of the running workflow; nil where there is none
+	AsOf     int64                    // Unix milliseconds: when it answered with that
 	Closed   bool                     // there is a workflow, and it runs no more
 	Silent   string                   // there is one, and it cannot answer: why
 	Busy     bool                     // there is one, and it did not answer in time, for no reason that is its own
@@ -64,7 +65,7 @@ type Inputs struct {
 	Stored  []*playbook.Playbook // every version that was ever published
 	Settled Settled
 	Letters Letters
-	AsOf    int64 // Unix milliseconds: when the workflows were asked
+	AsOf    int64 // Unix milliseconds: when it was begun to ask the workflows
 	// Recorded is where ONRAMP_OUTCOMES ended before the workflows were asked. What stands behind it may have come of later.
 	Recorded uint64
 	// FirstEvent and FirstOutcome are where the streams begin now. What came before is taken from ClickHouse.

@@ -65,7 +65,7 @@ func settledLife(t *testing.T, lose ...string) (*verify.Inputs, *verify.User) {
 	}
 	end := began + 8*hour
 	l.run(signals, end)
-	l.user.Rows, l.user.State, l.user.Profile = slices.Clone(l.user.Outcomes), &l.state, &l.profile
+	l.user.Rows, l.user.State, l.user.AsOf, l.user.Profile = slices.Clone(l.user.Outcomes), &l.state, end, &l.profile
 	return &verify.Inputs{
 		Books: l.books, Stored: l.stored, Letters: verify.Letters{}, AsOf: end, FirstEvent: 1, FirstOutcome: 1, Recorded: 1 << 40,
 		Settled: verify.Settled{Ingest: 40, Archive: 40, Outcomes: 1000},
@@ -139,7 +139,7 @@ func TestEveryCorruptionIsFound(t *testing.T) {
 		{"nobody knows what became of an action", func(in *verify.Inputs, u *verify.User) {
 			delivered := func(o verify.Outcome) bool { return o.Kind == schema.ActionDelivered }
 			u.Outcomes, u.Rows = slices.DeleteFunc(u.Outcomes, delivered), slices.DeleteFunc(u.Rows, delivered)
-			in.AsOf += 100 * hour
+			in.AsOf, u.AsOf = in.AsOf+100*hour, u.AsOf+100*hour
 		}, "action open"},
 		{"no profile", func(_ *verify.Inputs, u *verify.User) { u.Profile = nil }, "profile missing"},
 		{"an old profile", func(_ *verify.Inputs, u *verify.User) { u.Profile.Sequence-- }, "profile stale"},
@@ -152,7 +152,7 @@ func TestEveryCorruptionIsFound(t *testing.T) {
 		{"the workflow is gone", func(_ *verify.Inputs, u *verify.User) { u.State = nil }, "workflow missing"},
 		{"the workflow was closed", func(_ *verify.Inputs, u *verify.User) { u.State, u.Closed = nil, true }, "workflow closed"},
 		{"the workflow is stuck", func(_ *verify.Inputs, u *verify.User) { u.State, u.Silent = nil, "timeout" }, "workflow silent"},
-		{"a timer was lost", func(in *verify.Inputs, _ *verify.User) { in.AsOf += 71 * hour }, "timer overdue"},
+		{"a timer was lost", func(in *verify.Inputs, u *verify.User) { in.AsOf, u.AsOf = in.AsOf+71*hour, u.AsOf+71*hour }, "timer overdue"},
 		{"a workflow of nobody's", func(_ *verify.Inputs, u *verify.User) {
 			*u = verify.User{Token: "u1", State: &journey.State{Token: "u1"}}
 		}, "workflow unexpected"},
@@ -202,7 +202,7 @@ func TestPastBehindTime(t *testing.T) {
 		signals = append(signals, signal{at, journey.Input{Event: &e, Playbook: p.Hash, Revision: 1}})
 	}
 	l.run(signals, end)
-	l.user.Rows, l.user.State, l.user.Profile = slices.Clone(l.user.Outcomes), &l.state, &l.profile
+	l.user.Rows, l.user.State, l.user.AsOf, l.user.Profile = slices.Clone(l.user.Outcomes), &l.state, end, &l.profile
 	require.Greater(t, l.state.Refused["welcome"].At, began+hour, "the past came behind time")
 	in := &verify.Inputs{
 		Books: l.books, Stored: l.stored, Letters: verify.Letters{}, AsOf: end, FirstEvent: 1, FirstOutcome: 1, Recorded: 1 << 40,

@@ -180,6 +180,8 @@ func drawLife(t *rapid.T, cases *rapid.Generator[*truth.Case]) (*truth.Case, *ve
 		return all
 	}
 	in, user := live(t, c, away("ingest"), away("worker"))
+	user.AsOf = in.AsOf // the last that was asked
+	in.AsOf -= rapid.Int64Range(0, 120_000).Draw(t, "asking took so long")
 	return c, in, user
 }
 
