@@ -141,11 +141,11 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 	taken := r.taken
 	tells := r.state.Playbook == "" // the first sight of the user
 	for {
-		batch, ok := r.nextBatch(ctx)
+		batch, recorded, ok := r.nextBatch(ctx)
 		if !ok {
 			break
 		}
-		told, err := r.take(ctx, &batch, &all)
+		told, err := r.take(ctx, &batch, recorded, &all)
 		if err != nil {
 			return err
 		}
@@ -179,12 +179,12 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 }
 
 // take takes a batch: its events in order, or, where it has none, the playbook that it brings. told reports whether a service has told
-// more of the user's traits.
-func (r *journeyRun) take(ctx workflow.Context, batch *schema.EventBatch, all *journey.Decision) (told bool, err error) {
+// more of the user's traits, and recorded says whether the batch stands in the history.
+func (r *journeyRun) take(ctx workflow.Context, batch *schema.EventBatch, recorded bool, all *journey.Decision) (told bool, err error) {
 	r.need(batch.Playbook)
 	for i := range batch.Events {
 		event := &batch.Events[i]
-		r.posted.parts = r.posted.parts || r.posted.unrecorded() && r.isNear(ctx)
+		r.posted.parts = r.posted.parts || !recorded && r.isNear(ctx)
 		over, err := r.takeOver(ctx, event, batch, all)
 		if err != nil {
 			return false, err

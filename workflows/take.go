@@ -18,13 +18,10 @@ type posted struct {
 	came, taken, recorded int // of all that came: how many were taken, and what follows is on record
 	answered              int
 	onRecord              int  // and that they came stands in the history
-	parts                 bool // of what was taken and is not on record, something could be parted from what came before it; see putTogetherOnRecord
+	parts                 bool // of what was taken, something could be parted from what came before it; see putTogetherOnRecord
 }
 
 func (p *posted) waits() bool { return len(p.batches) > 0 }
-
-// unrecorded reports whether the batch that was taken last came by update and stands in no history yet.
-func (p *posted) unrecorded() bool { return p.taken > p.onRecord }
 
 // takes lets ingest hand a batch over and wait until what follows is on record. The answer says which events may wait from now on. Temporal
 // writes once for it, where a signal and its workflow task are written three times.
@@ -55,18 +52,18 @@ func (r *journeyRun) takes(ctx workflow.Context) error {
 }
 
 // nextBatch returns what is to be taken next: signals first, for who posts waits for the answer before it sends anything else. So those that were
-// posted are behind all the signals of a task.
-func (r *journeyRun) nextBatch(ctx workflow.Context) (schema.EventBatch, bool) {
-	if batch, ok := receive(ctx, schema.EventsReceived, r.signal, (*schema.EventBatch).Check); ok {
-		return batch, true
+// posted are behind all the signals of a task. recorded reports whether it stands in the history that the batch has come.
+func (r *journeyRun) nextBatch(ctx workflow.Context) (batch schema.EventBatch, recorded, ok bool) {
+	if batch, ok = receive(ctx, schema.EventsReceived, r.signal, (*schema.EventBatch).Check); ok {
+		return batch, true, true
 	}
 	if !r.posted.waits() {
-		return schema.EventBatch{}, false
+		return schema.EventBatch{}, false, false
 	}
-	batch := r.posted.batches[0]
+	batch = r.posted.batches[0]
 	r.posted.batches = r.posted.batches[1:]
 	r.posted.taken++
-	return batch, true
+	return batch, r.posted.taken <= r.posted.onRecord, true
 }
 
 // putPostedOnRecord ends the workflow task where the next moment is near. An update stands in no history before its task is completed, and

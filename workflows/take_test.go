@@ -151,6 +151,23 @@ func TestTakeTogether(t *testing.T) {
 	}
 }
 
+// TestSignalAfterUpdate: what comes by signal is on record, whatever came by update before it, and near as a moment may be.
+func TestSignalAfterUpdate(t *testing.T) {
+	t.Parallel()
+	const now = 23*time.Hour + 30*time.Minute
+	w := &world{}
+	r := newRun(t, w)
+	answers := make(map[uint64]schema.Patience)
+	r.post(0, 1, "signed_up", answers)
+	r.event(now, 2, "profile_completed")
+	var recorded time.Time
+	r.env.SetOnLocalActivityCompletedListener(func(*activity.Info, converter.EncodedValue, error) { recorded = r.env.Now() })
+	r.stop(now + time.Minute)
+	r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: schema.JourneyVersion}})
+	require.Len(t, answers, 1)
+	require.Equal(t, r.start.Add(now), recorded.UTC())
+}
+
 // TestTakeBeforeContinuingAsNew: nobody whose batch was taken goes without an answer when the run is full.
 func TestTakeBeforeContinuingAsNew(t *testing.T) {
 	t.Parallel()
