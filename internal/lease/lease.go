@@ -131,7 +131,7 @@ func (l *Lease) acquire(ctx context.Context) error {
 			l.logger.InfoContext(ctx, "another process works, or died just now; this one waits", slog.Any("error", err))
 		}
 		wait := retry
-		if !errors.Is(err, jetstream.ErrKeyExists) && l.reopen(ctx) {
+		if errors.Is(err, jetstream.ErrNoStreamResponse) && l.reopen(ctx) {
 			wait = ttl // for who works to say so, as long as a lease lasts
 		}
 		select {
@@ -161,7 +161,7 @@ func (l *Lease) keep(ctx context.Context, lost func()) {
 				lost()
 				return
 			}
-		default:
+		case errors.Is(err, jetstream.ErrNoStreamResponse):
 			l.reopen(ctx) // and the next renewal finds that the lease ran out
 		}
 	}
