@@ -81,7 +81,7 @@ func failpoints() []failpoint {
 			code: "		err := c.insert(ctx, name, rows)\n		if err == nil {\n			err = failpoint.Err(\"sink.answer_lost\")\n		}\n",
 		},
 		{name: "record.before", role: "worker", file: "activities/record.go", text: "	if err := publishOutcomes(ctx, r.js, in.Outcomes); err != nil {\n"},
-		{name: "record.outcomes", role: "worker", file: "activities/record.go", text: "	body, err := json.Marshal(in.Profile)\n"},
+		{name: "record.outcomes", role: "worker", file: "activities/record.go", text: "	if err := r.profiles.publish(ctx, &in.Profile, len(in.Outcomes)); err != nil {\n"},
 		{name: "record.profile", role: "worker", file: "activities/record.go", text: "	r.Meters.recorded(in.Outcomes)\n"},
 		{name: "deliver.before", role: "worker", file: "activities/delivery.go", text: "	body, err := json.Marshal(in.Request)\n"},
 		{name: "deliver.after", role: "worker", file: "activities/delivery.go", text: "	in.Delivered.RecordedAt = d.now().UnixMilli()\n"},
