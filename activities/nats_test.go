@@ -234,40 +234,40 @@ func TestLateProfile(t *testing.T) {
 	t.Parallel()
 	js := testenv.NewBroker(t).Connect(t)
 	streams(t, js)
-	commit := func(r *activities.Record, sequence uint64, updated int64, outcomes int) {
+	one, other := activities.NewRecord(js, now), activities.NewRecord(js, now)
+	commits := func(r *activities.Record, sequence uint64, updated int64, outcomes int) (newest uint64) {
 		in := commit()
 		in.Profile.Sequence, in.Profile.UpdatedAt, in.Outcomes = sequence, updated, in.Outcomes[:outcomes]
 		_, err := r.CommitDecision(t.Context(), in)
 		require.NoError(t, err)
-	}
-	newest := func() uint64 {
 		profiles := messages(t, js, schema.ProfilesStream)
 		require.Len(t, profiles, 1)
 		var profile schema.Profile
 		require.NoError(t, json.Unmarshal(profiles[0].Data, &profile))
 		return profile.Sequence
 	}
-	one, other := activities.NewRecord(js, now), activities.NewRecord(js, now)
-	commit(one, 2, 100, 2)
-	require.EqualValues(t, 2, newest(), "the first there is")
-	commit(other, 4, 200, 2)
-	require.EqualValues(t, 4, newest(), "a worker that knows nothing of the user")
-	commit(other, 5, 300, 1)
-	require.EqualValues(t, 5, newest(), "and one that does")
-	commit(one, 3, 150, 1)
-	require.EqualValues(t, 5, newest(), "the first worker wakes up: its profile is older")
-	commit(activities.NewRecord(js, now), 2, 100, 2)
-	require.EqualValues(t, 5, newest(), "or is the user's first")
-	commit(one, 5, 300, 1)
-	require.EqualValues(t, 5, newest(), "the same once more")
-	commit(one, 6, 300, 1)
-	require.EqualValues(t, 6, newest(), "it goes on with the user")
-	commit(other, 1, 400, 1)
-	require.EqualValues(t, 1, newest(), "whose workflow was ended and begins anew has a younger one, of fewer outcomes")
+	for _, c := range []struct {
+		why      string
+		worker   *activities.Record
+		sequence uint64
+		updated  int64
+		outcomes int
+		newest   uint64
+	}{
+		{"the first there is", one, 2, 100, 2, 2},
+		{"a worker that knows nothing of the user", other, 4, 200, 2, 4},
+		{"and one that does", other, 5, 300, 1, 5},
+		{"the first worker wakes up: its profile is older", one, 3, 150, 1, 5},
+		{"or is the user's first", activities.NewRecord(js, now), 2, 100, 2, 5},
+		{"the same once more", one, 5, 300, 1, 5},
+		{"it goes on with the user", one, 6, 300, 1, 6},
+		{"whose workflow was ended and begins anew has a younger one, of fewer outcomes", other, 1, 400, 1, 1},
+	} {
+		require.Equal(t, c.newest, commits(c.worker, c.sequence, c.updated, c.outcomes), c.why)
+	}
 	_, err := js.Publish(t.Context(), schema.ProfileSubject("u1"), nil)
 	require.NoError(t, err)
-	commit(one, 1, 50, 1)
-	require.EqualValues(t, 1, newest(), "and who was erased has none")
+	require.EqualValues(t, 1, commits(one, 1, 50, 1), "who was erased has none")
 }
 
 func TestReasonOfAStranger(t *testing.T) {
