@@ -156,7 +156,7 @@ func (l *Lease) keep(ctx context.Context, lost func()) {
 		switch {
 		case err == nil:
 			l.revision = revision
-		case errors.Is(err, jetstream.ErrKeyExists) || isWrongSequence(err):
+		case errors.Is(err, jetstream.ErrKeyRevisionMismatch):
 			if !l.again(ctx) {
 				lost()
 				return
@@ -198,12 +198,4 @@ func (l *Lease) release(ctx context.Context) {
 	if err := l.bucket.Delete(ctx, l.name, jetstream.LastRevision(l.revision)); err != nil {
 		l.logger.InfoContext(ctx, "lease not given back: it runs out", slog.Any("error", err))
 	}
-}
-
-// codeWrongSequence is the server's answer to an update of what has been changed, or is gone.
-const codeWrongSequence jetstream.ErrorCode = 10071
-
-func isWrongSequence(err error) bool {
-	refusal, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && refusal.ErrorCode == codeWrongSequence
 }
