@@ -2,6 +2,9 @@ package ingest
 
 import "time"
 
+// GatherFor bounds how long mailboxes fill while a backlog is being read.
+const GatherFor = gatherFor
+
 // InHand returns how many messages were taken over and are not settled.
 func (i *Ingest) InHand() int { return len(i.held.all()) }
 

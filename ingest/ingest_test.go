@@ -650,10 +650,12 @@ func TestBacklogGathers(t *testing.T) {
 	}
 	<-js.PublishAsyncComplete()
 	s := &sender{}
+	began := time.Now()
 	in, _ := run(t, js, s, ingest.Config{Page: 50})
 	eventually(t, func() bool { return s.count() == users*each }, "not all events arrive")
+	times := 2 + int(time.Since(began)/ingest.GatherFor) // on a machine that is busy, reading takes longer than they may gather
 	settled(t, js)
-	require.LessOrEqual(t, s.attempts(), 3*users)
+	require.LessOrEqual(t, s.attempts(), times*users)
 	require.Zero(t, in.Stats().Mailboxes)
 	require.Zero(t, in.Stats().Waited, "none of them may wait for another")
 	for u := range users {
