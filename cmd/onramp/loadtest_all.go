@@ -40,6 +40,7 @@ type suiteSizes struct {
 	cold        int           // new users: many, or what Temporal and ClickHouse put off would not be in their rate
 	lead, steps time.Duration // of the steady rates
 	rates       [2]float64
+	steadily    int           // times each of them, at least: single standstills of the machine would decide of a 99th percentile of one
 	probed      int           // users of a population who are asked for one event, each time
 	settle      time.Duration // from the last load to the measurement of rest
 	idle        time.Duration // that measurement
@@ -50,7 +51,7 @@ type suiteSizes struct {
 
 func allSizes() suiteSizes {
 	return suiteSizes{
-		archive: 200_000, archived: 7, users: 100, each: 150, cold: 2000, lead: 10 * time.Second, steps: 20 * time.Second, rates: [2]float64{50, 200},
+		archive: 200_000, archived: 7, users: 100, each: 150, cold: 2000, lead: 10 * time.Second, steps: 20 * time.Second, rates: [2]float64{50, 200}, steadily: 3,
 		probed: 150, settle: collectedEvery + 10*time.Second, idle: time.Minute, veterans: 40, history: 54, actions: 200,
 	}
 }
@@ -230,9 +231,10 @@ func (s *suite) loads(ctx context.Context) error {
 	return nil
 }
 
-// steady makes a load of a rate, at which each user has an event every two seconds.
+// steady makes a load of a rate, at which each user has an event every two seconds. It has no baseline: what it costs is held against that of
+// one event each.
 func (s *suite) steady(c *loadtestCommand, rate float64) {
-	c.Users, c.Rate, c.LeadIn, c.Duration, c.Rounds = int(2*rate), rate, s.sizes.lead, s.sizes.steps, 1
+	c.Users, c.Rate, c.LeadIn, c.Duration, c.Rounds, c.Baseline = int(2*rate), rate, s.sizes.lead, s.sizes.steps, max(c.Rounds, s.sizes.steadily), false
 }
 
 // load returns the result of a load that was measured.
