@@ -306,6 +306,38 @@ func TestFolderWithOneDatabase(t *testing.T) {
 	require.NoFileExists(t, list)
 }
 
+// TestLogIsMovedBeside: what Temporal wrote comes from the write-ahead log to the file long before the log is full, so that no commit has all of it
+// to move.
+func TestLogIsMovedBeside(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, devstack.Config{Dir: dir, NoUI: true, SearchAttributes: attributes("OnrampPlan")})
+	startCollect(t, dialTemporal(t, s.TemporalAddress), "written", "OnrampPlan")
+	for file, query := range map[string]string{
+		"temporal.db":   "SELECT count(*) FROM current_executions WHERE workflow_id = 'written'",
+		"visibility.db": "SELECT count(*) FROM executions_visibility WHERE workflow_id = 'written'",
+	} {
+		file := filepath.Join(dir, "temporal", file)
+		require.Eventually(t, func() bool { return countIn(t, file, query) == 1 }, patience, poll, file)
+		log, err := os.Stat(file + "-wal")
+		require.NoError(t, err)
+		require.Less(t, log.Size(), int64(8<<20), "a commit would have moved it")
+	}
+}
+
+// countIn asks a database without its write-ahead log; -1 where it cannot be read just now.
+func countIn(t *testing.T, file, query string) int {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro&immutable=1")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	var n int
+	if db.QueryRowContext(t.Context(), query).Scan(&n) != nil {
+		return -1
+	}
+	return n
+}
+
 func TestEphemeralFolderIsRemoved(t *testing.T) {
 	t.Parallel()
 	s := start(t, devstack.Config{NoUI: true})

@@ -42,6 +42,9 @@ type temporalServer struct {
 	fatal    chan error
 	stopping chan struct{}
 	stopOnce sync.Once
+
+	beside    sync.WaitGroup     // who works with the databases beside the server
+	endBeside context.CancelFunc // nil until it is ready
 }
 
 // startTemporal runs the server on DIR/temporal and returns when the namespace and its search attributes
@@ -83,6 +86,11 @@ func startTemporal(
 		return nil, errors.Join(err, t.stop(context.WithoutCancel(ctx)))
 	}
 	t.settings.ready.Store(true)
+	var beside context.Context
+	beside, t.endBeside = context.WithCancel(context.WithoutCancel(ctx))
+	for _, database := range []string{stateDatabase, listDatabase} {
+		t.beside.Go(func() { checkpoints(beside, filepath.Join(dir, database), t.log) })
+	}
 	go t.reportFatal(failed)
 	return t, nil
 }
@@ -173,6 +181,10 @@ func (t *temporalServer) reportFatal(failed func(error)) {
 // stop ends the server; it closes the database, so the write-ahead log is folded in.
 func (t *temporalServer) stop(ctx context.Context) error {
 	t.stopOnce.Do(func() { close(t.stopping) })
+	if t.endBeside != nil {
+		t.endBeside()
+		t.beside.Wait()
+	}
 	err := t.stopServer(ctx)
 	if t.logFile != nil {
 		err = errors.Join(err, t.logFile.Close())
