@@ -40,6 +40,24 @@ func TestLoadEndsWithADecision(t *testing.T) {
 	}
 }
 
+// TestDecisionsAreSpreadEvenly: as many milestones are due at the end of a load as at its beginning, but for the last of each user.
+func TestDecisionsAreSpreadEvenly(t *testing.T) {
+	t.Parallel()
+	for _, each := range []int{13, 20, 101} {
+		l := newLoad(exampleMix(400, each), "l", 1)
+		due := make([]int, each-1)
+		for n := range (each - 1) * l.users {
+			if l.name(n) != l.event {
+				due[n/l.users]++
+			}
+		}
+		even := 2 * l.users / (each - 1)
+		for at, milestones := range due[:each-2] {
+			require.InDelta(t, even, milestones, 0.2*float64(even)+1, "event %d of %d", at, each)
+		}
+	}
+}
+
 // TestColdLoadBeginsWithTheFirstEvent: nothing but the first event is sure to start something for a new user, so it is measured too,
 // and where there is one event it is that one; milestones lose nothing by it.
 func TestColdLoadBeginsWithTheFirstEvent(t *testing.T) {
