@@ -105,10 +105,10 @@ func (l *load) name(n int) string {
 	if at == each-1 {
 		return l.milestones[last]
 	}
-	if last == 0 || (each-1)/last < 2 {
+	gap := (each - 1) / max(1, last)
+	if gap < 2 {
 		return l.event
 	}
-	gap := (each - 1) / last
 	if k := (at - user%gap) / gap; at >= user%gap && (at-user%gap)%gap == 0 && k < last {
 		return l.milestones[k]
 	}

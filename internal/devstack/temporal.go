@@ -40,11 +40,8 @@ type temporalServer struct {
 	srv      temporal.Server
 	settings *dynamicSettings
 	fatal    chan error
-	stopping chan struct{}
-	stopOnce sync.Once
-
-	beside    sync.WaitGroup     // who works with the databases beside the server
-	endBeside context.CancelFunc // nil until it is ready
+	end      context.CancelFunc // of what goes on beside the server until it is stopped
+	beside   sync.WaitGroup     // who works with its databases there
 }
 
 // startTemporal runs the server on DIR/temporal and returns when the namespace and its search attributes
@@ -63,9 +60,10 @@ func startTemporal(
 	if err != nil {
 		return nil, err
 	}
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	t := &temporalServer{
 		ports: ports, settings: dynamicConfig(cfg), metrics: newCountingHandler(), log: slog.New(slog.DiscardHandler),
-		fatal: make(chan error, 1), stopping: make(chan struct{}),
+		fatal: make(chan error, 1), end: end,
 	}
 	if !d.ephemeral {
 		file, err := openLog(filepath.Join(dir, "server.log"))
@@ -86,12 +84,10 @@ func startTemporal(
 		return nil, errors.Join(err, t.stop(context.WithoutCancel(ctx)))
 	}
 	t.settings.ready.Store(true)
-	var beside context.Context
-	beside, t.endBeside = context.WithCancel(context.WithoutCancel(ctx))
 	for _, database := range []string{stateDatabase, listDatabase} {
-		t.beside.Go(func() { checkpoints(beside, filepath.Join(dir, database), t.log) })
+		t.beside.Go(func() { checkpoints(running, filepath.Join(dir, database), t.log) })
 	}
-	go t.reportFatal(failed)
+	go t.reportFatal(running, failed)
 	return t, nil
 }
 
@@ -170,21 +166,18 @@ func (t *temporalServer) withFatal(err error) error {
 }
 
 // reportFatal reports a server that dies later.
-func (t *temporalServer) reportFatal(failed func(error)) {
+func (t *temporalServer) reportFatal(running context.Context, failed func(error)) {
 	select {
 	case err := <-t.fatal:
 		failed(err)
-	case <-t.stopping:
+	case <-running.Done():
 	}
 }
 
 // stop ends the server; it closes the database, so the write-ahead log is folded in.
 func (t *temporalServer) stop(ctx context.Context) error {
-	t.stopOnce.Do(func() { close(t.stopping) })
-	if t.endBeside != nil {
-		t.endBeside()
-		t.beside.Wait()
-	}
+	t.end()
+	t.beside.Wait()
 	err := t.stopServer(ctx)
 	if t.logFile != nil {
 		err = errors.Join(err, t.logFile.Close())
