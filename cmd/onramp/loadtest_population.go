@@ -19,7 +19,8 @@ type populationSpeed struct {
 	PerSecond float64    `json:"let_in_per_second"` // of those that came since the step before
 	Idle      float64    `json:"idle_processors"`   // processor time a second while nothing happens, of this process: all but ClickHouse
 	Heap      float64    `json:"heap_mb"`           // that lives after a sweep
-	Sweep     float64    `json:"sweep_ms"`          // processor time of one
+	HeapOf    heapShares `json:"heap_of_mb"`
+	Sweep     float64    `json:"sweep_ms"` // processor time of one
 	Lately    askedSpeed `json:"of_who_came_lately"`
 	Away      askedSpeed `json:"of_who_is_not_in_memory"`
 }
@@ -70,7 +71,7 @@ func (s *suite) population(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p.Idle, p.Sweep, p.Heap = idle, float64(swept.took.Microseconds())/1000, swept.left/(1<<20)
+		p.Idle, p.Sweep, p.Heap, p.HeapOf = idle, float64(swept.took.Microseconds())/1000, swept.left/(1<<20), heapNow()
 		if p.Lately, err = s.ask(ctx, "lately", asked, max(0, users-2*probeRounds*s.sizes.probed), users, swept); err != nil {
 			return err
 		}

@@ -223,6 +223,10 @@ func TestLoadtestAll(t *testing.T) {
 	}
 	require.Len(t, got.Population, 2)
 	for _, p := range got.Population {
+		for _, share := range []float64{p.HeapOf.Engine, p.HeapOf.Temporal, p.HeapOf.NATS} {
+			require.Positive(t, share)
+			require.Less(t, share, p.Heap)
+		}
 		for _, asked := range []askedSpeed{p.Lately, p.Away} {
 			require.Equal(t, 6, asked.Decision.Of)
 			require.Positive(t, asked.Writes)

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestHeapShares holds memory and finds as much more with who made it: this package is of the engine's module.
+func TestHeapShares(t *testing.T) { //nolint:paralleltest // others would make and drop memory meanwhile
+	runtime.GC()
+	before := heapNow()
+	held := make([][]byte, 4096)
+	for i := range held {
+		held[i] = make([]byte, 32<<10)
+	}
+	runtime.GC()
+	after := heapNow()
+	require.InDelta(t, 128, after.Engine-before.Engine, 40, "128 MB are some 256 samples")
+	require.InDelta(t, before.NATS, after.NATS, 10)
+	require.InDelta(t, before.Temporal, after.Temporal, 10)
+	runtime.KeepAlive(held)
+}
