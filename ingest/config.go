@@ -22,7 +22,7 @@ type Config struct {
 	BatchBytes int
 	// Concurrency is the number of calls to Temporal in flight, each for another user. Defaults to 32.
 	Concurrency int
-	// Linger is how long an event that can change nothing now may wait for its user's next batch. Negative: none waits. Defaults to 5 s.
+	// Linger is how long an event that can change nothing now may wait for its user's next batch. Negative: none waits. Defaults to 10 s.
 	Linger time.Duration
 	// AckWait is how long the server waits for an acknowledgment before it delivers again. Messages in hand are renewed long
 	// before; it only matters when the process dies. Defaults to 10 s.
@@ -68,7 +68,7 @@ func (c Config) withDefaults() Config {
 		c.AckWait = 10 * time.Second
 	}
 	if c.Linger == 0 {
-		c.Linger = 5 * time.Second
+		c.Linger = 10 * time.Second
 	}
 	return c
 }

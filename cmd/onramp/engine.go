@@ -48,7 +48,7 @@ type servers struct {
 	Webhooks           string   `env:"ONRAMP_WEBHOOKS" help:"YAML file with the receivers of webhook actions."`
 	Enrichment         string   `env:"ONRAMP_ENRICHMENT" help:"YAML file with the providers that are asked what they know of users; the same for ingest and workers."`
 
-	Linger time.Duration `default:"5s" env:"ONRAMP_LINGER" help:"How long an event that can change nothing yet may wait for its user's next one, up to 1m; -1s: none waits."`
+	Linger time.Duration `default:"10s" env:"ONRAMP_LINGER" help:"How long an event that can change nothing yet may wait for its user's next one, up to 1m; -1s: none waits."`
 
 	browserFlags
 	workerFlags

@@ -8,7 +8,9 @@ import (
 
 // heapShares says who made what lives on this process' heap, in MB. In production each is a process of its own.
 type heapShares struct {
-	Engine   float64 `json:"engine"` // worker, ingest and sink, with the libraries they call
+	Worker   float64 `json:"worker"` // workflows in memory, and what every part of the engine shares
+	API      float64 `json:"api"`    // profiles of all users, for who asks
+	InAndOut float64 `json:"ingest_and_sink"`
 	Temporal float64 `json:"temporal"`
 	NATS     float64 `json:"nats"`
 	Other    float64 `json:"other"`
@@ -46,8 +48,12 @@ func (h *heapShares) of(stack []uintptr) *float64 {
 			return &h.NATS
 		case strings.HasPrefix(name, "go.temporal.io/server/"), strings.HasPrefix(name, "google.golang.org/grpc.(*Server)"): // none but Temporal serves gRPC
 			return &h.Temporal
+		case strings.HasPrefix(name, "github.com/onramphq/onramp/api."):
+			return &h.API
+		case strings.HasPrefix(name, "github.com/onramphq/onramp/ingest."), strings.HasPrefix(name, "github.com/onramphq/onramp/outcome."):
+			return &h.InAndOut
 		case strings.HasPrefix(name, "go.temporal.io/sdk/"), strings.HasPrefix(name, "github.com/onramphq/onramp/"):
-			return &h.Engine
+			return &h.Worker
 		case !more:
 			return &h.Other
 		}

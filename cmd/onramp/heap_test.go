@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestHeapShares holds memory and finds as much more with who made it: this package is of the engine's module.
+// TestHeapShares holds memory and finds as much more with who made it: this package is of the module, and none of its other parts.
 func TestHeapShares(t *testing.T) { //nolint:paralleltest // others would make and drop memory meanwhile
 	runtime.GC()
 	before := heapNow()
@@ -17,7 +17,7 @@ func TestHeapShares(t *testing.T) { //nolint:paralleltest // others would make a
 	}
 	runtime.GC()
 	after := heapNow()
-	require.InDelta(t, 128, after.Engine-before.Engine, 40, "128 MB are some 256 samples")
+	require.InDelta(t, 128, after.Worker-before.Worker, 40, "128 MB are some 256 samples")
 	require.InDelta(t, before.NATS, after.NATS, 10)
 	require.InDelta(t, before.Temporal, after.Temporal, 10)
 	runtime.KeepAlive(held)

@@ -289,8 +289,8 @@ func (s *suite) speeds() []speed {
 			p.rest(r.Rest),
 			speed{
 				fmt.Sprintf("%d open journeys, memory", p.Users),
-				fmt.Sprintf("%.0f MB of heap: worker, ingest and sink %.0f, embedded Temporal %.0f, embedded NATS %.0f, other %.0f",
-					p.Heap, p.HeapOf.Engine, p.HeapOf.Temporal, p.HeapOf.NATS, p.HeapOf.Other), "", true,
+				fmt.Sprintf("%.0f MB of heap: worker %.0f, API %.0f, ingest and sink %.0f, embedded Temporal %.0f, embedded NATS %.0f, other %.0f",
+					p.Heap, p.HeapOf.Worker, p.HeapOf.API, p.HeapOf.InAndOut, p.HeapOf.Temporal, p.HeapOf.NATS, p.HeapOf.Other), "", true,
 			},
 			p.event("an event of who came lately", p.Lately, first.Lately), p.event("an event of who is not in memory", p.Away, first.Away))
 	}

@@ -223,7 +223,7 @@ func TestLoadtestAll(t *testing.T) {
 	}
 	require.Len(t, got.Population, 2)
 	for _, p := range got.Population {
-		for _, share := range []float64{p.HeapOf.Engine, p.HeapOf.Temporal, p.HeapOf.NATS} {
+		for _, share := range []float64{p.HeapOf.Worker, p.HeapOf.InAndOut, p.HeapOf.Temporal, p.HeapOf.NATS} {
 			require.Positive(t, share)
 			require.Less(t, share, p.Heap)
 		}

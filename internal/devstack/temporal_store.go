@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -43,7 +45,7 @@ func sqliteStore(file string) *config.SQL {
 		DatabaseName: uriPath(file),
 		// NORMAL: after a crash of the process nothing is lost, after a power cut the last transactions may be.
 		// The plugin hands on what it does not know as pragmas. With SQLite's own 2 MB of cache a start of a workflow cost half
-		// as much CPU again: its visibility row alone touches some forty index pages.
+		// as much CPU again.
 		ConnectAttributes: map[string]string{
 			"mode": "rwc", "journal_mode": "wal", "synchronous": "1", "cache_size": "-65536", "wal_autocheckpoint": "8000", "temp_store": "2",
 		},
@@ -109,7 +111,7 @@ func createDatabase(ctx context.Context, file string) error {
 	if err := sqlite.SetupSchema(store); err != nil {
 		return fmt.Errorf("create Temporal schema: %w", err)
 	}
-	if err := sparseIndexes(ctx, fresh); err != nil {
+	if err := fewIndexes(ctx, fresh); err != nil {
 		return fmt.Errorf("create Temporal schema: %w", err)
 	}
 	if err := os.Rename(fresh, file); err != nil {
@@ -118,21 +120,21 @@ func createDatabase(ctx context.Context, file string) error {
 	return nil
 }
 
-// sparseIndexes leaves out of the index of a column the rows that have nothing in it. There is an index for every search attribute there might ever
-// be, more than fifty, and all of them were written for each workflow at each change. Who looks for a value finds it by the index as before: SQLite
-// knows that what equals a value is not null.
-func sparseIndexes(ctx context.Context, file string) (err error) {
+// fewIndexes leaves the list of workflows the indexes that people ask by: of all workflows, the newest first, one workflow, those in a status, and those with a
+// keyword. Temporal has an index for every column there might ever be something in, more than sixty, and the code to write all of them was made
+// anew for each workflow at each change. What has none is found as well, by reading the list.
+func fewIndexes(ctx context.Context, file string) (err error) {
 	db, err := sql.Open("sqlite", "file:"+uriPath(file))
 	if err != nil {
 		return fmt.Errorf("open %s: %w", file, err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	db.SetMaxOpenConns(1)
-	sparse, err := sparseStatements(ctx, db)
+	changes, err := indexChanges(ctx, db)
 	if err != nil {
 		return fmt.Errorf("look at the indexes of %s: %w", file, err)
 	}
-	for _, statement := range append([]string{"PRAGMA journal_mode=off", "PRAGMA synchronous=0"}, sparse...) {
+	for _, statement := range append([]string{"PRAGMA journal_mode=off", "PRAGMA synchronous=0"}, changes...) {
 		if _, err := db.ExecContext(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
@@ -140,11 +142,15 @@ func sparseIndexes(ctx context.Context, file string) (err error) {
 	return nil
 }
 
-// sparseStatements are what makes the indexes anew. All workflows are looked for by "TemporalNamespaceDivision IS NULL", so that index stays.
-func sparseStatements(ctx context.Context, db *sql.DB) (statements []string, err error) {
-	rows, err := db.QueryContext(ctx, `SELECT i.name, i.sql, c.name
-		FROM sqlite_master i JOIN pragma_table_xinfo('executions_visibility') c ON instr(i.sql, '(namespace_id, ' || c.name || ',') > 0
-		WHERE i.type = 'index' AND i.tbl_name = 'executions_visibility' AND NOT c."notnull" AND c.name <> 'TemporalNamespaceDivision'`)
+// keywordIndex names those of columns for search attributes that are keywords. In which of them which attribute is, the server draws. They leave out the
+// rows that have nothing there; who looks for a value finds it by the index all the same: SQLite knows that what equals a value is not null.
+var keywordIndex = regexp.MustCompile(`^by_keyword_\d+$`)
+
+// indexChanges are the statements that leave few.
+func indexChanges(ctx context.Context, db *sql.DB) (statements []string, err error) {
+	rows, err := db.QueryContext(ctx, `SELECT i.name, i.sql, coalesce(c.name, '')
+		FROM sqlite_master i LEFT JOIN pragma_table_xinfo('executions_visibility') c ON instr(i.sql, '(namespace_id, ' || c.name || ',') > 0
+		WHERE i.type = 'index' AND i.tbl_name = 'executions_visibility' AND i.sql IS NOT NULL`)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the caller says of what
 	}
@@ -154,7 +160,14 @@ func sparseStatements(ctx context.Context, db *sql.DB) (statements []string, err
 		if err := rows.Scan(&index, &definition, &column); err != nil {
 			return nil, err //nolint:wrapcheck // see above
 		}
-		statements = append(statements, "DROP INDEX "+index, definition+" WHERE "+column+" IS NOT NULL")
+		switch {
+		case slices.Contains([]string{"default_idx", "by_workflow_id", "by_status", "by_temporal_namespace_division"}, index):
+			// As it is. All workflows are looked for by "TemporalNamespaceDivision IS NULL".
+		case keywordIndex.MatchString(index):
+			statements = append(statements, "DROP INDEX "+index, definition+" WHERE "+column+" IS NOT NULL")
+		default:
+			statements = append(statements, "DROP INDEX "+index)
+		}
 	}
 	return statements, rows.Err() //nolint:wrapcheck // see above
 }
