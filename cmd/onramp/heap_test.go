@@ -9,7 +9,9 @@ import (
 
 // TestHeapShares holds memory and finds as much more with who made it: this package is of the module, and none of its other parts.
 func TestHeapShares(t *testing.T) { //nolint:paralleltest // others would make and drop memory meanwhile
-	runtime.GC()
+	for range 3 { // a pool gives back what a test before this put there
+		runtime.GC()
+	}
 	before := heapNow()
 	held := make([][]byte, 4096)
 	for i := range held {
@@ -18,7 +20,7 @@ func TestHeapShares(t *testing.T) { //nolint:paralleltest // others would make a
 	runtime.GC()
 	after := heapNow()
 	require.InDelta(t, 128, after.Worker-before.Worker, 40, "128 MB are some 256 samples")
-	require.InDelta(t, before.NATS, after.NATS, 10)
-	require.InDelta(t, before.Temporal, after.Temporal, 10)
+	require.Less(t, after.NATS, before.NATS+10)
+	require.Less(t, after.Temporal, before.Temporal+10)
 	runtime.KeepAlive(held)
 }
