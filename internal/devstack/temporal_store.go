@@ -144,27 +144,26 @@ func fewIndexes(ctx context.Context, file string) (err error) {
 
 // keywordIndex names those of columns for search attributes that are keywords. In which of them which attribute is, the server draws. They leave out the
 // rows that have nothing there; who looks for a value finds it by the index all the same: SQLite knows that what equals a value is not null.
-var keywordIndex = regexp.MustCompile(`^by_keyword_\d+$`)
+var keywordIndex = regexp.MustCompile(`^by_keyword_(\d+)$`)
 
 // indexChanges are the statements that leave few.
 func indexChanges(ctx context.Context, db *sql.DB) (statements []string, err error) {
-	rows, err := db.QueryContext(ctx, `SELECT i.name, i.sql, coalesce(c.name, '')
-		FROM sqlite_master i LEFT JOIN pragma_table_xinfo('executions_visibility') c ON instr(i.sql, '(namespace_id, ' || c.name || ',') > 0
-		WHERE i.type = 'index' AND i.tbl_name = 'executions_visibility' AND i.sql IS NOT NULL`)
+	rows, err := db.QueryContext(ctx, "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'executions_visibility' AND sql IS NOT NULL")
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the caller says of what
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		var index, definition, column string
-		if err := rows.Scan(&index, &definition, &column); err != nil {
+		var index, definition string
+		if err := rows.Scan(&index, &definition); err != nil {
 			return nil, err //nolint:wrapcheck // see above
 		}
+		keyword := keywordIndex.FindStringSubmatch(index)
 		switch {
 		case slices.Contains([]string{"default_idx", "by_workflow_id", "by_status", "by_temporal_namespace_division"}, index):
 			// As it is. All workflows are looked for by "TemporalNamespaceDivision IS NULL".
-		case keywordIndex.MatchString(index):
-			statements = append(statements, "DROP INDEX "+index, definition+" WHERE "+column+" IS NOT NULL")
+		case keyword != nil:
+			statements = append(statements, "DROP INDEX "+index, definition+" WHERE Keyword"+keyword[1]+" IS NOT NULL")
 		default:
 			statements = append(statements, "DROP INDEX "+index)
 		}
