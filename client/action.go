@@ -23,6 +23,10 @@ const (
 	lastNak            = time.Hour
 )
 
+// heartbeat is how often NATS says that it still has a request for actions. After two that are missing it is asked again: a request can be lost, and
+// where an action comes before the NATS client has noted that it asked for it, the client leaves out the next.
+const heartbeat = time.Second
+
 // ErrRefused marks an action that can never be carried out: a handler wraps it, and the action is not handed to it again.
 var ErrRefused = errors.New("the action is refused")
 
@@ -100,7 +104,7 @@ func (c *Client) Handle(ctx context.Context, cfg HandlerConfig) error {
 	if err != nil {
 		return &schema.Error{Code: schema.CodeUnavailable, Message: "open consumer " + schema.Clean(cfg.Consumer), Err: err}
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(cfg.Concurrency))
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(cfg.Concurrency), jetstream.PullHeartbeat(heartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(false))
 	if err != nil {
 		return &schema.Error{Code: schema.CodeUnavailable, Message: "read consumer " + schema.Clean(cfg.Consumer), Err: err}
 	}

@@ -1,12 +1,15 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,7 +91,7 @@ func TestPublish(t *testing.T) {
 	_, err = c.Publish(ended, schema.Event{EventID: "outbox 19", EventName: "x", UserID: "u"})
 	require.Equal(t, schema.CodeUnavailable, schema.CodeOf(err))
 	broker.Start(t)
-	require.NoError(t, <-done, "it tried until NATS was back")
+	require.NoError(t, within(t, done), "it tried until NATS was back")
 	require.GreaterOrEqual(t, count(t, js, schema.EventsStream), uint64(2))
 }
 
@@ -112,6 +115,17 @@ func publishAction(t *testing.T, js jetstream.JetStream, actionID, messageID str
 	require.NoError(t, err)
 }
 
+// within waits for what should come.
+func within[T any](t *testing.T, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(testenv.Patience):
+		require.Fail(t, "nothing came")
+	}
+	return v
+}
+
 // handle runs a handler until stop is called.
 func handle(t *testing.T, c *client.Client, cfg client.HandlerConfig) (stop func()) {
 	t.Helper()
@@ -120,7 +134,7 @@ func handle(t *testing.T, c *client.Client, cfg client.HandlerConfig) (stop func
 	go func() { done <- c.Handle(ctx, cfg) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		require.NoError(t, <-done)
+		require.NoError(t, within(t, done))
 	})
 	t.Cleanup(stop)
 	return stop
@@ -196,7 +210,7 @@ func TestHandleAfterDeath(t *testing.T) {
 		done <- time.Since(began)
 		return nil
 	}})
-	require.Greater(t, <-done, 1400*time.Millisecond)
+	require.Greater(t, within(t, done), 1400*time.Millisecond)
 	require.Eventually(t, func() bool { return pending(t, js, "mailer") == 0 }, testenv.Patience, testenv.Poll)
 	stop()
 	require.Empty(t, done)
@@ -215,15 +229,50 @@ func TestHandleEnds(t *testing.T) {
 		<-release
 		return ctx.Err()
 	}})
-	<-began
+	within(t, began)
 	stopped := make(chan struct{})
 	go func() { stop(); close(stopped) }()
 	close(release)
-	<-stopped
+	within(t, stopped)
 	require.Zero(t, pending(t, js, "mailer"))
 	err = c.Handle(t.Context(), client.HandlerConfig{})
 	require.Equal(t, schema.CodeInvalid, schema.CodeOf(err))
 	require.ErrorContains(t, err, "Memory is missing")
+}
+
+// losing is a connection on which the first request for messages goes where nobody listens.
+type losing struct {
+	net.Conn
+
+	lost *atomic.Bool
+}
+
+func (l losing) Dial(network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(context.Background(), network, address)
+	return losing{conn, l.lost}, err
+}
+
+func (l losing) Write(b []byte) (int, error) {
+	if asks := []byte("$JS.API.CONSUMER.MSG.NEXT."); bytes.Contains(b, asks) && l.lost.CompareAndSwap(false, true) {
+		b = bytes.Replace(b, asks, []byte("$JS.API.CONSUMER.MSG.NONE."), 1)
+	}
+	return l.Conn.Write(b)
+}
+
+// TestHandleAsksAgain: a request for actions that nobody answers is made again, and Handle goes on. One that is never made looks the same: where an
+// action comes before the NATS client has noted that it asked for it, it does not ask for the next.
+func TestHandleAsksAgain(t *testing.T) {
+	t.Parallel()
+	broker, js, _ := open(t)
+	publishAction(t, js, "a1", "m1")
+	lost := new(atomic.Bool)
+	other, err := client.New(broker.Connect(t, nats.SetCustomDialer(losing{lost: lost})).Conn(), "mailer")
+	require.NoError(t, err)
+	memory, err := other.OpenMemory(t.Context(), "mailer", time.Hour, time.Minute)
+	require.NoError(t, err)
+	handle(t, other, client.HandlerConfig{Consumer: "mailer", Action: "*", Memory: memory, Do: func(context.Context, schema.ActionRequest) error { return nil }})
+	require.Eventually(t, func() bool { return pending(t, js, "mailer") == 0 }, testenv.Patience, testenv.Poll)
+	require.True(t, lost.Load())
 }
 
 // serve answers questions with the profile of ann.
