@@ -70,7 +70,7 @@ const JourneyWorkflow = "Journey"
 
 // JourneyVersion is the newest version of the workflow's code. A run does what its own version does, to its end; those that begin
 // now, and those that continue others, are of this one.
-const JourneyVersion = 3
+const JourneyVersion = 4
 
 // RunLength is the MaxHistory of runs that begin now. It bounds what a user costs who is no longer in a worker's memory: their run's history is
 // read and replayed, at a third of a millisecond an event. A run of this length is some 60 batches, to which the next run adds about one.

@@ -140,22 +140,15 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 	ignoreStrangers(ctx)
 	taken := r.taken
 	tells := r.state.Playbook == "" // the first sight of the user
-	for {
-		batch, recorded, ok := r.nextBatch(ctx)
-		if !ok {
-			break
-		}
-		told, err := r.take(ctx, &batch, recorded, &all)
+	for more := true; more; {
+		newest, told, err := r.takeWaiting(ctx, &all)
 		if err != nil {
 			return err
 		}
-		tells = tells || told
-		for i := range batch.Events {
-			taken = max(taken, batch.Events[i].Sequence)
+		taken, tells = max(taken, newest), tells || told
+		if more, err = r.putTogetherOnRecord(ctx); err != nil {
+			return err
 		}
-	}
-	if err := r.putTogetherOnRecord(ctx); err != nil {
-		return err
 	}
 	if r.due(ctx) {
 		now := workflow.Now(ctx)
@@ -176,6 +169,24 @@ func (r *journeyRun) handle(ctx workflow.Context) error {
 	r.taken = taken
 	r.posted.recorded = r.posted.taken
 	return nil
+}
+
+// takeWaiting takes every batch that waits. newest is the place of the newest event among them, and told as of take.
+func (r *journeyRun) takeWaiting(ctx workflow.Context, all *journey.Decision) (newest uint64, told bool, err error) {
+	for {
+		batch, recorded, ok := r.nextBatch(ctx)
+		if !ok {
+			return newest, told, nil
+		}
+		tells, err := r.take(ctx, &batch, recorded, all)
+		if err != nil {
+			return 0, false, err
+		}
+		told = told || tells
+		for i := range batch.Events {
+			newest = max(newest, batch.Events[i].Sequence)
+		}
+	}
 }
 
 // take takes a batch: its events in order, or, where it has none, the playbook that it brings. told reports whether a service has told

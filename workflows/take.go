@@ -81,18 +81,25 @@ func (r *journeyRun) putPostedOnRecord(ctx workflow.Context) error {
 	return nil
 }
 
-// versionTogetherOnRecord is the first version of runs that put on record what came together, where its events could be parted.
-const versionTogetherOnRecord = 3
+// versionTogetherOnRecord is the first version of runs that put on record what came together, where its events could be parted, and
+// versionTakesOn the first of those that take what came while they did.
+const (
+	versionTogetherOnRecord = 3
+	versionTakesOn          = 4
+)
 
 // putTogetherOnRecord ends the workflow task before what was taken is acted on, where an event of an update came behind one that made a moment
 // near. Sent again, the two may come apart, in batches of their own, and the moment between them.
-func (r *journeyRun) putTogetherOnRecord(ctx workflow.Context) error {
+//
+// more reports that it did so, and what has come meanwhile is to be taken first. It stands in the history before the moment: the next task would take it
+// before the moment if it began in time, and after it if it was begun again later.
+func (r *journeyRun) putTogetherOnRecord(ctx workflow.Context) (more bool, err error) {
 	parts := r.posted.parts
 	r.posted.parts = false
 	if !parts || r.in.Version < versionTogetherOnRecord {
-		return nil
+		return false, nil
 	}
-	return r.putEventsOnRecord(ctx)
+	return r.in.Version >= versionTakesOn, r.putEventsOnRecord(ctx)
 }
 
 // putEventsOnRecord ends the workflow task, so that it stands in the history what has come by update.

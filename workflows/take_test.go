@@ -151,6 +151,47 @@ func TestTakeTogether(t *testing.T) {
 	}
 }
 
+// TestTakeTogetherThenMore: what comes while events are put on record is taken before a moment that has come meanwhile, since it is in the history
+// before it. A task that found the moment still ahead has taken it, and published what follows; one that is begun again later, because worker and server
+// died, must come to the same. A run of an older version goes on as it did.
+func TestTakeTogetherThenMore(t *testing.T) {
+	t.Parallel()
+	const now = 24*time.Hour - time.Millisecond // the reminder is due a day after signing up, when it stands in the history what came together
+	for name, c := range map[string]struct {
+		version int
+		byPost  bool
+		then    string
+	}{
+		"by signal":    {version: schema.JourneyVersion, then: "23h59m59.999s step_entered  event profile_completed"},
+		"by update":    {version: schema.JourneyVersion, byPost: true, then: "23h59m59.999s step_entered  event profile_completed"},
+		"an older run": {version: 3, then: "24h0m0s step_entered  timed out after 1d"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := &world{}
+			r := newRun(t, w)
+			answers := make(map[uint64]schema.Patience)
+			r.postAll(now, answers, r.received(0, 1, "signed_up"), r.received(now, 2, "feature_viewed"))
+			more := schema.EventBatch{Playbook: r.hash, Revision: 1, Events: []schema.UserEvent{r.received(now, 3, "profile_completed")}}
+			r.env.RegisterDelayedCallback(func() {
+				if c.byPost {
+					r.env.UpdateWorkflow(schema.TakeUpdate.Name, "more", &testsuite.TestUpdateCallback{
+						OnAccept: func() {}, OnReject: func(err error) { require.NoError(t, err) }, OnComplete: func(any, error) {},
+					}, more)
+					return
+				}
+				r.env.SignalWorkflow(schema.EventsReceived.Name, more)
+			}, now+time.Millisecond/2)
+			r.stop(now + time.Minute)
+			r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: c.version}})
+			require.Len(t, answers, 1)
+			entered := w.moments(r.start, schema.StepEntered)
+			require.Greater(t, len(entered), 3)
+			require.Equal(t, c.then, entered[3], "after %s", entered[:3])
+		})
+	}
+}
+
 // TestSignalAfterUpdate: what comes by signal is on record, whatever came by update before it, and near as a moment may be.
 func TestSignalAfterUpdate(t *testing.T) {
 	t.Parallel()

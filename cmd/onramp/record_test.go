@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -234,27 +235,71 @@ func TestRecordTries(t *testing.T) { //nolint:paralleltest // as above
 	r.keep("tried", "tried-failed", "tried-refused")
 }
 
-// TestRecordTogether records a run whose first batch comes by update, and makes a moment near before its second event:
-// go test ./cmd/onramp -run TestRecordTogether -record
+// TestRecordTogether records a run, of version 3, whose first batch comes by update, and makes a moment near before its second event:
+// go test ./cmd/onramp -run 'TestRecordTogether$' -record
 func TestRecordTogether(t *testing.T) { //nolint:paralleltest // as above
-	bundle, err := example(1.0 / 86400)
-	require.NoError(t, err)
-	r := startRecorder(t, bundle)
-	batch := schema.EventBatch{Playbook: bundle.Hash(), Revision: 1}
-	for n, name := range []string{"signed_up", "feature_viewed"} {
-		at := time.Now().Add(time.Duration(n-1) * 100 * time.Millisecond).UnixMilli()
-		batch.Events = append(batch.Events, schema.UserEvent{
-			EventID: fmt.Sprint("record-", n), EventName: name, Sequence: uint64(n + 1), OccurredAt: at, ReceivedAt: at, Lateness: schema.OnTime,
-		})
-	}
-	user := schema.JourneyStart{
-		Version: schema.JourneyVersion, MaxHistory: schema.RunLength, UserID: "together", UserToken: schema.UserToken([]byte(embeddedKey), "together"),
-	}
-	sender := ingest.NewBatches(r.temporal)
-	_, err = sender.Send(t.Context(), user, batch)
-	require.NoError(t, err)
+	r, hash := startRecorderOfExample(t)
+	r.post("together", 3, schema.EventBatch{Playbook: hash, Revision: 1, Events: recordedEvents(0, "signed_up", "feature_viewed")})
 	r.wait(6 * time.Second)
 	r.keep("together")
+}
+
+// TestRecordTogetherThenMore records one that takes what comes by signal while it puts that on record. The signal has a few milliseconds to
+// come in: users try, one after the other, until one meets them: go test ./cmd/onramp -run TestRecordTogetherThenMore -record
+func TestRecordTogetherThenMore(t *testing.T) { //nolint:paralleltest // as above
+	r, hash := startRecorderOfExample(t)
+	for n := range 200 {
+		user := fmt.Sprint("together-more-", n)
+		id := schema.WorkflowID(schema.UserToken([]byte(embeddedKey), user))
+		var signaling sync.WaitGroup
+		signaling.Go(func() {
+			more := schema.EventBatch{Playbook: hash, Revision: 1, Events: recordedEvents(2, "profile_completed")}
+			r.wait(time.Duration(n%20) * time.Millisecond)
+			for r.temporal.SignalWorkflow(t.Context(), id, "", schema.EventsReceived.Name, more) != nil { // until the run is there
+				r.wait(time.Millisecond)
+			}
+		})
+		r.post(user, schema.JourneyVersion, schema.EventBatch{Playbook: hash, Revision: 1, Events: recordedEvents(0, "signed_up", "feature_viewed")})
+		signaling.Wait()
+		var kinds []string
+		for _, e := range r.history(id, "").GetEvents() {
+			kinds = append(kinds, e.GetEventType().String())
+		}
+		first := func(kind string) int { return slices.Index(kinds, kind) }
+		if signaled := first("WorkflowExecutionSignaled"); signaled > first("TimerStarted") && signaled < first("MarkerRecorded") {
+			r.wait(6 * time.Second)
+			r.keepAs("together-more", user)
+			return
+		}
+	}
+	require.Fail(t, "no signal came in time")
+}
+
+// recordedEvents happened a tenth of a second apart, the first a little ago. The first has the place after n.
+func recordedEvents(n int, names ...string) []schema.UserEvent {
+	var events []schema.UserEvent
+	for i, name := range names {
+		at := time.Now().Add(time.Duration(i+1-len(names)) * 100 * time.Millisecond).UnixMilli()
+		events = append(events, schema.UserEvent{
+			EventID: fmt.Sprint("record-", n+i), EventName: name, Sequence: uint64(n + i + 1), OccurredAt: at, ReceivedAt: at, Lateness: schema.OnTime,
+		})
+	}
+	return events
+}
+
+// post hands a batch over by update, to a run of that version, and waits until what follows is on record.
+func (r *recorder) post(user string, version int, batch schema.EventBatch) {
+	start := schema.JourneyStart{Version: version, MaxHistory: schema.RunLength, UserID: user, UserToken: schema.UserToken([]byte(embeddedKey), user)}
+	_, err := ingest.NewBatches(r.temporal).Send(r.t.Context(), start, batch)
+	require.NoError(r.t, err)
+}
+
+// startRecorderOfExample starts one with the example, a day of which takes a second.
+func startRecorderOfExample(t *testing.T) (r *recorder, hash string) {
+	t.Helper()
+	bundle, err := example(1.0 / 86400)
+	require.NoError(t, err)
+	return startRecorder(t, bundle), bundle.Hash()
 }
 
 // recorder is the engine on servers of its own, and the folder that histories go to.
@@ -311,25 +356,36 @@ func (r *recorder) wait(d time.Duration) {
 // keep writes the histories of the users' runs, in the order in which each continued as the next.
 func (r *recorder) keep(users ...string) {
 	for _, user := range users {
-		id := schema.WorkflowID(schema.UserToken([]byte(embeddedKey), user))
-		var runs []*historypb.History
-		for run := ""; ; {
-			history := &historypb.History{}
-			events := r.temporal.GetWorkflowHistory(r.t.Context(), id, run, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-			for events.HasNext() {
-				e, err := events.Next()
-				require.NoError(r.t, err)
-				history.Events = append(history.Events, e)
-			}
-			runs = append(runs, history)
-			if run = history.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetContinuedExecutionRunId(); run == "" {
-				break
-			}
-		}
-		for i, history := range slices.Backward(runs) {
-			writeHistory(r.t, filepath.Join(replayFolder, fmt.Sprintf("%s-%d.json.gz", user, len(runs)-i)), history)
+		r.keepAs(user, user)
+	}
+}
+
+// keepAs writes those of one user under another name.
+func (r *recorder) keepAs(name, user string) {
+	id := schema.WorkflowID(schema.UserToken([]byte(embeddedKey), user))
+	var runs []*historypb.History
+	for run := ""; ; {
+		history := r.history(id, run)
+		runs = append(runs, history)
+		if run = history.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetContinuedExecutionRunId(); run == "" {
+			break
 		}
 	}
+	for i, history := range slices.Backward(runs) {
+		writeHistory(r.t, filepath.Join(replayFolder, fmt.Sprintf("%s-%d.json.gz", name, len(runs)-i)), history)
+	}
+}
+
+// history reads what a run has behind it; the newest where run is empty.
+func (r *recorder) history(id, run string) *historypb.History {
+	history := &historypb.History{}
+	events := r.temporal.GetWorkflowHistory(r.t.Context(), id, run, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for events.HasNext() {
+		e, err := events.Next()
+		require.NoError(r.t, err)
+		history.Events = append(history.Events, e)
+	}
+	return history
 }
 
 func writeHistory(t *testing.T, path string, history *historypb.History) {
