@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -55,12 +56,25 @@ type local struct {
 // went into sweeping, for a heap of 100 MB.
 const embeddedGC = 300
 
-// startLocal starts servers and engine; dir empty means a temporary folder. Either everything runs when it returns, or
-// nothing does.
-func startLocal(ctx context.Context, flags stackFlags, dir string, progress io.Writer, logger *slog.Logger) (*local, error) {
+// embeddedThreads is how many threads run Go at least. With two, the runtime's collections take their quarter of both by turns of up to ten milliseconds,
+// which an event that passes through many goroutines meets again and again; with four a collection has one of its own, and the system shares out the
+// processors (docs/adr/0011-threads-of-the-embedded-stack.md).
+const embeddedThreads = 4
+
+// tuneForServers sets up the runtime for Temporal and NATS in this process, but for what the environment says.
+func tuneForServers() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(embeddedGC)
 	}
+	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) < embeddedThreads {
+		runtime.GOMAXPROCS(embeddedThreads)
+	}
+}
+
+// startLocal starts servers and engine; dir empty means a temporary folder. Either everything runs when it returns, or
+// nothing does.
+func startLocal(ctx context.Context, flags stackFlags, dir string, progress io.Writer, logger *slog.Logger) (*local, error) {
+	tuneForServers()
 	show, err := hideTraces()
 	if err != nil {
 		return nil, err
