@@ -170,21 +170,17 @@ func TestTakeTogetherThenMore(t *testing.T) {
 			t.Parallel()
 			w := &world{}
 			r := newRun(t, w)
-			answers := make(map[uint64]schema.Patience)
+			answers, further := make(map[uint64]schema.Patience), make(map[uint64]schema.Patience)
 			r.postAll(now, answers, r.received(0, 1, "signed_up"), r.received(now, 2, "feature_viewed"))
-			more := schema.EventBatch{Playbook: r.hash, Revision: 1, Events: []schema.UserEvent{r.received(now, 3, "profile_completed")}}
-			r.env.RegisterDelayedCallback(func() {
-				if c.byPost {
-					r.env.UpdateWorkflow(schema.TakeUpdate.Name, "more", &testsuite.TestUpdateCallback{
-						OnAccept: func() {}, OnReject: func(err error) { require.NoError(t, err) }, OnComplete: func(any, error) {},
-					}, more)
-					return
-				}
-				r.env.SignalWorkflow(schema.EventsReceived.Name, more)
-			}, now+time.Millisecond/2)
+			if meanwhile := now + time.Millisecond/2; c.byPost {
+				r.post(meanwhile, 3, "profile_completed", further)
+			} else {
+				r.event(meanwhile, 3, "profile_completed")
+			}
 			r.stop(now + time.Minute)
 			r.execute(workflows.JourneyInput{JourneyStart: schema.JourneyStart{Version: c.version}})
 			require.Len(t, answers, 1)
+			require.Equal(t, c.byPost, len(further) == 1)
 			entered := w.moments(r.start, schema.StepEntered)
 			require.Greater(t, len(entered), 3)
 			require.Equal(t, c.then, entered[3], "after %s", entered[:3])
