@@ -10,8 +10,9 @@ import (
 // patienceKept is of how many users it is remembered what their workflows said last. Of whom it is forgotten, events travel at once.
 const patienceKept = 20_000
 
-// Events that have waited long enough give way to those that never may: few of their calls are in flight at once, and what finds no place waits
-// for one, but no longer than givesWay. Users whose events began to wait together would otherwise all be called together.
+// Events that have waited long enough give way to those that never may: few of their calls are in flight at once, and none begins while calls are
+// slower than usual. What finds no place waits for one, but no longer than givesWay. Users whose events began to wait together would otherwise all be
+// called together, and where something else has the processors for a second, those who decide something would queue behind those who do not.
 const (
 	givesWay      = 2 * time.Second
 	givingWayEach = 8 // of so many calls in flight at most one is theirs
@@ -68,19 +69,33 @@ func (m *mailboxes) waitsUntil(box *mailbox) (time.Time, bool) {
 	return until, m.ingest.held.count() <= cfg.InHand/2
 }
 
-// giveWay waits for a place among the few calls of mailboxes whose events have waited, until something comes to this one that may not
-// (hurry is closed), or for long enough. What it returns is called when the call is over.
+// giveWay waits for a place among the few calls of mailboxes whose events have waited and for a moment at which calls are not slow, until something
+// comes to this one that may not wait (hurry is closed), or for long enough. What it returns is called when the call is over.
 func (m *mailboxes) giveWay(ctx context.Context, hurry <-chan struct{}) (leave func()) {
-	timer := time.NewTimer(givesWay)
-	defer timer.Stop()
+	ctx, cancel := context.WithTimeout(ctx, givesWay)
+	defer cancel()
 	select {
 	case m.patient <- struct{}{}:
-		return func() { <-m.patient }
 	case <-hurry:
-	case <-timer.C:
+		return func() {}
 	case <-ctx.Done():
+		return func() {}
 	}
-	return func() {}
+	leave = func() { <-m.patient }
+	for {
+		over := m.pace.slow(time.Now())
+		if over == nil {
+			return leave
+		}
+		select {
+		case <-over:
+		case <-hurry:
+			leave()
+			return func() {}
+		case <-ctx.Done():
+			return leave
+		}
+	}
 }
 
 // mayWait reports whether the event is one that a workflow speaks of in its Patience: one like the others that wait.

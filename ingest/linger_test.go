@@ -193,3 +193,48 @@ func TestWhatWaitedGivesWay(t *testing.T) {
 	settled(t, js)
 	require.Equal(t, [][]string{{waits + "1"}, {waits + "2", waits + "3"}}, s.of(waits))
 }
+
+// TestWhatWaitedWaitsWhereCallsAreSlow: an event that has waited gives way for two seconds while a call takes longer than others did; one that may not
+// wait goes on, and takes along what its user has waiting.
+func TestWhatWaitedWaitsWhereCallsAreSlow(t *testing.T) {
+	t.Parallel()
+	js := streams(t)
+	gate := make(chan struct{})
+	s := &sender{patience: bears(0, map[string]int{"feature_used": 8})}
+	var began sync.Map // by user: when their second batch was on its way
+	s.behave = func(ctx context.Context, _ int, user schema.JourneyStart, batch schema.EventBatch) error {
+		if batch.Events[0].EventName != "signed_up" {
+			began.Store(user.UserID, time.Now())
+		}
+		if user.UserID != "slow" {
+			return nil
+		}
+		select {
+		case <-gate:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	in, _ := run(t, js, s, ingest.Config{Linger: 50 * time.Millisecond})
+	for _, user := range []string{"a", "b"} {
+		letIn(t, js, s, user, user+"1")
+	}
+	publish(t, js, "slow", "s1", "signed_up")
+	eventually(t, func() bool { return s.attempts() == 3 }, "the slow call does not begin")
+	sent := time.Now()
+	publish(t, js, "a", "a2", "feature_used")
+	publish(t, js, "b", "b2", "feature_used")
+	eventually(t, func() bool { return in.Stats().Waited == 2 }, "nothing waits")
+	publish(t, js, "b", "b3", "account_closed")
+	eventually(t, func() bool { return len(s.ids("b")) == 3 }, "what may not wait gives way")
+	eventually(t, func() bool { return len(s.ids("a")) == 2 }, "it gives way for ever")
+	at := func(user string) time.Time {
+		when, _ := began.Load(user)
+		return when.(time.Time)
+	}
+	require.GreaterOrEqual(t, at("a").Sub(sent), 2*time.Second, "it does not give way")
+	require.True(t, at("b").Before(at("a")), "what may not wait gives way as long")
+	close(gate)
+	settled(t, js)
+}

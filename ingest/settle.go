@@ -52,6 +52,7 @@ type mailboxes struct {
 	closed   bool
 	book     *identity.Book // who has become whom, up to the message that is being sorted
 	patience *recent.Map[string, known]
+	pace     *pace
 
 	gathering time.Time  // since when mailboxes fill and no carrier is sent; zero: they do not
 	gathered  []*mailbox // to which one may have to be sent
@@ -60,7 +61,7 @@ type mailboxes struct {
 func newMailboxes(i *Ingest, book *identity.Book) *mailboxes {
 	return &mailboxes{
 		ingest: i, slots: make(chan struct{}, i.cfg.Concurrency), patient: make(chan struct{}, max(1, i.cfg.Concurrency/givingWayEach)), byToken: make(map[string]*mailbox), book: book,
-		patience: recent.New[string, known](patienceKept),
+		patience: recent.New[string, known](patienceKept), pace: newPace(),
 	}
 }
 
@@ -198,7 +199,10 @@ func (m *mailboxes) carry(ctx context.Context, user schema.JourneyStart) {
 				return
 			}
 		}
-		m.learn(user.UserToken, current, m.ingest.send(ctx, user, batch, current))
+		m.pace.begin(user.UserToken, time.Now())
+		patience := m.ingest.send(ctx, user, batch, current)
+		m.pace.end(user.UserToken, time.Now())
+		m.learn(user.UserToken, current, patience)
 	}
 	<-m.slots
 }
