@@ -35,7 +35,11 @@ type burstSpeed struct {
 	First     float64 `json:"first_seconds"`
 	Last      float64 `json:"last_seconds"`
 	PerSecond float64 `json:"actions_per_second"`
+	NewUsers  float64 `json:"new_users_per_second"` // between a burst over NATS and one by webhook
 }
+
+// most is how many seconds the last user of a burst may wait: as long as so many new users take who come one after the other.
+func (b *burstSpeed) most() float64 { return float64(b.Users) / b.NewUsers }
 
 // actionBook sends every user one action, over NATS or to a webhook, the moment they ask for it.
 const actionBook = `name: loadtest-actions
@@ -153,7 +157,7 @@ const afterAction = 50 * time.Millisecond
 
 // actions measures how long one event takes to its action while nothing else happens.
 func (s *suite) actions(ctx context.Context) error {
-	if _, err := s.library.Publish(ctx, playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": actionBook}}); err != nil {
+	if err := s.publishActions(ctx); err != nil {
 		return err
 	}
 	if _, err := s.nc.Subscribe(schema.ActionSubject("show_card"), s.hooks.message); err != nil {
@@ -185,6 +189,12 @@ func (s *suite) actions(ctx context.Context) error {
 	return nil
 }
 
+// publishActions puts actionBook in force.
+func (s *suite) publishActions(ctx context.Context) error {
+	_, err := s.library.Publish(ctx, playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": actionBook}})
+	return err //nolint:wrapcheck // it names the playbook
+}
+
 // oneByOne sends one event at a time and waits for its action.
 func (s *suite) oneByOne(ctx context.Context, event string, user func(int) string) ([]time.Duration, error) {
 	took := make([]time.Duration, 0, s.sizes.actions)
@@ -207,26 +217,70 @@ func (s *suite) oneByOne(ctx context.Context, event string, user func(int) strin
 	return took, nil
 }
 
-// bursts has many new users enter at once, each way in turn; medians of the rounds count.
+// burstWays are how the actions of a burst travel.
+var burstWays = []struct{ way, event string }{{"over NATS", wayNATS}, {"by webhook", wayWebhook}}
+
+// bursts measures bursts of each size.
 func (s *suite) bursts(ctx context.Context) error {
 	for _, users := range s.cmd.Burst {
-		ways := []struct{ way, event string }{{"over NATS", wayNATS}, {"by webhook", wayWebhook}}
-		rounds := make([][]burstSpeed, len(ways))
-		for round := range s.cmd.Rounds {
-			for i, m := range ways {
-				say(s.io.err, "burst of %d %s …\n", users, m.way)
-				b, err := s.burst(ctx, m.event, users, round)
-				if err != nil {
-					return fmt.Errorf("burst of %d %s: %w", users, m.way, err)
-				}
-				rounds[i] = append(rounds[i], b)
-			}
-		}
-		for i, m := range ways {
-			s.found.Bursts = append(s.found.Bursts, medianBurst(users, m.way, rounds[i]))
+		if err := s.burstsOf(ctx, users); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// burstsOf has many new users enter at once, each way in turn, and measures new users between the two ways: the machine's speed moves by more within
+// minutes than what is compared. Medians of the rounds count.
+func (s *suite) burstsOf(ctx context.Context, users int) error {
+	rounds, newUsers := make([][]burstSpeed, len(burstWays)), make([]float64, 0, s.cmd.Rounds)
+	for round := range s.cmd.Rounds {
+		for i, m := range burstWays {
+			if i > 0 {
+				perSecond, err := s.newUsers(ctx)
+				if err != nil {
+					return fmt.Errorf("new users between bursts of %d: %w", users, err)
+				}
+				newUsers = append(newUsers, perSecond)
+			}
+			say(s.io.err, "burst of %d %s …\n", users, m.way)
+			b, err := s.burst(ctx, m.event, users, round)
+			if err != nil {
+				return fmt.Errorf("burst of %d %s: %w", users, m.way, err)
+			}
+			rounds[i] = append(rounds[i], b)
+		}
+	}
+	for i, m := range burstWays {
+		b := medianBurst(users, m.way, rounds[i])
+		b.NewUsers = median(newUsers)
+		s.found.Bursts = append(s.found.Bursts, b)
+	}
+	return nil
+}
+
+// newUsers measures how many new users a second are let in, as the load of that name does. It puts the loads' playbook in force for as long.
+func (s *suite) newUsers(ctx context.Context) (perSecond float64, err error) {
+	bundle, err := example(1)
+	if err != nil {
+		return 0, err
+	}
+	current, err := s.library.Publish(ctx, bundle)
+	if err != nil {
+		return 0, err
+	}
+	c := *s.cmd
+	s.coldly(&c)
+	c.Rounds, c.Baseline = 1, false
+	say(s.io.err, "%s …\n", loadCold)
+	result, err := c.rounds(ctx, s.engine, current, s.writes, s.watch, s.io)
+	if err != nil {
+		return 0, err
+	}
+	if err := result.verdict(); err != nil {
+		return 0, err
+	}
+	return result.PerSecond, s.publishActions(ctx)
 }
 
 func (s *suite) burst(ctx context.Context, event string, users, round int) (burstSpeed, error) {

@@ -40,7 +40,7 @@ type suiteSizes struct {
 	cold        int           // new users: many, or what Temporal and ClickHouse put off would not be in their rate
 	lead, steps time.Duration // of the steady rates
 	rates       [2]float64
-	steadily    int           // times each of them, at least: single standstills of the machine would decide of a 99th percentile of one
+	times       int           // each load that is brief or steady, at least: single standstills of the machine would decide of one
 	probed      int           // users of a population who are asked for one event, each time
 	settle      time.Duration // from the last load to the measurement of rest
 	idle        time.Duration // that measurement
@@ -51,7 +51,7 @@ type suiteSizes struct {
 
 func allSizes() suiteSizes {
 	return suiteSizes{
-		archive: 200_000, archived: 7, users: 100, each: 150, cold: 2000, lead: 10 * time.Second, steps: 20 * time.Second, rates: [2]float64{50, 200}, steadily: 3,
+		archive: 200_000, archived: 7, users: 100, each: 150, cold: 2000, lead: 10 * time.Second, steps: 20 * time.Second, rates: [2]float64{50, 200}, times: 3,
 		probed: 150, settle: collectedEvery + 10*time.Second, idle: time.Minute, veterans: 40, history: 54, actions: 200,
 	}
 }
@@ -137,7 +137,7 @@ func (c *loadtestCommand) all(ctx context.Context, io stdio, logger *slog.Logger
 	}{
 		{"journeys", nil, measures{s.empty, s.population, s.fillHistories}}, // first: what is left of an engine that was stopped would count as rest
 		{"journeys", nil, measures{s.misses}},
-		{"loads", measures{s.archive}, measures{s.loads, s.actions, s.bursts}}, // a burst is held against the rate of new users: both on servers that hold little yet
+		{"loads", measures{s.archive}, measures{s.loads, s.actions, s.bursts}},
 	} {
 		if err := s.session(ctx, filepath.Join(dir, part.folder), part.before, part.measure); err != nil {
 			return err
@@ -209,10 +209,10 @@ func (s *suite) loads(ctx context.Context) error {
 		name   string
 		change func(*loadtestCommand)
 	}{
-		{loadBacklog, func(c *loadtestCommand) { c.Users, c.EventsPerUser = s.sizes.users, s.sizes.each }},
-		{loadTwenty, func(c *loadtestCommand) { c.Users, c.EventsPerUser = 3*s.sizes.users, 20 }},
-		{loadOneEach, func(c *loadtestCommand) { c.Users, c.EventsPerUser = 3*s.sizes.users, 1 }},
-		{loadCold, func(c *loadtestCommand) { c.Users, c.EventsPerUser, c.Cold = s.sizes.cold, 1, true }},
+		{loadBacklog, func(c *loadtestCommand) { s.briefly(c, s.sizes.users, s.sizes.each) }},
+		{loadTwenty, func(c *loadtestCommand) { s.briefly(c, 3*s.sizes.users, 20) }},
+		{loadOneEach, func(c *loadtestCommand) { s.briefly(c, 3*s.sizes.users, 1) }},
+		{loadCold, s.coldly},
 		{loadSteady, func(c *loadtestCommand) { s.steady(c, s.sizes.rates[0]) }},
 		{loadBusy, func(c *loadtestCommand) { s.steady(c, s.sizes.rates[1]) }},
 	} {
@@ -231,10 +231,20 @@ func (s *suite) loads(ctx context.Context) error {
 	return nil
 }
 
+// briefly makes a load that takes seconds, and so do its baselines.
+func (s *suite) briefly(c *loadtestCommand, users, each int) {
+	c.Users, c.EventsPerUser, c.Rounds = users, each, max(c.Rounds, s.sizes.times)
+}
+
+// coldly makes a load of new users.
+func (s *suite) coldly(c *loadtestCommand) {
+	c.Users, c.EventsPerUser, c.Cold = s.sizes.cold, 1, true
+}
+
 // steady makes a load of a rate, at which each user has an event every two seconds. It has no baseline: what it costs is held against that of
 // one event each.
 func (s *suite) steady(c *loadtestCommand, rate float64) {
-	c.Users, c.Rate, c.LeadIn, c.Duration, c.Rounds, c.Baseline = int(2*rate), rate, s.sizes.lead, s.sizes.steps, max(c.Rounds, s.sizes.steadily), false
+	c.Users, c.Rate, c.LeadIn, c.Duration, c.Rounds, c.Baseline = int(2*rate), rate, s.sizes.lead, s.sizes.steps, max(c.Rounds, s.sizes.times), false
 }
 
 // load returns the result of a load that was measured.
@@ -276,11 +286,10 @@ func (s *suite) speeds() []speed {
 		lines = append(lines, speed{"event to action, idle: " + a.Way, a.Took.String(), "p99 100 ms", a.Took.P99 < 100})
 	}
 	for _, b := range r.Bursts {
-		most := float64(b.Users) / cold.PerSecond
 		lines = append(lines, speed{
 			fmt.Sprintf("burst of %d users, %s", b.Users, b.Way),
 			fmt.Sprintf("last action after %.1f s, %.0f actions/s, %d twice", b.Last, b.PerSecond, b.Twice),
-			fmt.Sprintf("all within %.1f s", most), b.Last <= most && b.Delivered == b.Users,
+			fmt.Sprintf("all within %.1f s, as %.0f new users a second", b.most(), b.NewUsers), b.Last <= b.most() && b.Delivered == b.Users,
 		})
 	}
 	first := r.Population[0]

@@ -205,7 +205,7 @@ func TestLoadtestAll(t *testing.T) {
 		First: "signed_up", Event: "feature_used", Milestone: []string{"profile_completed", "onboarding_completed", "activated"},
 	}
 	require.NoError(t, c.all(t.Context(), stdio{strings.NewReader(""), &out, io.Discard}, slog.New(slog.DiscardHandler), suiteSizes{
-		archive: 3000, archived: 1, users: 5, each: 8, lead: time.Second, steps: 2 * time.Second, rates: [2]float64{5, 10}, steadily: 2, probed: 2, idle: time.Second,
+		archive: 3000, archived: 1, users: 5, each: 8, lead: time.Second, steps: 2 * time.Second, rates: [2]float64{5, 10}, times: 2, probed: 2, idle: time.Second,
 		veterans: 3, history: 8, actions: 3, cold: 15,
 	}))
 	var got suiteResult
@@ -243,6 +243,7 @@ func TestLoadtestAll(t *testing.T) {
 	require.Len(t, got.Bursts, 2)
 	for _, b := range got.Bursts {
 		require.Equal(t, 15, b.Delivered)
+		require.Positive(t, b.NewUsers)
 	}
 	require.NotEmpty(t, got.Speeds)
 }
