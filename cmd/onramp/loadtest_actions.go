@@ -217,8 +217,12 @@ func (s *suite) oneByOne(ctx context.Context, event string, user func(int) strin
 	return took, nil
 }
 
-// burstWays are how the actions of a burst travel.
-var burstWays = []struct{ way, event string }{{"over NATS", wayNATS}, {"by webhook", wayWebhook}}
+// burstWay is how the actions of a burst travel, and the event that asks for them.
+type burstWay struct{ way, event string }
+
+func burstWays() []burstWay {
+	return []burstWay{{"over NATS", wayNATS}, {"by webhook", wayWebhook}}
+}
 
 // bursts measures bursts of each size.
 func (s *suite) bursts(ctx context.Context) error {
@@ -233,9 +237,10 @@ func (s *suite) bursts(ctx context.Context) error {
 // burstsOf has many new users enter at once, each way in turn, and measures new users between the two ways: the machine's speed moves by more within
 // minutes than what is compared. Medians of the rounds count.
 func (s *suite) burstsOf(ctx context.Context, users int) error {
-	rounds, newUsers := make([][]burstSpeed, len(burstWays)), make([]float64, 0, s.cmd.Rounds)
+	ways := burstWays()
+	rounds, newUsers := make([][]burstSpeed, len(ways)), make([]float64, 0, s.cmd.Rounds)
 	for round := range s.cmd.Rounds {
-		for i, m := range burstWays {
+		for i, m := range ways {
 			if i > 0 {
 				perSecond, err := s.newUsers(ctx)
 				if err != nil {
@@ -251,7 +256,7 @@ func (s *suite) burstsOf(ctx context.Context, users int) error {
 			rounds[i] = append(rounds[i], b)
 		}
 	}
-	for i, m := range burstWays {
+	for i, m := range ways {
 		b := medianBurst(users, m.way, rounds[i])
 		b.NewUsers = median(newUsers)
 		s.found.Bursts = append(s.found.Bursts, b)
