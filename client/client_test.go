@@ -1,13 +1,11 @@
 package client_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -240,25 +238,6 @@ func TestHandleEnds(t *testing.T) {
 	require.ErrorContains(t, err, "Memory is missing")
 }
 
-// losing is a connection on which the first request for messages goes where nobody listens.
-type losing struct {
-	net.Conn
-
-	lost *atomic.Bool
-}
-
-func (l losing) Dial(network, address string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(context.Background(), network, address)
-	return losing{conn, l.lost}, err
-}
-
-func (l losing) Write(b []byte) (int, error) {
-	if asks := []byte("$JS.API.CONSUMER.MSG.NEXT."); bytes.Contains(b, asks) && l.lost.CompareAndSwap(false, true) {
-		b = bytes.Replace(b, asks, []byte("$JS.API.CONSUMER.MSG.NONE."), 1)
-	}
-	return l.Conn.Write(b)
-}
-
 // TestHandleAsksAgain: a request for actions that nobody answers is made again, and Handle goes on. One that is never made looks the same: where an
 // action comes before the NATS client has noted that it asked for it, it does not ask for the next.
 func TestHandleAsksAgain(t *testing.T) {
@@ -266,7 +245,7 @@ func TestHandleAsksAgain(t *testing.T) {
 	broker, js, _ := open(t)
 	publishAction(t, js, "a1", "m1")
 	lost := new(atomic.Bool)
-	other, err := client.New(broker.Connect(t, nats.SetCustomDialer(losing{lost: lost})).Conn(), "mailer")
+	other, err := client.New(broker.Connect(t, nats.SetCustomDialer(testenv.Losing{Stream: schema.ActionsStream, Lost: lost})).Conn(), "mailer")
 	require.NoError(t, err)
 	memory, err := other.OpenMemory(t.Context(), "mailer", time.Hour, time.Minute)
 	require.NoError(t, err)

@@ -178,12 +178,17 @@ func settled(tb testing.TB, js jetstream.JetStream) {
 		schema.EventsStream: schema.ArchiveConsumer, schema.OutcomesStream: schema.OutcomesConsumer, schema.DeadLettersStream: schema.DeadLettersConsumer,
 	} {
 		require.Eventually(tb, func() bool {
+			end, err := js.Stream(tb.Context(), stream)
+			if err != nil {
+				return false
+			}
 			consumer, err := js.Consumer(tb.Context(), stream, name)
 			if err != nil {
 				return false
 			}
-			info, err := consumer.Info(tb.Context())
-			return err == nil && info.NumPending == 0 && info.NumAckPending == 0
+			// A consumer that is being made anew has nothing pending for a moment, and its floor says that it is not done.
+			info := consumer.CachedInfo()
+			return info.NumPending == 0 && info.NumAckPending == 0 && info.AckFloor.Stream >= end.CachedInfo().State.LastSeq
 		}, 60*time.Second, 25*time.Millisecond, "consumer %s has not settled", name)
 	}
 }

@@ -18,6 +18,9 @@ const (
 	pullMessages = 2_000           // of one pull: the inbox is the buffer, this only hides the round trip
 	pullBytes    = 16 << 20        // of one pull; a consumer stalls on a message that is larger
 	stopTime     = 1 * time.Second // for the client library to let go of a consumer
+	// pullHeartbeat is how often the server says that it still has a pull. After two that are missing there is another: a request can be lost, and the
+	// client library leaves out the next where all that one brings has come before it has noted that it asked. By default it takes 30 s to notice.
+	pullHeartbeat = 1 * time.Second
 )
 
 // consumer creates the durable consumer or brings it up to date, and asserts it. Whoever is about to read it alone says so: then one that has
@@ -100,7 +103,7 @@ func (c *carrier[R]) read(ctx context.Context) (delivered bool, err error) {
 				}
 			}
 		},
-		jetstream.PullMaxMessagesWithBytesLimit(min(pullMessages, 4*c.cfg.MaxRows), bytes),
+		jetstream.PullMaxMessagesWithBytesLimit(min(pullMessages, 4*c.cfg.MaxRows), bytes), jetstream.PullHeartbeat(pullHeartbeat),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			select { // most of it passes, such as a pause of the server: the library goes on by itself
 			case <-wrong: //nolint:errcheck // only the newest is told

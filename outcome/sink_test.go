@@ -481,6 +481,23 @@ func TestStolenMessagesAreReadAgain(t *testing.T) {
 	require.Equal(t, uint64(900), value[uint64](t, store, "SELECT count() FROM events_unique"))
 }
 
+// A request for messages that nobody answers is made again long before the client library would by default. One that is never made looks the same.
+func TestSinkAsksAgain(t *testing.T) {
+	t.Parallel()
+	store, js := openStore(t), jetStream(t)
+	fill(t, js, 0, 30)
+	lost := new(atomic.Bool)
+	conn, err := nats.Connect(js.Conn().ConnectedUrl(), nats.SetCustomDialer(testenv.Losing{Stream: schema.EventsStream, Lost: lost}))
+	require.NoError(t, err)
+	defer conn.Close()
+	losing, err := jetstream.New(conn)
+	require.NoError(t, err)
+	_, stop := runSink(t, losing, store, outcome.SinkConfig{})
+	defer stop()
+	require.Eventually(t, func() bool { return value[uint64](t, store, "SELECT count() FROM events_unique") == 30 }, testenv.Patience, testenv.Poll)
+	require.True(t, lost.Load())
+}
+
 // A consumer of the kind that sinks had before, which acknowledged each message: its successor begins at the first that was not, and reads what others
 // hold of it again.
 func TestConsumerOfTheFormerKind(t *testing.T) {
