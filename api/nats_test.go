@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,7 +62,9 @@ func openBus(t *testing.T, broker *testenv.Broker, change func(*api.Config), con
 		cancel()
 		require.NoError(t, <-done)
 	})
-	require.Eventually(t, func() bool { return ask(t, b.nc, "$SRV.PING."+api.ServiceName, ``).Header.Get("Status") != "503" }, patience, poll)
+	require.Eventually(t, func() bool { // the last endpoint is there: the service is before them
+		return bytes.Contains(ask(t, b.nc, "$SRV.INFO."+api.ServiceName, ``).Data, []byte(`"web-track"`))
+	}, patience, poll)
 	return b
 }
 
