@@ -123,6 +123,16 @@ func (s *sender) count() int {
 	return n
 }
 
+// opened waits until a gate is, or ctx ends.
+func opened(ctx context.Context, gate <-chan struct{}) error {
+	select {
+	case <-gate:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func away() error { return &schema.Error{Code: schema.CodeUnavailable, Message: "temporal is away"} }
 
 // inForce is a playbook that reads every event but `undeclared`, and `traits_only` only for its traits.

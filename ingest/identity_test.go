@@ -46,12 +46,7 @@ func TestLinkWaitsForBoth(t *testing.T) {
 		if user.UserID != "visitor" {
 			return nil
 		}
-		select {
-		case <-open:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return opened(ctx, open)
 	}}
 	in, _ := run(t, js, s, ingest.Config{Concurrency: 2})
 	publish(t, js, "visitor", "v1", "feature_used")

@@ -160,11 +160,7 @@ func waiting(t *testing.T, cfg ingest.Config, fill func(js jetstream.JetStream) 
 	gate := make(chan struct{})
 	s := &sender{behave: func(ctx context.Context, _ int, user schema.JourneyStart, _ schema.EventBatch) error {
 		if user.UserID == "plug" {
-			select {
-			case <-gate:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+			return opened(ctx, gate)
 		}
 		return nil
 	}}
@@ -223,11 +219,7 @@ func TestEventsOfAUserTravelInOrder(t *testing.T) {
 		gate := make(chan struct{})
 		s := &sender{behave: func(ctx context.Context, _ int, user schema.JourneyStart, _ schema.EventBatch) error {
 			if user.UserID == "slow" {
-				select {
-				case <-gate:
-				case <-ctx.Done():
-					return ctx.Err()
-				}
+				return opened(ctx, gate)
 			}
 			return nil
 		}}

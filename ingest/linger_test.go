@@ -160,12 +160,7 @@ func TestWhatWaitedGivesWay(t *testing.T) {
 			return nil
 		}
 		began.Store(user.UserID, true)
-		select {
-		case <-gate:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return opened(ctx, gate)
 	}
 	in, _ := run(t, js, s, ingest.Config{Linger: 50 * time.Millisecond, Concurrency: 8})
 	users := []string{"a", "b", "c", "d"}
@@ -209,12 +204,7 @@ func TestWhatWaitedWaitsWhereCallsAreSlow(t *testing.T) {
 		if user.UserID != "slow" {
 			return nil
 		}
-		select {
-		case <-gate:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return opened(ctx, gate)
 	}
 	in, _ := run(t, js, s, ingest.Config{Linger: 50 * time.Millisecond})
 	for _, user := range []string{"a", "b"} {
