@@ -627,6 +627,35 @@ func TestEventsWaitForThePlaybook(t *testing.T) {
 	require.Equal(t, int64(5), in.Stats().Signaled)
 }
 
+// TestNobodyKeepsAPlace: who has much to carry stands behind whoever waits for a place, after every batch.
+func TestNobodyKeepsAPlace(t *testing.T) {
+	t.Parallel()
+	js := streams(t)
+	gate := make(chan struct{})
+	s := &sender{behave: func(ctx context.Context, _ int, _ schema.JourneyStart, _ schema.EventBatch) error {
+		return opened(ctx, gate)
+	}}
+	in, _ := run(t, js, s, ingest.Config{Concurrency: 1, Batch: 1, Linger: -1})
+	publish(t, js, "much", "much0", "feature_used")
+	eventually(t, func() bool { return s.attempts() == 1 }, "nobody is called")
+	const few = 5
+	for k := range few {
+		publish(t, js, fmt.Sprintf("few%d", k), "one", "feature_used")
+	}
+	publishMany(t, js, "much", 1, 50)
+	eventually(t, func() bool { return in.Stats().Queued == few+50 }, "they do not wait")
+	close(gate)
+	settled(t, js)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	require.Len(t, s.taken, 1+few+50)
+	for at, c := range s.taken {
+		if c.user.UserID != "much" {
+			require.Less(t, at, 2*few+1, "%s stands behind more than one batch of who has much", c.user.UserID)
+		}
+	}
+}
+
 // TestBacklogGathers: of what waited before there was an ingest, a user's events share a batch or two, however fast batches are taken, and
 // keep their order.
 func TestBacklogGathers(t *testing.T) {

@@ -183,16 +183,12 @@ func (m *mailboxes) close() {
 	m.carriers.Wait()
 }
 
-// carry empties one mailbox, batch by batch, and takes it away when it is empty, or leaves it to its timer when what it holds may wait.
+// carry empties one mailbox, batch by batch, and takes it away when it is empty, or leaves it to its timer when what it holds may wait. After each
+// batch it stands behind whoever waits for a place: one that stayed while more comes than can be carried would go on with the one or two events that
+// came meanwhile, and the mailboxes that are full would wait for it.
 func (m *mailboxes) carry(ctx context.Context, user schema.JourneyStart) {
-	if !m.enter(ctx) {
-		return
-	}
-	for ctx.Err() == nil {
-		batch, current := m.take(ctx, user.UserToken)
-		if len(batch) == 0 {
-			break
-		}
+	for m.more(ctx, user.UserToken) && m.enter(ctx) {
+		batch, current := m.take(user.UserToken)
 		if len(batch[0].links) > 0 {
 			<-m.slots // who is waited for may need it
 			if m.link(ctx, batch) != nil || !m.enter(ctx) {
@@ -203,8 +199,8 @@ func (m *mailboxes) carry(ctx context.Context, user schema.JourneyStart) {
 		patience := m.ingest.send(ctx, user, batch, current)
 		m.pace.end(user.UserToken, time.Now())
 		m.learn(user.UserToken, current, patience)
+		<-m.slots
 	}
-	<-m.slots
 }
 
 // enter waits for a place among the calls in flight. It returns false where ctx ends first: what is in hand stays unacknowledged then, and
@@ -218,24 +214,35 @@ func (m *mailboxes) enter(ctx context.Context) bool {
 	}
 }
 
-func (m *mailboxes) take(ctx context.Context, token string) ([]queued, Playbook) {
+// more reports whether there is something in a mailbox to carry now. The carrier who is told that there is not is done with it.
+func (m *mailboxes) more(ctx context.Context, token string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	box := m.byToken[token]
 	box.hurry = nil // it gives way no more
-	if len(box.events) == 0 {
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case len(box.events) == 0:
 		m.ingest.stats.mailboxes.Add(-1)
 		delete(m.byToken, token)
 		if box.emptied != nil {
 			close(box.emptied)
 		}
-		return nil, Playbook{}
-	}
-	if m.mayWait(box) > 0 {
+		return false
+	case m.mayWait(box) > 0:
 		box.carried = false
 		m.dispatch(ctx, box, len(box.events))
-		return nil, Playbook{}
+		return false
 	}
+	return true
+}
+
+// take takes the next batch out of a mailbox that has one.
+func (m *mailboxes) take(token string) ([]queued, Playbook) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	box := m.byToken[token]
 	n := m.ingest.batchSize(box.events)
 	batch := box.events[:n]
 	box.events = box.events[n:]

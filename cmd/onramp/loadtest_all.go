@@ -36,7 +36,7 @@ type suite struct {
 type suiteSizes struct {
 	archive     int           // rows, each time
 	archived    int           // times: each takes seconds, and they differ
-	users, each int           // of the backlog; three times as many have the other loads
+	users, each int           // of the backlog, three times what ingest has in hand: a shorter one tells of the start alone; three times as many users have the other loads
 	cold        int           // new users: many, or what Temporal and ClickHouse put off would not be in their rate
 	lead, steps time.Duration // of the steady rates
 	rates       [2]float64
@@ -51,7 +51,7 @@ type suiteSizes struct {
 
 func allSizes() suiteSizes {
 	return suiteSizes{
-		archive: 200_000, archived: 7, users: 100, each: 150, cold: 2000, lead: 10 * time.Second, steps: 20 * time.Second, rates: [2]float64{50, 200}, times: 3,
+		archive: 200_000, archived: 7, users: 200, each: 300, cold: 2000, lead: 10 * time.Second, steps: 20 * time.Second, rates: [2]float64{50, 200}, times: 3,
 		probed: 150, settle: collectedEvery + 10*time.Second, idle: time.Minute, veterans: 40, history: 54, actions: 200,
 	}
 }
