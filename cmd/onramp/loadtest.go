@@ -29,7 +29,7 @@ type loadtestCommand struct {
 	Seed          uint64        `default:"1" help:"Of the choice which events come twice or late."`
 
 	All        bool  `help:"Measure every speed that docs/performance.md speaks of, one after the other on embedded servers, and sum up; about fifty minutes. Of the other flags it takes --rounds, --seed, --json, --workflow-cache and the two that follow."`
-	Population []int `default:"1000,10000" help:"With --all: how many open journeys there are when rest and one event are measured, ascending; 100000 takes twenty minutes more."`
+	Population []int `default:"1000,10000" help:"With --all: how many open journeys there are when rest and one event are measured, ascending; 100000 takes half an hour more."`
 	Burst      []int `default:"500,5000" help:"With --all: how many users enter a journey at the same moment."`
 
 	First     string   `default:"signed_up" help:"Event that every user begins with."`
