@@ -288,8 +288,8 @@ func (s *suite) speeds() []speed {
 	for _, b := range r.Bursts {
 		lines = append(lines, speed{
 			fmt.Sprintf("burst of %d users, %s", b.Users, b.Way),
-			fmt.Sprintf("last action after %.1f s, %.0f actions/s, %d twice", b.Last, b.PerSecond, b.Twice),
-			fmt.Sprintf("all within %.1f s, as %.0f new users a second", b.most(), b.NewUsers), b.Last <= b.most() && b.Delivered == b.Users,
+			fmt.Sprintf("last action after %.1f s, %.2f of what as many new users take at %.0f /s; %.0f actions/s, %d twice", b.Last, b.Share, b.NewUsers, b.PerSecond, b.Twice),
+			"1 of that time", b.Share <= 1 && b.Delivered == b.Users,
 		})
 	}
 	first := r.Population[0]

@@ -244,6 +244,7 @@ func TestLoadtestAll(t *testing.T) {
 	for _, b := range got.Bursts {
 		require.Equal(t, 15, b.Delivered)
 		require.Positive(t, b.NewUsers)
+		require.InDelta(t, b.Last*b.NewUsers/15, b.Share, 1e-9, "of one round")
 	}
 	require.NotEmpty(t, got.Speeds)
 }
