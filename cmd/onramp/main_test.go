@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -40,6 +41,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == asServer {
 		os.Exit(runServer(os.Args[2:]))
 	}
+	runtime.MemProfileRate = 16 << 10 // thirty times the usual samples: of the heap of a dozen users each part has some
 	os.Exit(m.Run())
 }
 
