@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -417,11 +418,30 @@ func (v *judging) knowable() string {
 	return ""
 }
 
-// state compares field by field.
+// state compares field by field. While timers rest after an event of the past (journey.HistoricGrace), no log says how far they had got before it was
+// taken, where rules were asked to no effect: then it is what both states come to by now that must be the same.
 func (v *judging) state() {
-	for _, d := range differences(&v.fold.state, v.user.State) {
+	list := differences(&v.fold.state, v.user.State)
+	if len(list) > 0 && v.user.State.HistoricAt != 0 {
+		list = differences(v.caughtUp(&v.fold.state), v.caughtUp(v.user.State))
+	}
+	for _, d := range list {
 		v.differ(d.Field, d.What, d.Subject, 0, d.Want, d.Got)
 	}
+}
+
+// caughtUp returns a copy of a state over which all the time has passed, timers at rest or not.
+func (v *judging) caughtUp(s *journey.State) *journey.State {
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return s // and differences says so
+	}
+	var state journey.State
+	if err := json.Unmarshal(raw, &state); err != nil {
+		return s
+	}
+	state, _ = journey.Advance(v.in.Books, state, v.user.AsOf, v.user.AsOf)
+	return &state
 }
 
 // differences lists where a state is another than the fold of its log.

@@ -220,6 +220,60 @@ func TestPastBehindTime(t *testing.T) {
 	require.Empty(t, verdict.Differences, "nobody can say")
 }
 
+// TestPastWhileTimersRest: a timer asks a rule again, to no effect that anybody records, before an event of the past is taken that was received before
+// it. Timers rest for a minute after that, and meanwhile the log does not say how far they had got.
+func TestPastWhileTimersRest(t *testing.T) {
+	t.Parallel()
+	book := `
+name: ours
+events: {used: {}, opened: {}}
+segments:
+  busy: {when: 'events("used").within("1h").count() >= 2'}
+  keen: {when: 'events("opened").within("1h").count() >= 2'}
+`
+	p, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": book}})
+	require.NoError(t, err)
+	for name, past := range map[string]string{"asks another rule": "opened", "asks the same rule": "used"} {
+		for _, after := range []int64{0, 2 * minute} { // the hold lasts; it is over
+			t.Run(fmt.Sprint(name, " ", after), func(t *testing.T) {
+				t.Parallel()
+				judge := func(corrupt func(*journey.State)) []string {
+					l := &life{books: books{p.Hash: p}, stored: []*playbook.Playbook{p}, state: journey.State{Token: "u1"}, user: verify.User{Token: "u1"}}
+					var signals []signal
+					for i, e := range []schema.UserEvent{
+						{EventID: "e0", EventName: "used", OccurredAt: began, ReceivedAt: began, Lateness: schema.OnTime},
+						{EventID: "e1", EventName: "opened", OccurredAt: began, ReceivedAt: began, Lateness: schema.OnTime},
+						{EventID: "e2", EventName: past, OccurredAt: began - 200*hour, ReceivedAt: began + hour - 1000, Lateness: schema.Historic},
+					} {
+						e.Sequence = uint64(10 * (i + 1))
+						l.user.Events, l.user.Archive = append(l.user.Events, e), append(l.user.Archive, e)
+						at := e.ReceivedAt
+						if e.Lateness == schema.Historic {
+							at = began + hour + 1000 // the timers came at began + hour
+						}
+						signals = append(signals, signal{at, journey.Input{Event: &e, Playbook: p.Hash, Revision: 1}})
+					}
+					end := began + hour + 2000 + after
+					l.run(signals, end)
+					require.Zero(t, l.state.Members["keen"].Until*l.state.Members["busy"].Until, "a timer came before the past did")
+					corrupt(&l.state)
+					l.user.State, l.user.AsOf = &l.state, end
+					in := &verify.Inputs{
+						Books: l.books, Stored: l.stored, Letters: verify.Letters{}, AsOf: end, FirstEvent: 1, FirstOutcome: 1, Recorded: 1 << 40,
+						Settled: verify.Settled{Ingest: 30, Archive: 30, Outcomes: 1000},
+					}
+					verdict := verify.Judge(in, &l.user)
+					require.Empty(t, verdict.Unjudged)
+					return found(verdict)
+				}
+				require.Empty(t, judge(func(*journey.State) {}))
+				require.Contains(t, judge(func(s *journey.State) { s.Members["busy"].In = true }), "membership.busy differs")
+				require.Contains(t, judge(func(s *journey.State) { s.Members["keen"].Until = began + 2*hour }), "membership.keen differs")
+			})
+		}
+	}
+}
+
 // TestLostEventsAreFound: whichever event does not reach the workflow.
 func TestLostEventsAreFound(t *testing.T) {
 	t.Parallel()
@@ -260,7 +314,7 @@ func TestAnyLostEventIsFound(t *testing.T) {
 		lost := rapid.SampledFrom(taken).Draw(t, "lost")
 		others := *c
 		others.Log = slices.DeleteFunc(slices.Clone(c.Log), func(d truth.Delivery) bool { return d.Event != nil && d.ID == lost.EventID })
-		_, without := live(t, &others, nil, nil)
+		_, without := live(t, &others, nil, nil, 0)
 		user.State, user.Outcomes, user.Rows, user.Profile = without.State, without.Outcomes, without.Rows, without.Profile
 		if differences := verify.Judge(in, user).Differences; len(differences) == 0 {
 			t.Fatalf("%s\nwithout %s nobody notices", c, lost.EventID)

@@ -51,8 +51,8 @@ type signal struct {
 	input journey.Input
 }
 
-// live runs a case.
-func live(t *rapid.T, c *truth.Case, ingest, worker outages) (*verify.Inputs, *verify.User) {
+// live runs a case to its end, or, where soon is set, to so many milliseconds after its last signal.
+func live(t *rapid.T, c *truth.Case, ingest, worker outages, soon int64) (*verify.Inputs, *verify.User) {
 	l := &life{books: books{}, ingest: ingest, worker: worker, state: journey.State{Token: c.Token}, user: verify.User{Token: c.Token}}
 	for _, book := range c.Books {
 		p, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": book.YAML()}})
@@ -61,8 +61,12 @@ func live(t *rapid.T, c *truth.Case, ingest, worker outages) (*verify.Inputs, *v
 		}
 		l.books[p.Hash], l.stored = p, append(l.stored, p)
 	}
+	signals := l.signals(t, c)
 	end := worker.shift(ingest.shift(c.End))
-	l.run(l.signals(t, c), end)
+	if soon > 0 && len(signals) > 0 {
+		end = min(end, worker.shift(signals[len(signals)-1].at+soon))
+	}
+	l.run(signals, end)
 	in := &verify.Inputs{
 		Books: l.books, Stored: l.stored, Letters: verify.Letters{}, AsOf: end, FirstEvent: 1, FirstOutcome: 1, Recorded: 1 << 40,
 		Settled: verify.Settled{Ingest: 1 << 40, Archive: 1 << 40, Outcomes: 1 << 40},
@@ -179,7 +183,7 @@ func drawLife(t *rapid.T, cases *rapid.Generator[*truth.Case]) (*truth.Case, *ve
 		slices.SortFunc(all, func(a, b outage) int { return cmp.Compare(a.from, b.from) })
 		return all
 	}
-	in, user := live(t, c, away("ingest"), away("worker"))
+	in, user := live(t, c, away("ingest"), away("worker"), rapid.SampledFrom([]int64{0, 1, 30_000, 70_000}).Draw(t, "asked so soon"))
 	user.AsOf = in.AsOf // the last that was asked
 	in.AsOf -= rapid.Int64Range(0, 120_000).Draw(t, "asking took so long")
 	return c, in, user
