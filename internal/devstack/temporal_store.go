@@ -45,9 +45,9 @@ func sqliteStore(file string) *config.SQL {
 		DatabaseName: uriPath(file),
 		// NORMAL: after a crash of the process nothing is lost, after a power cut the last transactions may be.
 		// The plugin hands on what it does not know as pragmas. With SQLite's own 2 MB of cache a start of a workflow cost half
-		// as much CPU again.
+		// as much CPU again. More than 8 MB costs too: a commit that has split a page of a table or an index may walk through all pages that are kept.
 		ConnectAttributes: map[string]string{
-			"mode": "rwc", "journal_mode": "wal", "synchronous": "1", "cache_size": "-65536", "wal_autocheckpoint": "8000", "temp_store": "2",
+			"mode": "rwc", "journal_mode": "wal", "synchronous": "1", "cache_size": "-8192", "wal_autocheckpoint": "8000", "temp_store": "2",
 		},
 		MaxConns: 1,
 	}
