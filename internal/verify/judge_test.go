@@ -255,7 +255,7 @@ segments:
 					}
 					end := began + hour + 2000 + after
 					l.run(signals, end)
-					require.Zero(t, l.state.Members["keen"].Until*l.state.Members["busy"].Until, "a timer came before the past did")
+					require.Zero(t, min(l.state.Members["keen"].Until, l.state.Members["busy"].Until), "a timer came before the past did")
 					corrupt(&l.state)
 					l.user.State, l.user.AsOf = &l.state, end
 					in := &verify.Inputs{
