@@ -49,26 +49,41 @@ const (
 // settledLife is a user of playbook ours to whom nothing bad has happened: three events, an hour apart, and five hours after.
 func settledLife(t *testing.T, lose ...string) (*verify.Inputs, *verify.User) {
 	t.Helper()
-	p, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": ours}})
+	var log []schema.UserEvent
+	for i, name := range []string{"signed_up", "used", "not_declared", "used"} {
+		at := began + int64(i)*hour
+		log = append(log, schema.UserEvent{
+			EventID: fmt.Sprint("e", i), EventName: name, Lateness: schema.OnTime, OccurredAt: at, ReceivedAt: at, Properties: json.RawMessage(`{"n":7}`),
+		})
+	}
+	return lived(t, ours, began+8*hour, log, func(e *schema.UserEvent) int64 {
+		if e.EventName == "not_declared" || slices.Contains(lose, e.EventID) {
+			return 0
+		}
+		return e.ReceivedAt + 3
+	})
+}
+
+// lived is a user of a playbook at an end, with the events of a log in places 10, 20 and so on. taken says when the workflow takes one; 0: never.
+func lived(t *testing.T, book string, end int64, log []schema.UserEvent, taken func(*schema.UserEvent) int64) (*verify.Inputs, *verify.User) {
+	t.Helper()
+	p, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": book}})
 	require.NoError(t, err)
 	l := &life{books: books{p.Hash: p}, stored: []*playbook.Playbook{p}, state: journey.State{Token: "u1"}, user: verify.User{Token: "u1"}}
 	var signals []signal
-	for i, name := range []string{"signed_up", "used", "not_declared", "used"} {
-		e := schema.UserEvent{
-			EventID: fmt.Sprint("e", i), EventName: name, Sequence: uint64(10 * (i + 1)), Lateness: schema.OnTime,
-			OccurredAt: began + int64(i)*hour, ReceivedAt: began + int64(i)*hour, Properties: json.RawMessage(`{"n":7}`),
-		}
+	for i, e := range log {
+		e.Sequence = uint64(10 * (i + 1))
 		l.user.Events, l.user.Archive = append(l.user.Events, e), append(l.user.Archive, e)
-		if name != "not_declared" && !slices.Contains(lose, e.EventID) {
-			signals = append(signals, signal{e.ReceivedAt + 3, journey.Input{Event: &e, Playbook: p.Hash, Revision: 1}})
+		if at := taken(&e); at != 0 {
+			signals = append(signals, signal{at, journey.Input{Event: &e, Playbook: p.Hash, Revision: 1}})
 		}
 	}
-	end := began + 8*hour
 	l.run(signals, end)
 	l.user.Rows, l.user.State, l.user.AsOf, l.user.Profile = slices.Clone(l.user.Outcomes), &l.state, end, &l.profile
+	last := uint64(10 * len(log))
 	return &verify.Inputs{
 		Books: l.books, Stored: l.stored, Letters: verify.Letters{}, AsOf: end, FirstEvent: 1, FirstOutcome: 1, Recorded: 1 << 40,
-		Settled: verify.Settled{Ingest: 40, Archive: 40, Outcomes: 1000},
+		Settled: verify.Settled{Ingest: last, Archive: last, Outcomes: 1000},
 	}, &l.user
 }
 
@@ -183,39 +198,25 @@ func TestEveryCorruptionIsFound(t *testing.T) {
 // is the next event, of which something is.
 func TestPastBehindTime(t *testing.T) {
 	t.Parallel()
-	p, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": ours}})
-	require.NoError(t, err)
-	l := &life{books: books{p.Hash: p}, stored: []*playbook.Playbook{p}, state: journey.State{Token: "u1"}, user: verify.User{Token: "u1"}}
-	end := began + 100*hour
-	var signals []signal
-	for i, e := range []schema.UserEvent{
+	in, user := lived(t, ours, began+100*hour, []schema.UserEvent{
 		{EventID: "e0", EventName: "signed_up", OccurredAt: began, ReceivedAt: began, Lateness: schema.OnTime},
 		{EventID: "e1", EventName: "signed_up", OccurredAt: began - 200*hour, ReceivedAt: began + hour, Lateness: schema.Historic},
 		{EventID: "e2", EventName: "used", OccurredAt: began + hour + minute, ReceivedAt: began + hour + minute, Lateness: schema.OnTime},
-	} {
-		e.Sequence = uint64(10 * (i + 1))
-		l.user.Events, l.user.Archive = append(l.user.Events, e), append(l.user.Archive, e)
-		at := e.ReceivedAt
-		if i > 0 {
-			at = began + 90*hour
+	}, func(e *schema.UserEvent) int64 {
+		if e.EventID == "e0" {
+			return e.ReceivedAt
 		}
-		signals = append(signals, signal{at, journey.Input{Event: &e, Playbook: p.Hash, Revision: 1}})
-	}
-	l.run(signals, end)
-	l.user.Rows, l.user.State, l.user.AsOf, l.user.Profile = slices.Clone(l.user.Outcomes), &l.state, end, &l.profile
-	require.Greater(t, l.state.Refused["welcome"].At, began+hour, "the past came behind time")
-	in := &verify.Inputs{
-		Books: l.books, Stored: l.stored, Letters: verify.Letters{}, AsOf: end, FirstEvent: 1, FirstOutcome: 1, Recorded: 1 << 40,
-		Settled: verify.Settled{Ingest: 30, Archive: 30, Outcomes: 1000},
-	}
-	verdict := verify.Judge(in, &l.user)
+		return began + 90*hour
+	})
+	require.Greater(t, user.State.Refused["welcome"].At, began+hour, "the past came behind time")
+	verdict := verify.Judge(in, user)
 	require.Empty(t, verdict.Unjudged)
 	require.Empty(t, verdict.Differences)
 
-	for i := range l.user.Outcomes { // of a release that did not note it
-		l.user.Outcomes[i].LogSequence, l.user.Outcomes[i].DecidedAt = 0, 0
+	for i := range user.Outcomes { // of a release that did not note it
+		user.Outcomes[i].LogSequence, user.Outcomes[i].DecidedAt = 0, 0
 	}
-	verdict = verify.Judge(in, &l.user)
+	verdict = verify.Judge(in, user)
 	require.Equal(t, verify.UnjudgedPlaces, verdict.Unjudged)
 	require.Empty(t, verdict.Differences, "nobody can say")
 }
@@ -231,38 +232,24 @@ segments:
   busy: {when: 'events("used").within("1h").count() >= 2'}
   keen: {when: 'events("opened").within("1h").count() >= 2'}
 `
-	p, err := playbook.Compile(playbook.Bundle{Scale: 1, Files: map[string]string{"playbook.yaml": book}})
-	require.NoError(t, err)
 	for name, past := range map[string]string{"asks another rule": "opened", "asks the same rule": "used"} {
 		for _, after := range []int64{0, 2 * minute} { // the hold lasts; it is over
 			t.Run(fmt.Sprint(name, " ", after), func(t *testing.T) {
 				t.Parallel()
 				judge := func(corrupt func(*journey.State)) []string {
-					l := &life{books: books{p.Hash: p}, stored: []*playbook.Playbook{p}, state: journey.State{Token: "u1"}, user: verify.User{Token: "u1"}}
-					var signals []signal
-					for i, e := range []schema.UserEvent{
+					in, user := lived(t, book, began+hour+2000+after, []schema.UserEvent{
 						{EventID: "e0", EventName: "used", OccurredAt: began, ReceivedAt: began, Lateness: schema.OnTime},
 						{EventID: "e1", EventName: "opened", OccurredAt: began, ReceivedAt: began, Lateness: schema.OnTime},
 						{EventID: "e2", EventName: past, OccurredAt: began - 200*hour, ReceivedAt: began + hour - 1000, Lateness: schema.Historic},
-					} {
-						e.Sequence = uint64(10 * (i + 1))
-						l.user.Events, l.user.Archive = append(l.user.Events, e), append(l.user.Archive, e)
-						at := e.ReceivedAt
+					}, func(e *schema.UserEvent) int64 {
 						if e.Lateness == schema.Historic {
-							at = began + hour + 1000 // the timers came at began + hour
+							return began + hour + 1000 // the timers came at began + hour
 						}
-						signals = append(signals, signal{at, journey.Input{Event: &e, Playbook: p.Hash, Revision: 1}})
-					}
-					end := began + hour + 2000 + after
-					l.run(signals, end)
-					require.Zero(t, min(l.state.Members["keen"].Until, l.state.Members["busy"].Until), "a timer came before the past did")
-					corrupt(&l.state)
-					l.user.State, l.user.AsOf = &l.state, end
-					in := &verify.Inputs{
-						Books: l.books, Stored: l.stored, Letters: verify.Letters{}, AsOf: end, FirstEvent: 1, FirstOutcome: 1, Recorded: 1 << 40,
-						Settled: verify.Settled{Ingest: 30, Archive: 30, Outcomes: 1000},
-					}
-					verdict := verify.Judge(in, &l.user)
+						return e.ReceivedAt
+					})
+					require.Zero(t, min(user.State.Members["keen"].Until, user.State.Members["busy"].Until), "a timer came before the past did")
+					corrupt(user.State)
+					verdict := verify.Judge(in, user)
 					require.Empty(t, verdict.Unjudged)
 					return found(verdict)
 				}
